@@ -1,0 +1,249 @@
+// Binds devices, buffers and the kernel table to JavaScript. It knows no kernel by name: each entry of the table becomes a
+// function whose arguments are converted by their C++ types.
+#include <napi.h>
+#include <tuple>
+#include "addon.h"
+
+namespace turl {
+namespace {
+
+struct Addon {
+  std::vector<std::unique_ptr<Device>> devices;
+  BufferTable buffers;
+};
+Addon& state(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
+
+Napi::Error error(Napi::Env env, const char* code, const std::string& message) {
+  Napi::Error e = Napi::Error::New(env, message);
+  e.Set("code", Napi::String::New(env, code));
+  return e;
+}
+
+Device& device_of(const Napi::CallbackInfo& info) {
+  auto& devices = state(info.Env()).devices;
+  size_t index = info[0].As<Napi::Number>().Uint32Value();
+  if (index >= devices.size()) throw error(info.Env(), "TURL_NATIVE", "no such device");
+  return *devices[index];
+}
+
+// One converter for each argument type of a kernel.
+template <class T> T argument(Addon&, Device&, Napi::Value value) {
+  if (!value.IsNumber()) throw std::runtime_error("expected a number");
+  double number = value.As<Napi::Number>().DoubleValue();
+  if constexpr (std::is_integral_v<T>)
+    if (number != double(int64_t(number))) throw std::runtime_error("expected an integer, got " + std::to_string(number));
+  return T(number);
+}
+Buffer& buffer_argument(Addon& addon, Device& device, Napi::Value value) {
+  if (!value.IsNumber()) throw std::runtime_error("expected a tensor");
+  Buffer& b = addon.buffers.get(value.As<Napi::Number>().DoubleValue());
+  if (b.device != &device)
+    throw std::runtime_error("a tensor is on " + b.device->name + ", the kernel runs on " + device.name);
+  return b;
+}
+template <> In argument<In>(Addon& addon, Device& device, Napi::Value value) {
+  Buffer& b = buffer_argument(addon, device, value);
+  return {b.data, b.size, b.dtype};
+}
+template <> Out argument<Out>(Addon& addon, Device& device, Napi::Value value) {
+  Buffer& b = buffer_argument(addon, device, value);
+  return {b.data, b.size, b.dtype};
+}
+template <> [[maybe_unused]] Ints argument<Ints>(Addon&, Device&, Napi::Value value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
+    throw std::runtime_error("expected an Int32Array");
+  auto array = value.As<Napi::Int32Array>();
+  return {array.Data(), int64_t(array.ElementLength())};
+}
+
+struct OutOfMemory : std::runtime_error {
+  size_t bytes;
+  explicit OutOfMemory(size_t bytes) : std::runtime_error("out of memory"), bytes(bytes) {}
+};
+
+void* take_scratch(void* owner, size_t bytes) {
+  auto& device = *static_cast<Device*>(owner);
+  void* data = device.pool->take(bytes);
+  if (!data) throw OutOfMemory(bytes);
+  device.scratch.emplace_back(data, bytes);
+  return data;
+}
+void give_scratch(Device& device) {
+  int64_t total = 0;
+  for (auto& [data, bytes] : device.scratch) {
+    total += int64_t(bytes);
+    device.pool->give(data, bytes);
+  }
+  device.scratch.clear();
+  device.scratch_peak = std::max(device.scratch_peak, total);
+}
+
+// info.Data() is the device; Field is the table's member.
+template <class... A, size_t... I>
+void invoke(const Napi::CallbackInfo& info, Device& device, void (*kernel)(Context&, A...), std::index_sequence<I...>) {
+  Addon& addon = state(info.Env());
+  kernel(device.backend->context(), argument<A>(addon, device, info[I])...);
+}
+template <auto Field, class... A>
+Napi::Value call(const Napi::CallbackInfo& info, void (*KernelTable::*)(Context&, A...), const char* name) {
+  Device& device = *static_cast<Device*>(info.Data());
+  auto kernel = device.backend->kernels->*Field;
+  try {
+    if (!kernel) throw std::runtime_error("no such kernel on " + device.name);
+    if (info.Length() != sizeof...(A))
+      throw std::runtime_error("expected " + std::to_string(sizeof...(A)) + " arguments, got " + std::to_string(info.Length()));
+    device.launches++;
+    invoke(info, device, kernel, std::index_sequence_for<A...>{});
+  } catch (const OutOfMemory& e) {
+    give_scratch(device);
+    Napi::Error thrown = error(info.Env(), "TURL_OUT_OF_MEMORY", std::string(name) + ": out of memory");
+    thrown.Set("bytes", Napi::Number::New(info.Env(), double(e.bytes)));
+    throw thrown;
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    give_scratch(device);
+    throw error(info.Env(), "TURL_NATIVE", std::string(name) + ": " + e.what());
+  }
+  give_scratch(device);
+  return info.Env().Undefined();
+}
+
+// openDevice(library, name): { index, kernels }
+Napi::Value open_device(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  auto device = std::make_unique<Device>();
+  try {
+    device->backend = open_backend(info[0].As<Napi::String>());
+  } catch (const std::exception& e) {
+    throw error(env, "TURL_NO_DEVICE", e.what());
+  }
+  device->name = info[1].As<Napi::String>();
+  device->pool = std::make_unique<Pool>(*device->backend);
+  device->backend->scratch = take_scratch;
+  device->backend->scratch_owner = device.get();
+  Napi::Object kernels = Napi::Object::New(env);
+#define TURL_BIND(name, arguments)                                                                   \
+  if (device->backend->kernels->name)                                                                \
+    kernels.Set(#name, Napi::Function::New(                                                          \
+                           env, [](const Napi::CallbackInfo& i) { return call<&KernelTable::name>(i, &KernelTable::name, #name); }, \
+                           #name, device.get()));
+  TURL_KERNELS(TURL_BIND)
+#undef TURL_BIND
+  auto& devices = state(env).devices;
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("index", double(devices.size()));
+  result.Set("kernels", kernels);
+  devices.push_back(std::move(device));
+  return result;
+}
+
+// signatures(): { name: "(Out y, In x, ...)" }, the text of kernels.h
+Napi::Value signatures(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+#define TURL_SIGNATURE(name, arguments) result.Set(#name, #arguments);
+  TURL_KERNELS(TURL_SIGNATURE)
+#undef TURL_SIGNATURE
+  return result;
+}
+
+// allocate(device, elements, dtype): handle, or 0 when there is no memory
+Napi::Value allocate(const Napi::CallbackInfo& info) {
+  Device& device = device_of(info);
+  int64_t size = info[1].As<Napi::Number>().Int64Value();
+  auto dtype = DType(info[2].As<Napi::Number>().Int32Value());
+  void* data = device.pool->take(size_t(size) * bytes_of(dtype));
+  if (!data) return Napi::Number::New(info.Env(), 0);
+  return Napi::Number::New(info.Env(), state(info.Env()).buffers.add(&device, data, size, dtype));
+}
+
+Napi::Value release(const Napi::CallbackInfo& info) {
+  Addon& addon = state(info.Env());
+  double handle = info[0].As<Napi::Number>().DoubleValue();
+  try {
+    Buffer& b = addon.buffers.get(handle);
+    b.device->pool->give(b.data, size_t(b.size) * bytes_of(b.dtype));
+    addon.buffers.remove(handle);
+  } catch (const std::runtime_error& e) {
+    throw error(info.Env(), "TURL_NATIVE", e.what());
+  }
+  return info.Env().Undefined();
+}
+
+// transfer(handle, typedArray, toDevice): copies the whole buffer; the array must have exactly its bytes.
+Napi::Value transfer(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  auto array = info[1].As<Napi::TypedArray>();
+  char* host = static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
+  try {
+    Buffer& b = state(env).buffers.get(info[0].As<Napi::Number>().DoubleValue());
+    size_t bytes = size_t(b.size) * bytes_of(b.dtype);
+    if (array.ByteLength() != bytes)
+      throw std::runtime_error("a copy expected " + std::to_string(bytes) + " bytes, got " + std::to_string(array.ByteLength()));
+    if (info[2].As<Napi::Boolean>().Value()) b.device->backend->write(b.data, host, bytes);
+    else b.device->backend->read(host, b.data, bytes);
+  } catch (const std::runtime_error& e) {
+    throw error(env, "TURL_NATIVE", e.what());
+  }
+  return env.Undefined();
+}
+
+// statistics(device): bytes and counts
+Napi::Value statistics(const Napi::CallbackInfo& info) {
+  Device& d = device_of(info);
+  Napi::Object result = Napi::Object::New(info.Env());
+  auto set = [&](const char* key, int64_t value) { result.Set(key, double(value)); };
+  set("live", d.pool->live), set("peak", d.pool->peak), set("cached", d.pool->cached), set("limit", d.pool->limit);
+  set("scratchPeak", d.scratch_peak), set("systemAllocations", d.pool->allocations), set("launches", d.launches);
+  set("memoryTotal", d.backend->memory_total()), set("memoryAvailable", d.backend->memory_available());
+  result.Set("threads", double(d.backend->context().threads));
+  result.Set("description", d.backend->describe());
+  return result;
+}
+
+// configure(device, { limit?, threads?, resetPeak?, trim? })
+Napi::Value configure(const Napi::CallbackInfo& info) {
+  Device& d = device_of(info);
+  auto options = info[1].As<Napi::Object>();
+  if (options.Has("limit")) d.pool->limit = options.Get("limit").As<Napi::Number>().Int64Value();
+  if (options.Has("threads")) d.backend->set_threads(options.Get("threads").As<Napi::Number>().Int32Value());
+  if (options.Has("resetPeak")) d.pool->peak = d.pool->live;
+  if (options.Has("trim")) d.pool->trim();
+  return info.Env().Undefined();
+}
+
+Napi::Value synchronize(const Napi::CallbackInfo& info) {
+  device_of(info).backend->synchronize();
+  return info.Env().Undefined();
+}
+
+// cpuLibrary(): the best CPU backend for this processor, or the one TURL_ISA names
+Napi::Value cpu_library(const Napi::CallbackInfo& info) {
+  std::string isa = "baseline";
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isa = "avx2";
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    isa = "avx512";
+#endif
+  if (const char* wanted = std::getenv("TURL_ISA")) isa = wanted;
+  return Napi::String::New(info.Env(), "turl_cpu_" + isa);
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Addon());
+  auto bind = [&](const char* name, Napi::Value (*f)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, f, name));
+  };
+  bind("openDevice", open_device), bind("signatures", signatures), bind("cpuLibrary", cpu_library);
+  bind("allocate", allocate), bind("release", release), bind("transfer", transfer);
+  bind("statistics", statistics), bind("configure", configure), bind("synchronize", synchronize);
+  return exports;
+}
+
+}  // namespace
+}  // namespace turl
+
+using turl::initialise;
+NODE_API_MODULE(turl, initialise)

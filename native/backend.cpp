@@ -1,0 +1,19 @@
+// Opens the backends, which are shared libraries beside the addon.
+#include <dlfcn.h>
+#include "addon.h"
+
+namespace turl {
+
+std::unique_ptr<Backend> open_backend(const std::string& library) {
+  Dl_info self;
+  dladdr(reinterpret_cast<void*>(&open_backend), &self);
+  std::string path = self.dli_fname;
+  path = path.substr(0, path.rfind('/') + 1) + library + ".so";
+  void* opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!opened) throw std::runtime_error(std::string("cannot open ") + library + ": " + dlerror());
+  auto open = reinterpret_cast<turl_backend_function>(dlsym(opened, "turl_backend"));
+  if (!open) throw std::runtime_error(library + " is not a turl backend");
+  return std::unique_ptr<Backend>(open(backend_abi));  // the library stays open: its code lives as long as the process
+}
+
+}  // namespace turl

@@ -1,0 +1,32 @@
+// A backend is one device type in one shared library: memory, copies, a context and the kernel table. The libraries are
+// turl_cpu_baseline, turl_cpu_avx2, turl_cpu_avx512, turl_cuda and turl_emulated; each exports turl_backend().
+#pragma once
+#include "kernels.h"
+
+namespace turl {
+
+constexpr int backend_abi = 1;
+
+struct Backend {
+  virtual ~Backend() = default;
+  virtual void* allocate(size_t bytes) = 0;  // returns nullptr when there is no memory; aligned to 64 bytes or more
+  virtual void release(void* data, size_t bytes) = 0;
+  virtual void write(void* device, const void* host, size_t bytes) = 0;
+  virtual void read(void* host, const void* device, size_t bytes) = 0;  // waits for the work before it
+  virtual void synchronize() = 0;
+  virtual int64_t memory_total() = 0;      // bytes this device has
+  virtual int64_t memory_available() = 0;  // bytes it could still give out
+  virtual std::string describe() = 0;      // one line: the device's name and what matters of it
+  virtual void set_threads(int threads) = 0;
+  // The pool behind scratch(); the core sets it before the first kernel call.
+  void* (*scratch)(void* owner, size_t bytes) = nullptr;
+  void* scratch_owner = nullptr;
+  virtual Context& context() = 0;
+  const KernelTable* kernels = nullptr;  // a missing kernel is a null entry, and calling it is an error
+};
+
+}  // namespace turl
+
+// Opens the backend; throws std::runtime_error with the reason when the device cannot be used here.
+using turl_backend_function = turl::Backend* (*)(int abi);
+#define TURL_EXPORT_BACKEND extern "C" __attribute__((visibility("default"))) turl::Backend* turl_backend

@@ -1,0 +1,22 @@
+// Work over threads. The split into chunks depends on sizes only, never on the number of threads, so results are the same
+// bits with any number of threads as long as each chunk writes its own output.
+#pragma once
+#include <algorithm>
+#include "types.h"
+
+namespace turl {
+
+// f(chunk) for chunk in [0, chunks).
+template <class F> void parallel_chunks(Context& context, int64_t chunks, F&& f) {
+  if (chunks == 1) return f(int64_t(0));
+  if (chunks > 0)
+    context.parallel(chunks, [](void* p, int64_t chunk) { (*static_cast<std::remove_reference_t<F>*>(p))(chunk); }, &f);
+}
+
+// f(begin, end) over [0, n) in pieces of `grain` items. Choose a grain worth at least some 20 microseconds.
+template <class F> void parallel_for(Context& context, int64_t n, int64_t grain, F&& f) {
+  parallel_chunks(context, (n + grain - 1) / grain,
+                  [&](int64_t chunk) { f(chunk * grain, std::min(n, (chunk + 1) * grain)); });
+}
+
+}  // namespace turl

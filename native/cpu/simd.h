@@ -1,0 +1,108 @@
+// Vectors of the instruction set this file is compiled for, by GCC's vector extensions: + - * / and comparisons work as they
+// are, `lanes` of float per vector. The same source is compiled for each instruction set (CMakeLists.txt).
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include "types.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace turl {
+
+#if defined(__AVX512F__)
+constexpr int lanes = 16;
+#elif defined(__AVX2__)
+constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
+
+typedef float vfloat __attribute__((vector_size(lanes * 4)));
+typedef int32_t vint __attribute__((vector_size(lanes * 4)));
+typedef uint16_t vhalf __attribute__((vector_size(lanes * 2)));
+
+inline vfloat splat(float x) { return x - vfloat{}; }
+
+inline vfloat load(const float* p) {
+  vfloat v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, vfloat v) { memcpy(p, &v, sizeof v); }
+
+// The first n < lanes elements; the rest are zero.
+inline vfloat load(const float* p, int n) {
+  vfloat v{};
+  memcpy(&v, p, size_t(n) * 4);
+  return v;
+}
+inline void store(float* p, vfloat v, int n) { memcpy(p, &v, size_t(n) * 4); }
+
+inline vfloat load(const bfloat16* p) {
+  vhalf h;
+  memcpy(&h, p, sizeof h);
+  vint wide = __builtin_convertvector(h, vint) << 16;
+  vfloat v;
+  memcpy(&v, &wide, sizeof v);
+  return v;
+}
+inline void store(bfloat16* p, vfloat v) {
+  for (int i = 0; i < lanes; i++) p[i] = bfloat16(v[i]);
+}
+
+inline vfloat fma(vfloat a, vfloat b, vfloat c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+inline vfloat select(vint condition, vfloat a, vfloat b) { return condition ? a : b; }
+inline vfloat vmax(vfloat a, vfloat b) { return a > b ? a : b; }
+inline vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
+
+// Sum and maximum over the lanes, always in the same order.
+inline float sum(vfloat v) {
+  float total = 0;
+  for (int i = 0; i < lanes; i++) total += v[i];
+  return total;
+}
+inline float maximum(vfloat v) {
+  float best = v[0];
+  for (int i = 1; i < lanes; i++) best = best > v[i] ? best : v[i];
+  return best;
+}
+
+// e^x with a relative error below 2e-7 (Cephes' expf polynomial after reduction by ln 2); 0 below -87.3, infinity above 88.7,
+// NaN for NaN.
+inline vfloat exp(vfloat x) {
+  vfloat clamped = vmin(vmax(x, splat(-88.0f)), splat(89.0f));
+  vfloat t = clamped * splat(1.44269504088896341f);
+  vfloat n = (t + splat(12582912.0f)) - splat(12582912.0f);  // round to nearest
+  vfloat r = fma(n, splat(-0.693359375f), clamped);
+  r = fma(n, splat(2.12194440e-4f), r);
+  vfloat p = splat(1.9875691500e-4f);
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  p = fma(p * r, r, r) + splat(1.0f);
+  vint half = __builtin_convertvector(n, vint) / 2;  // in two steps, so that 2^n may leave the normal range
+  vint rest = __builtin_convertvector(n, vint) - half;
+  vint b1 = (half + 127) << 23, b2 = (rest + 127) << 23;
+  vfloat s1, s2;
+  memcpy(&s1, &b1, sizeof s1);
+  memcpy(&s2, &b2, sizeof s2);
+  vfloat y = p * s1 * s2;
+  y = select(x < splat(-87.3f), vfloat{}, y);
+  y = select(x > splat(88.72f), splat(INFINITY), y);
+  return select(x == x, y, x);
+}
+
+}  // namespace turl
