@@ -9,6 +9,7 @@
   kernel(fill, (Out y, double value))                                                            \
   kernel(copy, (Out y, In x))                                                                    \
   kernel(cast, (Out y, In x))                                                                    \
+  kernel(add, (Out y, In a, In b))                                                               \
   kernel(prelu_forward, (Out y, In x, In slope, int64_t rows, int64_t channels))                 \
   kernel(prelu_backward, (Out dx, Out dslope, In dy, In x, In slope, int64_t rows, int64_t channels))
 

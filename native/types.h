@@ -19,12 +19,21 @@ namespace turl {
 enum class DType : int32_t { float32, bfloat16, float64, int32, uint8 };
 
 inline size_t bytes_of(DType t) {
-  constexpr size_t bytes[] = {4, 2, 8, 4, 1};
-  return bytes[static_cast<int>(t)];
+  switch (t) {
+    case DType::float64: return 8;
+    case DType::bfloat16: return 2;
+    case DType::uint8: return 1;
+    default: return 4;
+  }
 }
 inline const char* name_of(DType t) {
-  constexpr const char* names[] = {"float32", "bfloat16", "float64", "int32", "uint8"};
-  return names[static_cast<int>(t)];
+  switch (t) {
+    case DType::float32: return "float32";
+    case DType::bfloat16: return "bfloat16";
+    case DType::float64: return "float64";
+    case DType::int32: return "int32";
+    default: return "uint8";
+  }
 }
 
 // A brain float: the upper half of a float32, rounded to nearest even; a NaN stays a NaN.

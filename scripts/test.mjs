@@ -1,0 +1,54 @@
+// Runs the test files (dist/**/*.test.js), each in a process of its own, so that a crash of native code costs one file only.
+// usage: node scripts/test.mjs [PATTERN]   The last line is "N passed, N failed".
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+
+const root = path.dirname(import.meta.dirname);
+const pattern = process.argv[2] ?? '';
+const files = readdirSync(path.join(root, 'dist'), { recursive: true })
+  .filter((file) => file.endsWith('.test.js') && file.includes(pattern))
+  .sort();
+const limit = 300_000; // milliseconds for one file
+
+function run(file) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [path.join(root, 'dist', file)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    child.stdout.on('data', (data) => (output += data));
+    child.stderr.on('data', (data) => (output += data));
+    const timer = setTimeout(() => child.kill('SIGKILL'), limit);
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ output, code, signal });
+    });
+  });
+}
+
+let passed = 0;
+let failed = 0;
+for (const file of files) {
+  const start = performance.now();
+  const { output, code, signal } = await run(file);
+  const total = Number(/Total:\s+(\d+)/.exec(output)?.[1] ?? 0);
+  const good = Number(/Passed:\s+(\d+)/.exec(output)?.[1] ?? 0);
+  const skipped = Number(/Skipped:\s+(\d+)/.exec(output)?.[1] ?? 0);
+  const broken = code !== 0 || total === 0;
+  passed += good;
+  failed += Math.max(total - good - skipped, broken ? 1 : 0);
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  console.log(
+    `${broken ? 'FAIL' : 'ok  '} ${file.replace(/\.test\.js$/, '')}  ${good}/${total}  ${seconds} s`,
+  );
+  if (broken)
+    console.log(total === 0 && code === 0 ? 'no test ran: does the file end in .run()?' : output.trimEnd());
+  if (signal) console.log(`ended by ${signal}`);
+}
+if (files.length === 0) {
+  console.log(`no test file matches "${pattern}"; build first with: npm run build`);
+  failed++;
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 ? 1 : 0;

@@ -1,0 +1,25 @@
+/** PReLU (He et al. 2015): y = x where x > 0, slope[c] x elsewhere. x [..., C], slope [C] in float32 (float64 for float64). */
+import { check } from '../../tensor/errors.js';
+import { accumulator } from '../../tensor/dtype.js';
+import { empty, type Tensor } from '../../tensor/tensor.js';
+import { record } from '../tape.js';
+
+export function prelu(x: Tensor, slope: Tensor): Tensor {
+  const channels = x.dim(-1);
+  check(
+    slope.rank === 1 && slope.dim(0) === channels && slope.dtype === accumulator(x.dtype),
+    'prelu',
+    `a slope of ${accumulator(x.dtype)} [${channels}]`,
+    () => slope.toString(),
+  );
+  const rows = channels === 0 ? 0 : x.size / channels;
+  const { device } = x;
+  const y = x.like('prelu');
+  device.kernels.prelu_forward(y, x, slope, rows, channels);
+  return record('prelu', y, [x, slope], [x, slope], (dy) => {
+    const dx = x.like('prelu dx');
+    const dslope = empty(slope.shape, { dtype: slope.dtype, device, label: 'prelu dslope' });
+    device.kernels.prelu_backward(dx, dslope, dy, x, slope, rows, channels);
+    return [dx, dslope];
+  });
+}

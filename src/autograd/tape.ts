@@ -1,0 +1,169 @@
+/**
+ * Reverse-mode differentiation. While a tape records, each operation adds a node: its inputs, what it saved, and a function
+ * from the gradient of its output to the gradients of its inputs. `backward` visits the nodes in reverse, adds gradients that
+ * meet at one tensor, and frees what a node saved as soon as it has been used.
+ */
+import { check } from '../tensor/errors.js';
+import { keep, scope } from '../tensor/scope.js';
+import { full, type Tensor } from '../tensor/tensor.js';
+import { sameShape } from '../tensor/shape.js';
+
+/** From dy to the gradients of the inputs; `needs[i]` tells whether input i's is wanted. An entry may be undefined. */
+export type Backward = (dy: Tensor, needs: readonly boolean[]) => readonly (Tensor | undefined)[];
+
+export interface TapeNode {
+  readonly op: string;
+  readonly inputs: readonly Tensor[];
+  readonly saved: readonly Tensor[];
+  readonly backward: Backward;
+  /** The gradient of the output, once one has arrived. */
+  gradient: Tensor | undefined;
+}
+
+let recording: Tape | undefined;
+
+/**
+ * Called by an op after its kernel: makes `y` depend on `inputs`. `saved` lists the tensors that `backward` reads; their
+ * memory is kept until then. Returns `y`. Without a tape, or when no input needs a gradient, nothing is recorded.
+ */
+export function record(
+  op: string,
+  y: Tensor,
+  inputs: readonly Tensor[],
+  saved: readonly Tensor[],
+  backward: Backward,
+): Tensor {
+  if (!recording || !inputs.some((input) => input.requiresGrad)) return y;
+  recording.add(y, { op, inputs, saved, backward, gradient: undefined });
+  return y;
+}
+
+/** Whether operations are being recorded now. */
+export function isRecording(): boolean {
+  return recording !== undefined;
+}
+
+/** Runs `f` without recording. */
+export function noGrad<T>(f: () => T): T {
+  const outer = recording;
+  recording = undefined;
+  try {
+    return f();
+  } finally {
+    recording = outer;
+  }
+}
+
+export class Tape {
+  #nodes: TapeNode[] = [];
+
+  /** Runs `f`, recording its operations. A tape records once or several times, then goes backward once. */
+  record<T>(f: () => T): T {
+    const outer = recording;
+    recording = this;
+    try {
+      return f();
+    } catch (error) {
+      this.dispose();
+      throw error;
+    } finally {
+      recording = outer;
+    }
+  }
+
+  add(y: Tensor, node: TapeNode): void {
+    for (const tensor of node.saved) tensor.storage.retain();
+    y.requiresGrad = true;
+    y.node = node;
+    this.#nodes.push(node);
+  }
+
+  /**
+   * Adds the gradient of `loss` with respect to every parameter it depends on to that parameter's `grad`.
+   * @param loss one element, or any shape together with `seed`, the gradient with respect to it.
+   */
+  backward(loss: Tensor, seed?: Tensor): void {
+    check(loss.node !== undefined, 'backward', 'a tensor computed on the tape from parameters', () =>
+      loss.toString(),
+    );
+    if (seed)
+      check(sameShape(seed.shape, loss.shape), 'backward', `a seed like ${loss.toString()}`, () =>
+        seed.toString(),
+      );
+    else check(loss.size === 1, 'backward', 'a loss of one element', () => loss.toString());
+    try {
+      noGrad(() => {
+        scope(() => {
+          const first = seed ? seed.clone() : full(loss.shape, 1, { dtype: loss.dtype, device: loss.device });
+          (loss.node as TapeNode).gradient = keep(first);
+        });
+        while (this.#nodes.length > 0) this.#step(this.#nodes.pop() as TapeNode);
+      });
+    } finally {
+      this.dispose();
+    }
+  }
+
+  #step(node: TapeNode): void {
+    const dy = node.gradient;
+    try {
+      if (dy)
+        scope(() => {
+          const needs = node.inputs.map((input) => input.requiresGrad);
+          const gradients = node.backward(dy, needs);
+          const taken = new Set([dy]);
+          node.inputs.forEach((input, i) => {
+            const gradient = gradients[i];
+            if (!gradient || !needs[i]) return;
+            check(
+              sameShape(gradient.shape, input.shape),
+              `${node.op} backward`,
+              `a gradient like ${input.toString()}`,
+              () => gradient.toString(),
+            );
+            arrive(input, taken.has(gradient) ? gradient.view(gradient.shape) : gradient);
+            taken.add(gradient);
+          });
+        });
+    } finally {
+      dy?.dispose();
+      node.gradient = undefined;
+      for (const tensor of node.saved) tensor.storage.release();
+    }
+  }
+
+  /** Frees everything the tape holds. `backward` does so by itself. */
+  dispose(): void {
+    for (const node of this.#nodes) {
+      node.gradient?.dispose();
+      for (const tensor of node.saved) tensor.storage.release();
+    }
+    this.#nodes = [];
+  }
+}
+
+/**
+ * Adds a gradient to what has arrived at `input` already. The first one to arrive is taken over without a copy, so its memory
+ * may be shared with other gradients; then the sum goes to new memory.
+ */
+function arrive(input: Tensor, gradient: Tensor): void {
+  const holder: { gradient: Tensor | undefined } = input.node ?? {
+    get gradient() {
+      return input.grad;
+    },
+    set gradient(value) {
+      input.grad = value;
+    },
+  };
+  const arrived = holder.gradient;
+  if (!arrived) {
+    // A parameter's gradient is its own: the optimiser may change it in place.
+    holder.gradient = keep(!input.node && gradient.storage.shared ? gradient.clone() : gradient);
+    return;
+  }
+  const sum = arrived.storage.shared ? arrived.like('gradient') : arrived;
+  arrived.device.kernels.add(sum, arrived, gradient);
+  if (sum === arrived) return;
+  arrived.dispose();
+  holder.gradient = keep(sum);
+}

@@ -1,0 +1,180 @@
+/**
+ * Devices: memory and kernels of `cpu`, `cuda` or `emulated` (the CUDA kernels run on the CPU). A device is opened once per
+ * process, when it is first asked for.
+ */
+import prettyBytes from 'pretty-bytes';
+import { bytesOf, dtypes, type DType, type HostArray } from './dtype.js';
+import { OutOfMemoryError, UserError } from './errors.js';
+import type { Kernels } from './kernels.js';
+import { native, type DeviceStatistics, type NativeKernel } from './native.js';
+import type { Tensor } from './tensor.js';
+
+export const deviceNames = ['cpu', 'cuda', 'emulated'] as const;
+export type DeviceName = (typeof deviceNames)[number];
+
+const binary = (bytes: number) => prettyBytes(bytes, { binary: true });
+
+/** Native memory of a tensor and its views, counted by references; freed when the last of them lets go. */
+export class Storage {
+  #handle: number;
+  #references = 1;
+  constructor(
+    readonly device: Device,
+    readonly elements: number,
+    readonly dtype: DType,
+    /** What asked for it, for the out-of-memory message and the leak check. */
+    readonly label: string,
+    handle: number,
+  ) {
+    this.#handle = handle;
+  }
+
+  get handle(): number {
+    if (this.#handle === 0) throw new Error(`a tensor of ${this.label} was used after it was freed`);
+    return this.#handle;
+  }
+  get freed(): boolean {
+    return this.#handle === 0;
+  }
+  /** Whether more than one tensor, view or tape holds it. */
+  get shared(): boolean {
+    return this.#references > 1;
+  }
+  get bytes(): number {
+    return this.elements * bytesOf[this.dtype];
+  }
+  retain(): void {
+    if (this.freed) throw new Error(`a tensor of ${this.label} was retained after it was freed`);
+    this.#references++;
+  }
+  release(): void {
+    if (--this.#references > 0) return;
+    native.release(this.handle);
+    this.#handle = 0;
+    this.device.storages.delete(this);
+  }
+}
+
+export class Device {
+  readonly kernels: Kernels;
+  /** Everything live, for messages about memory. */
+  readonly storages = new Set<Storage>();
+  readonly #index: number;
+
+  constructor(readonly name: DeviceName) {
+    const library = name === 'cpu' ? native.cpuLibrary() : `turl_${name}`;
+    let opened;
+    try {
+      opened = native.openDevice(library, name);
+    } catch (error) {
+      throw new UserError(
+        `device ${name} cannot be used here: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    }
+    this.#index = opened.index;
+    this.kernels = Object.fromEntries(
+      Object.entries(opened.kernels).map(([kernel, run]) => [kernel, this.#launcher(run)]),
+    ) as unknown as Kernels;
+  }
+
+  /** Kernel arguments cross as handles and numbers; lack of memory is explained. */
+  #launcher(run: NativeKernel) {
+    return (...args: (Tensor | number | Int32Array)[]): void => {
+      const values: (number | Int32Array)[] = new Array(args.length);
+      for (let i = 0; i < args.length; i++) {
+        const argument = args[i] as Tensor | number | Int32Array;
+        values[i] =
+          typeof argument === 'number' || argument instanceof Int32Array ? argument : argument.storage.handle;
+      }
+      try {
+        run(...values);
+      } catch (error) {
+        if (
+          error instanceof Error &&
+          'code' in error &&
+          error.code === 'TURL_OUT_OF_MEMORY' &&
+          'bytes' in error
+        )
+          throw this.#outOfMemory(
+            `temporary memory of ${error.message.split(':')[0] ?? ''}`,
+            Number(error.bytes),
+          );
+        throw error;
+      }
+    };
+  }
+
+  allocate(elements: number, dtype: DType, label: string): Storage {
+    if (dtype === 'float64' && this.name !== 'cpu')
+      throw new UserError(`${label}: float64 tensors exist on cpu only, not on ${this.name}`);
+    const handle = native.allocate(this.#index, elements, dtypes.indexOf(dtype));
+    if (handle === 0) throw this.#outOfMemory(label, elements * bytesOf[dtype]);
+    const storage = new Storage(this, elements, dtype, label, handle);
+    this.storages.add(storage);
+    return storage;
+  }
+
+  write(storage: Storage, array: HostArray): void {
+    native.transfer(storage.handle, array, true);
+  }
+
+  /** Copies to the host, after all work launched before. */
+  read(storage: Storage, array: HostArray): void {
+    native.transfer(storage.handle, array, false);
+  }
+
+  /** Waits for all work launched so far. */
+  synchronize(): void {
+    native.synchronize(this.#index);
+  }
+
+  statistics(): DeviceStatistics {
+    return native.statistics(this.#index);
+  }
+
+  /** `limit` in bytes; `threads` of the CPU; `resetPeak` starts a new maximum; `trim` gives cached memory back. */
+  configure(options: { limit?: number; threads?: number; resetPeak?: true; trim?: true }): void {
+    native.configure(this.#index, options);
+  }
+
+  /** The `count` largest holders of memory: bytes and number of tensors by label, largest first. */
+  holders(count = 5): { label: string; bytes: number; tensors: number }[] {
+    const byLabel = new Map<string, { label: string; bytes: number; tensors: number }>();
+    for (const { label, bytes } of this.storages) {
+      const entry = byLabel.get(label) ?? { label, bytes: 0, tensors: 0 };
+      entry.bytes += bytes;
+      entry.tensors++;
+      byLabel.set(label, entry);
+    }
+    return [...byLabel.values()].sort((a, b) => b.bytes - a.bytes).slice(0, count);
+  }
+
+  #outOfMemory(label: string, bytes: number): OutOfMemoryError {
+    const { live, limit, memoryAvailable } = this.statistics();
+    const holders = this.holders().map((h) => `${h.label} ${binary(h.bytes)} (${h.tensors})`);
+    const room = limit > 0 ? `a limit of ${binary(limit)}` : `${binary(memoryAvailable)} available`;
+    return new OutOfMemoryError(
+      `out of memory on ${this.name}: ${label} wanted ${binary(bytes)}, ${binary(live)} are live, with ${room}; ` +
+        `the largest holders are ${holders.join(', ') || 'none'}`,
+    );
+  }
+}
+
+const opened = new Map<DeviceName, Device>();
+
+/** The device of that name; opened at the first call. Throws UserError with the reason when it cannot be used here. */
+export function device(name: DeviceName = 'cpu'): Device {
+  let found = opened.get(name);
+  if (!found) opened.set(name, (found = new Device(name)));
+  return found;
+}
+
+/** The device's reason for not being usable here, or undefined when it is. */
+export function whyUnavailable(name: DeviceName): string | undefined {
+  try {
+    device(name);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}

@@ -1,0 +1,39 @@
+/** Element types; the order is that of `DType` in native/types.h. */
+export const dtypes = ['float32', 'bfloat16', 'float64', 'int32', 'uint8'] as const;
+
+export type DType = (typeof dtypes)[number];
+export type FloatType = 'float32' | 'bfloat16' | 'float64';
+export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
+
+export const bytesOf: Readonly<Record<DType, number>> = {
+  float32: 4,
+  bfloat16: 2,
+  float64: 8,
+  int32: 4,
+  uint8: 1,
+};
+
+export function isFloat(dtype: DType): dtype is FloatType {
+  return dtype === 'float32' || dtype === 'bfloat16' || dtype === 'float64';
+}
+
+/** The type in which parameters and sums over `dtype` are kept: float32 for float32 and bfloat16, float64 for float64. */
+export function accumulator(dtype: DType): 'float32' | 'float64' {
+  return dtype === 'float64' ? 'float64' : 'float32';
+}
+
+/** A host array of `length` elements with the bytes of `dtype`; a bfloat16 is its 16 bits. */
+export function hostArray(dtype: DType, length: number): HostArray {
+  switch (dtype) {
+    case 'float32':
+      return new Float32Array(length);
+    case 'float64':
+      return new Float64Array(length);
+    case 'bfloat16':
+      return new Uint16Array(length);
+    case 'int32':
+      return new Int32Array(length);
+    case 'uint8':
+      return new Uint8Array(length);
+  }
+}

@@ -1,0 +1,6 @@
+export * from './dtype.js';
+export * from './errors.js';
+export * from './shape.js';
+export * from './scope.js';
+export * from './device.js';
+export * from './tensor.js';

@@ -1,0 +1,35 @@
+/**
+ * The kernel table's twin of native/kernels.h: each kernel's name and its arguments, in the same words. The types of the
+ * functions are derived from the text, and the text is compared with the addon's when it is opened.
+ */
+import type { Tensor } from './tensor.js';
+
+export const kernelSignatures = {
+  fill: '(Out y, double value)',
+  copy: '(Out y, In x)',
+  cast: '(Out y, In x)',
+  add: '(Out y, In a, In b)',
+  prelu_forward: '(Out y, In x, In slope, int64_t rows, int64_t channels)',
+  prelu_backward: '(Out dx, Out dslope, In dy, In x, In slope, int64_t rows, int64_t channels)',
+} as const;
+
+type Argument<Text extends string> = Text extends `${'In' | 'Out'} ${string}`
+  ? Tensor
+  : Text extends `Ints ${string}`
+    ? Int32Array
+    : Text extends `${'int64_t' | 'float' | 'double'} ${string}`
+      ? number
+      : never;
+
+type Arguments<Text extends string> = Text extends `${infer First}, ${infer Rest}`
+  ? [Argument<First>, ...Arguments<Rest>]
+  : [Argument<Text>];
+
+export type KernelName = keyof typeof kernelSignatures;
+
+/** Every kernel as a function of tensors and numbers, launched on the device whose table this is. */
+export type Kernels = {
+  readonly [Name in KernelName]: (typeof kernelSignatures)[Name] extends `(${infer Text})`
+    ? (...args: Arguments<Text>) => void
+    : never;
+};

@@ -1,0 +1,56 @@
+/**
+ * Scopes free what is temporary: every tensor made inside is disposed at the end, except those returned, which move to the
+ * scope around. Scopes are synchronous and nest.
+ */
+import type { Tensor } from './tensor.js';
+
+const scopes: Set<Tensor>[] = [];
+
+/** For the Tensor constructor: the innermost scope owns the new tensor. */
+export function onScopeCreate(tensor: Tensor): void {
+  scopes.at(-1)?.add(tensor);
+}
+
+/** Takes a tensor out of the innermost scope, so that it lives until it is disposed by hand. */
+export function keep<T extends Tensor>(tensor: T): T {
+  for (const scope of scopes) scope.delete(tensor);
+  return tensor;
+}
+
+type Kept =
+  | Tensor
+  | readonly Kept[]
+  | { readonly [key: string]: unknown }
+  | undefined
+  | null
+  | string
+  | number
+  | boolean;
+
+function* tensorsIn(value: unknown): Generator<Tensor> {
+  if (value === null || typeof value !== 'object') return;
+  if ('storage' in value && 'dispose' in value) yield value as Tensor;
+  else if (Array.isArray(value)) for (const item of value) yield* tensorsIn(item);
+  else if (Object.getPrototypeOf(value) === Object.prototype)
+    for (const item of Object.values(value)) yield* tensorsIn(item);
+}
+
+/** Runs `f`, then frees every tensor it made except those in its result (a tensor, or arrays and plain objects of them). */
+export function scope<T extends Kept | void>(f: () => T): T {
+  const own = new Set<Tensor>();
+  scopes.push(own);
+  let result: T;
+  try {
+    result = f();
+  } catch (error) {
+    scopes.pop();
+    for (const tensor of own) tensor.dispose();
+    throw error;
+  }
+  scopes.pop();
+  for (const tensor of tensorsIn(result)) {
+    if (own.delete(tensor)) onScopeCreate(tensor);
+  }
+  for (const tensor of own) tensor.dispose();
+  return result;
+}
