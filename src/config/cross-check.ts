@@ -1,0 +1,63 @@
+// What the values of an experiment demand of each other.
+import type { Config } from './schema.js';
+
+/** A value that another rules out: its place, the place of the other, and what is wrong. */
+interface Clash {
+  path: string[];
+  because: string[];
+  text: string;
+}
+
+/** All clashes of an experiment whose values are each right by themselves. */
+export function crossCheck({ model, data, augment, loss, schedule, evaluate }: Config): Clash[] {
+  const clashes: Clash[] = [];
+  const demand = (holds: boolean, path: string, because: string, text: string) => {
+    if (!holds) clashes.push({ path: path.split('.'), because: because.split('.'), text });
+  };
+  demand(
+    model.embedding_size % loss.groups === 0,
+    'loss.groups',
+    'model.embedding_size',
+    `expected a divisor of model.embedding_size (${model.embedding_size}), got ${loss.groups}`,
+  );
+  demand(
+    model.input_size <= data.image_size,
+    'model.input_size',
+    'data.image_size',
+    `expected at most data.image_size (${data.image_size}), got ${model.input_size}`,
+  );
+  demand(
+    data.source === 'folder' || data.identities !== null,
+    'data.identities',
+    'data.source',
+    'expected how many identities to generate, got nothing',
+  );
+  demand(
+    evaluate.pairs === null || evaluate.images !== null,
+    'evaluate.images',
+    'evaluate.pairs',
+    'expected the image folder that evaluate.pairs names, got nothing',
+  );
+  for (const [key, range] of [
+    ['augment.occlusion.share', augment.occlusion.share],
+    ['augment.pose.yaw', augment.pose.yaw],
+  ] as const)
+    demand(range[0] <= range[1], key, key, `expected the smaller value first, got [${range.join(', ')}]`);
+  evaluate.degrade.forEach((version, i) => {
+    const place = `evaluate.degrade.${i}`;
+    demand(
+      Object.keys(version).length > 0,
+      place,
+      place,
+      'expected one or more of blur, occlusion and yaw, got {}',
+    );
+  });
+  const { milestones } = schedule;
+  demand(
+    milestones.every((at, i) => i === 0 || at > (milestones[i - 1] ?? 0)),
+    'schedule.milestones',
+    'schedule.milestones',
+    `expected ascending fractions, got [${milestones.join(', ')}]`,
+  );
+  return clashes;
+}

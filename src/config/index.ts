@@ -1,0 +1,4 @@
+export { configFrom, configSchemaJson, configToYaml, loadConfig } from './load.js';
+export type { Override } from './layers.js';
+export type { Config } from './schema.js';
+export { nearest } from './nearest.js';
