@@ -45,8 +45,12 @@ export function isRecording(): boolean {
 
 /** Runs `f` without recording. */
 export function noGrad<T>(f: () => T): T {
+  return recordingOn(undefined, f);
+}
+
+function recordingOn<T>(tape: Tape | undefined, f: () => T): T {
   const outer = recording;
-  recording = undefined;
+  recording = tape;
   try {
     return f();
   } finally {
@@ -59,15 +63,11 @@ export class Tape {
 
   /** Runs `f`, recording its operations. A tape records once or several times, then goes backward once. */
   record<T>(f: () => T): T {
-    const outer = recording;
-    recording = this;
     try {
-      return f();
+      return recordingOn(this, f);
     } catch (error) {
       this.dispose();
       throw error;
-    } finally {
-      recording = outer;
     }
   }
 

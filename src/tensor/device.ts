@@ -80,12 +80,9 @@ export class Device {
   /** Kernel arguments cross as handles and numbers; lack of memory is explained. */
   #launcher(run: NativeKernel) {
     return (...args: (Tensor | number | Int32Array)[]): void => {
-      const values: (number | Int32Array)[] = new Array(args.length);
-      for (let i = 0; i < args.length; i++) {
-        const argument = args[i] as Tensor | number | Int32Array;
-        values[i] =
-          typeof argument === 'number' || argument instanceof Int32Array ? argument : argument.storage.handle;
-      }
+      const values = args.map((argument) =>
+        typeof argument === 'number' || argument instanceof Int32Array ? argument : argument.storage.handle,
+      );
       try {
         run(...values);
       } catch (error) {
