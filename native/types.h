@@ -120,4 +120,13 @@ template <class F> void with_float(DType dtype, F&& f) {
   }
 }
 
+// The same for any element type.
+template <class F> void with_any(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::int32: return f.template operator()<int32_t>();
+    case DType::uint8: return f.template operator()<uint8_t>();
+    default: return with_float(dtype, f);
+  }
+}
+
 }  // namespace turl

@@ -5,14 +5,6 @@
 namespace turl {
 namespace {
 constexpr int64_t grain = 1 << 16;
-
-template <class F> void with_any(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::int32: return f.template operator()<int32_t>();
-    case DType::uint8: return f.template operator()<uint8_t>();
-    default: with_float(dtype, f);
-  }
-}
 }  // namespace
 
 void fill(Context& context, Out y, double value) {

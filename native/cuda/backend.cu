@@ -1,0 +1,80 @@
+// The CUDA backend: memory, copies and one stream of the first GPU.
+#include "backend.h"
+#include "cuda/device.h"
+#include "table.h"
+
+namespace turl {
+namespace {
+
+class CudaBackend final : public Backend, public Context {
+ public:
+  CudaBackend() {
+    int devices = 0;
+    cudaError_t error = cudaGetDeviceCount(&devices);
+    if (error == cudaErrorInsufficientDriver)
+      throw std::runtime_error("no NVIDIA driver, or one too old for CUDA 13: the cuda device cannot be used here");
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && devices == 0))
+      throw std::runtime_error("no NVIDIA GPU: the cuda device cannot be used here");
+    check_cuda(error, "looking for GPUs");
+    check_cuda(cudaGetDeviceProperties(&properties_, 0), "reading the GPU's properties");
+    if (properties_.major < 8)
+      throw std::runtime_error(std::string("the GPU ") + properties_.name + " is too old: compute capability 8.0 is needed, it has " +
+                               capability());
+    check_cuda(cudaSetDevice(0), "opening the GPU");
+    check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+    stream = stream_;
+    kernels = &kernel_table();
+  }
+  ~CudaBackend() override { cudaStreamDestroy(stream_); }
+
+  void* allocate(size_t bytes) override {
+    void* data = nullptr;
+    cudaError_t error = cudaMalloc(&data, bytes);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // the failed allocation is reported by the nullptr, not by the next launch
+      return nullptr;
+    }
+    check_cuda(error, "allocating GPU memory");
+    return data;
+  }
+  void release(void* data, size_t) override { check_cuda(cudaFree(data), "freeing GPU memory"); }
+  // The host array is pageable: the call returns when its bytes are staged, so the caller may reuse it.
+  void write(void* device, const void* host, size_t bytes) override {
+    check_cuda(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copying to the GPU");
+  }
+  void read(void* host, const void* device, size_t bytes) override {
+    check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the GPU");
+    synchronize();
+  }
+  void synchronize() override { check_cuda(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
+  int64_t memory_total() override { return memory().second; }
+  int64_t memory_available() override { return memory().first; }
+  std::string describe() override {
+    return std::string(properties_.name) + ", compute capability " + capability() + ", " +
+           std::to_string(properties_.multiProcessorCount) + " multiprocessors, " +
+           std::to_string(properties_.totalGlobalMem >> 20) + " MiB";
+  }
+  void set_threads(int) override {}
+  Context& context() override { return *this; }
+  // The pool hands a block out again once the call returns; one stream keeps later work behind this kernel's.
+  void* scratch(size_t bytes) override { return Backend::scratch(scratch_owner, bytes); }
+  void parallel(int64_t, void (*)(void*, int64_t), void*) override { throw std::logic_error("parallel() is for CPU kernels"); }
+
+ private:
+  std::string capability() const { return std::to_string(properties_.major) + "." + std::to_string(properties_.minor); }
+  static std::pair<int64_t, int64_t> memory() {
+    size_t available = 0, total = 0;
+    check_cuda(cudaMemGetInfo(&available, &total), "reading the GPU's memory");
+    return {int64_t(available), int64_t(total)};
+  }
+  cudaDeviceProp properties_{};
+  cudaStream_t stream_ = nullptr;
+};
+
+}  // namespace
+}  // namespace turl
+
+TURL_EXPORT_BACKEND(int abi) {
+  if (abi != turl::backend_abi) throw std::runtime_error("the CUDA library was built for another version of turl");
+  return new turl::CudaBackend();
+}

@@ -1,0 +1,99 @@
+// How to write a CUDA kernel here. A kernel is written once and compiled twice: by nvcc for the GPU, and by the host compiler for
+// the emulated device, which runs it on the CPU with every barrier and check (native/emulated). A .cu file includes this header
+// (and kernels.h) and nothing of CUDA's own:
+//
+//   template <class T> __global__ void scale_kernel(T* y, const T* x, float by, int64_t n) {
+//     int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+//     if (i < n) y[i] = T(by * float(x[i]));
+//   }
+//   void scale(Context& context, Out y, In x, double by) {
+//     with_float(x.dtype, [&]<class T>() {
+//       launch(context, scale_kernel<T>, blocks_for(x.size, 256), 256, 0, y.as<T>(), x.as<T>(), by, x.size);
+//     });
+//   }
+//
+// The same as in CUDA: threadIdx, blockIdx, blockDim, gridDim, __global__, __device__, __launch_bounds__, __syncthreads,
+// __syncwarp, __shfl_{,xor_,down_,up_}sync, __ballot_sync, __any_sync, __all_sync, atomicAdd/Max/Min/Or/Exch/CAS on integers,
+// float4 and its like, rsqrtf, __expf, __logf, __ldg, __popc, __clz, __ffs.
+// Different from CUDA:
+//   TURL_SHARED(float, tile, [32][33]);      __shared__ float tile[32][33];      at most 48 KiB in all
+//   TURL_SHARED(int, count);                 __shared__ int count;
+//   float* tile = dynamic_shared<float>();   extern __shared__, 1024-byte aligned; at most 227 KiB with the static
+//   launch(context, kernel, grid, block, shared_bytes, arguments...);
+// launch() converts the arguments to the kernel's parameter types, does nothing for an empty grid, raises the shared memory limit
+// and throws when the configuration is out of range or the launch failed. `#pragma unroll` works on both sides.
+//
+// On the emulated device shared memory starts as NaN; every lane of a mask must come to the same statement; every thread of the
+// block must come to the same __syncthreads (no early return before one); a deadlock is reported with thread, primitive, file and
+// line. A thread may not spin on memory that another one writes. Matrix instructions and asynchronous copies: matrix.h, async.h.
+// Reductions: reduce.h.
+#pragma once
+#include "types.h"
+
+#ifdef TURL_EMULATED
+#include "emulated/device.h"
+#else
+#include <cuda_runtime.h>
+#define TURL_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
+
+namespace turl {
+
+template <class T> __device__ T* dynamic_shared() {
+  extern __shared__ __align__(1024) unsigned char turl_dynamic_shared[];
+  return reinterpret_cast<T*>(turl_dynamic_shared);
+}
+
+inline void check_cuda(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+template <class... P, class... A>
+void launch_unchecked(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, A&&... arguments) {
+  if (shared_bytes > (48 << 10))
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    int(shared_bytes)),
+               "shared memory");
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(context.stream)>>>(static_cast<P>(arguments)...);
+  check_cuda(cudaGetLastError(), "launch");
+}
+
+}  // namespace turl
+#endif
+
+namespace turl {
+
+constexpr uint32_t full_warp = 0xffffffffu;
+
+// 16 bytes of T, read and written in one access; the address must be a multiple of 16 bytes.
+template <class T> struct alignas(16) Pack {
+  static constexpr int size = 16 / sizeof(T);
+  T v[size];
+  TURL_BOTH T& operator[](int i) { return v[i]; }
+  TURL_BOTH const T& operator[](int i) const { return v[i]; }
+};
+// Whether rows of `columns` elements at these addresses can be read in packs.
+template <class T, class... A> bool packs(int64_t columns, const A*... arrays) {
+  return columns % Pack<T>::size == 0 && ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...);
+}
+
+template <class T> TURL_BOTH constexpr T ceil_div(T a, T b) { return (a + b - 1) / b; }
+
+// The grid of n items, `per_block` of them in each block.
+inline dim3 blocks_for(int64_t n, int64_t per_block) { return {unsigned(ceil_div(n, per_block)), 1, 1}; }
+
+template <class... P, class... A>
+void launch(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, A&&... arguments) {
+  static_assert(sizeof...(P) == sizeof...(A), "launch: the kernel takes another number of arguments");
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  uint64_t threads = uint64_t(block.x) * block.y * block.z;
+  if (threads == 0 || threads > 1024 || block.z > 64)
+    throw std::runtime_error("launch: a block has 1 to 1024 threads, got " + std::to_string(threads));
+  if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+    throw std::runtime_error("launch: the grid is at most 2147483647 x 65535 x 65535, got " + std::to_string(grid.x) + " x " +
+                             std::to_string(grid.y) + " x " + std::to_string(grid.z));
+  if (shared_bytes > (227 << 10))
+    throw std::runtime_error("launch: a block has at most 227 KiB of shared memory, got " + std::to_string(shared_bytes) + " bytes");
+  launch_unchecked(context, kernel, grid, block, shared_bytes, std::forward<A>(arguments)...);
+}
+
+}  // namespace turl

@@ -1,0 +1,42 @@
+// The emulated device's backend: host memory, and kernels that run at once.
+#include "backend.h"
+#include <cstdlib>
+#include <thread>
+#include <unistd.h>
+#include "table.h"
+
+namespace turl {
+namespace {
+
+class EmulatedBackend final : public Backend, public Context {
+ public:
+  EmulatedBackend() {
+    kernels = &kernel_table();
+    const char* wanted = std::getenv("TURL_THREADS");
+    set_threads(wanted ? std::atoi(wanted) : 0);
+  }
+  void* allocate(size_t bytes) override { return std::aligned_alloc(256, (bytes + 255) / 256 * 256); }
+  void release(void* data, size_t) override { std::free(data); }
+  void write(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
+  void read(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
+  void synchronize() override {}
+  int64_t memory_total() override { return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE); }
+  int64_t memory_available() override { return sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE); }
+  std::string describe() override { return "the CUDA kernels on the CPU, " + std::to_string(threads) + " threads"; }
+  void set_threads(int wanted) override {
+    threads = wanted > 0 ? wanted : int(std::max(1u, std::thread::hardware_concurrency()));
+  }
+  Context& context() override { return *this; }
+  void* scratch(size_t bytes) override { return Backend::scratch(scratch_owner, bytes); }
+  void parallel(int64_t, void (*)(void*, int64_t), void*) override {
+    throw std::logic_error("parallel() is for CPU kernels");
+  }
+};
+
+}  // namespace
+}  // namespace turl
+
+TURL_EXPORT_BACKEND(int abi) {
+  if (abi != turl::backend_abi) throw std::runtime_error("the emulated library was built for another version of turl");
+  return new turl::EmulatedBackend();
+}

@@ -1,0 +1,162 @@
+// The emulated side of native/cuda/device.h: CUDA's words, as far as kernels use them, on the fibers of machine.h.
+#pragma once
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <tuple>
+#include "emulated/machine.h"
+#include "types.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define threadIdx (turl::emulated::self->index)
+#define blockIdx (turl::emulated::self->processor->block_index)
+#define blockDim (turl::emulated::self->processor->launch->block)
+#define gridDim (turl::emulated::self->processor->launch->grid)
+
+// A key for each variable (and each instance of a template), under which the block's threads find it.
+#define TURL_SHARED(type, name, ...)                                                              \
+  static const char name##_key = 0;                                                               \
+  using name##_type = turl::emulated::Same<type> __VA_ARGS__;                                     \
+  name##_type& name = *static_cast<name##_type*>(                                                 \
+      turl::emulated::self->processor->static_shared(&name##_key, sizeof(name##_type), alignof(name##_type)))
+
+namespace turl::emulated {
+
+template <class T> using Same = T;
+
+// Lets `combine(values by lane, lane)` give every lane of the mask its result.
+template <class T, class F> T exchange(uint32_t mask, T value, F combine, Site site) {
+  struct Argument {
+    T value, result;
+    F* combine;
+  } mine{value, value, &combine};
+  self->processor->collective(
+      mask, &mine,
+      [](void* const* arguments, uint32_t lanes) {
+        for (int lane = 0; lane < warp_size; lane++)
+          if (lanes >> lane & 1) {
+            auto& a = *static_cast<Argument*>(arguments[lane]);
+            a.result = (*a.combine)([&](int from) { return static_cast<const Argument*>(arguments[from])->value; }, lane);
+          }
+      },
+      false, site);
+  return mine.result;
+}
+
+// The value of lane `from(lane)`; a lane outside its segment of `width` keeps its own.
+template <class T, class F> T shuffle(uint32_t mask, T value, int width, F from, Site site) {
+  return exchange(mask, value, [&](auto value_of, int lane) {
+    int source = from(lane);
+    if (source / width != lane / width || source < 0) return value_of(lane);
+    if (!(mask >> source & 1)) self->processor->fail("shuffles from a lane outside the mask");
+    return value_of(source);
+  }, site);
+}
+
+}  // namespace turl::emulated
+
+// Barriers.
+inline void __syncthreads(TURL_HERE) { turl::emulated::self->processor->barrier(0, 0, {"__syncthreads", file, line}); }
+inline void __syncwarp(uint32_t mask = 0xffffffffu, TURL_HERE) {
+  turl::emulated::self->processor->collective(mask, nullptr, nullptr, true, {"__syncwarp", file, line});
+}
+inline void __threadfence() {}  // the atomics below are ordered already
+inline void __threadfence_block() {}
+
+// Shuffles and votes.
+template <class T> T __shfl_sync(uint32_t mask, T value, int source, int width = 32, TURL_HERE) {
+  return turl::emulated::shuffle(mask, value, width, [=](int lane) { return lane / width * width + (source & (width - 1)); },
+                                 {"__shfl_sync", file, line});
+}
+template <class T> T __shfl_xor_sync(uint32_t mask, T value, int bits, int width = 32, TURL_HERE) {
+  return turl::emulated::shuffle(mask, value, width, [=](int lane) { return lane ^ bits; }, {"__shfl_xor_sync", file, line});
+}
+template <class T> T __shfl_down_sync(uint32_t mask, T value, int by, int width = 32, TURL_HERE) {
+  return turl::emulated::shuffle(mask, value, width, [=](int lane) { return lane + by; }, {"__shfl_down_sync", file, line});
+}
+template <class T> T __shfl_up_sync(uint32_t mask, T value, int by, int width = 32, TURL_HERE) {
+  return turl::emulated::shuffle(mask, value, width, [=](int lane) { return lane - by; }, {"__shfl_up_sync", file, line});
+}
+inline uint32_t __ballot_sync(uint32_t mask, int vote, TURL_HERE) {
+  return turl::emulated::exchange<uint32_t>(mask, vote != 0, [=](auto value_of, int) {
+    uint32_t votes = 0;
+    for (int lane = 0; lane < 32; lane++)
+      if (mask >> lane & 1) votes |= value_of(lane) << lane;
+    return votes;
+  }, {"__ballot_sync", file, line});
+}
+inline int __any_sync(uint32_t mask, int vote, TURL_HERE) { return __ballot_sync(mask, vote, file, line) != 0; }
+inline int __all_sync(uint32_t mask, int vote, TURL_HERE) { return __ballot_sync(mask, vote, file, line) == mask; }
+
+// Integer atomics, on shared and global memory. (A sum of floats in arrival order would differ from run to run.)
+template <class T> T atomicAdd(T* p, std::type_identity_t<T> value) {
+  static_assert(std::is_integral_v<T>, "no floating-point atomics: their order is not fixed");
+  return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
+}
+template <class T> T atomicOr(T* p, std::type_identity_t<T> value) { return __atomic_fetch_or(p, value, __ATOMIC_ACQ_REL); }
+template <class T> T atomicExch(T* p, std::type_identity_t<T> value) { return __atomic_exchange_n(p, value, __ATOMIC_ACQ_REL); }
+template <class T> T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+  __atomic_compare_exchange_n(p, &expected, value, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+  return expected;
+}
+template <class T> T atomicMax(T* p, std::type_identity_t<T> value) {
+  T old = __atomic_load_n(p, __ATOMIC_ACQUIRE);
+  while (old < value && !__atomic_compare_exchange_n(p, &old, value, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {}
+  return old;
+}
+template <class T> T atomicMin(T* p, std::type_identity_t<T> value) {
+  T old = __atomic_load_n(p, __ATOMIC_ACQUIRE);
+  while (value < old && !__atomic_compare_exchange_n(p, &old, value, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {}
+  return old;
+}
+
+// Bits and arithmetic.
+using std::max;
+using std::min;
+inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
+inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
+inline float __uint_as_float(uint32_t x) { return std::bit_cast<float>(x); }
+inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
+inline int __popc(uint32_t x) { return std::popcount(x); }
+inline int __clz(uint32_t x) { return std::countl_zero(x); }
+inline int __ffs(uint32_t x) { return x ? std::countr_zero(x) + 1 : 0; }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline float __expf(float x) { return std::exp(x); }
+inline float __logf(float x) { return std::log(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+template <class T> T __ldg(const T* p) { return *p; }
+
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) int2 { int x, y; };
+struct alignas(16) int4 { int x, y, z, w; };
+struct alignas(8) uint2 { uint32_t x, y; };
+struct alignas(16) uint4 { uint32_t x, y, z, w; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+
+namespace turl {
+
+template <class T> T* dynamic_shared() {
+  return reinterpret_cast<T*>(emulated::self->processor->dynamic_shared());
+}
+
+template <class... P, class... A>
+void launch_unchecked(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, A&&... arguments) {
+  struct Call {
+    void (*kernel)(P...);
+    std::tuple<P...> arguments;
+  } call{kernel, {static_cast<P>(arguments)...}};
+  emulated::run_grid({grid, block, shared_bytes,
+                      [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->arguments); }, &call},
+                     context.threads);
+}
+
+}  // namespace turl

@@ -1,0 +1,117 @@
+// Runs a kernel's grid on the CPU: every CUDA thread is a fiber, the blocks are dealt out to OS threads ("processors"), and a
+// processor runs its blocks one after another. A thread runs until it waits at a barrier or with its warp.
+// TURL_EMULATED_ORDER = forward (default), reverse or shuffled is the order in which waiting threads go on.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+#include "emulated/fiber.h"
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+namespace turl::emulated {
+
+constexpr int warp_size = 32, max_threads = 1024, barrier_count = 16;
+constexpr size_t max_static_shared = 48 << 10, max_shared = 227 << 10;
+
+// Where in a kernel a thread waits.
+struct Site {
+  const char* primitive;
+  const char* file;
+  int line;
+  bool operator==(const Site&) const = default;
+};
+#define TURL_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+enum class State : uint8_t { ready, barrier, warp, condition, returned };
+
+struct Processor;
+
+struct Thread : Fiber {
+  dim3 index;
+  int rank = 0;  // within the block
+  Processor* processor = nullptr;
+  State state = State::ready;
+  Site site{};                // where it waits
+  uint32_t mask = 0;          // of the collective it waits in
+  void* argument = nullptr;   // of that collective
+  const void* awaited = nullptr;  // the object whose condition it waits for
+  int collectives = 0;            // passed so far
+  int lane() const { return rank % warp_size; }
+};
+
+// The running CUDA thread.
+extern __thread Thread* self __attribute__((tls_model("initial-exec")));
+
+struct Barrier {
+  int generation = 0;
+  char order[2];  // what the race check sees: threads of two successive generations are told apart
+  std::vector<Thread*> waiting;
+};
+
+struct Launch {
+  dim3 grid, block;
+  size_t shared_bytes = 0;
+  void (*body)(void*) = nullptr;
+  void* argument = nullptr;
+};
+
+struct Processor {
+  Processor();
+  ~Processor();
+  Processor(const Processor&) = delete;
+
+  // Runs blocks first, first + step, ...
+  void run(const Launch& launch, int64_t first, int64_t step);
+
+  // Called by the running thread.
+  void* static_shared(const void* key, size_t bytes, size_t alignment);
+  void barrier(int id, int threads, Site site);
+  // Every lane of `mask` brings an argument; the last to arrive calls body(arguments by lane, mask) for all of them.
+  // `orders`: what the lanes wrote before is visible to them after (__syncwarp; a shuffle does not promise it).
+  void collective(uint32_t mask, void* argument, void (*body)(void* const*, uint32_t), bool orders, Site site);
+  // Waits until wake(awaited) is called.
+  void wait(const void* awaited, Site site);
+  void wake(const void* awaited);
+  [[noreturn]] void fail(const std::string& what);
+
+  dim3 block_index;
+  const Launch* launch = nullptr;
+  char* dynamic_shared() const { return arena_; }
+
+ private:
+  void run_block();
+  void thread_main();
+  static void entry();
+  void switch_to_next();
+  void make_ready(std::vector<Thread*>& threads);
+  std::string deadlock() const;
+  void begin_shared();
+
+  struct Variable {
+    const void* key;
+    char* data;
+  };
+  Fiber home_;
+  std::vector<Thread> threads_;
+  int prepared_ = 0, count_ = 0, running_ = 0;
+  std::vector<Thread*> ready_;  // a ring of max_threads
+  size_t head_ = 0, tail_ = 0;
+  Barrier barriers_[barrier_count];
+  uint32_t arrived_[max_threads / warp_size];  // lanes that wait in a collective, by warp
+  char warp_order_[max_threads / warp_size][2];
+  std::vector<Variable> variables_;
+  char* arena_ = nullptr;
+  size_t static_begin_ = 0, static_used_ = 0;
+  std::string error_;
+  uint64_t random_ = 1;
+  char start_ = 0, end_ = 0;
+};
+
+// Runs the grid on up to `threads` OS threads; throws std::runtime_error for a bad configuration or a failed kernel.
+void run_grid(const Launch& launch, int threads);
+
+}  // namespace turl::emulated
