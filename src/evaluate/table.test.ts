@@ -1,0 +1,79 @@
+import { parseString } from 'fast-csv';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { verification } from './metrics.js';
+import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from './table.js';
+
+const test = suite('evaluation tables');
+
+const genuine = [true, true, true, true, false, false, false, false];
+const row = (version: string, scores: number[]) => ({
+  version,
+  verification: verification({ scores, genuine }, [0, 0, 1, 1, 0, 0, 1, 1], [1e-3, 1e-2]),
+});
+const evaluation: Evaluation = {
+  protocol: {
+    data: 'generated faces, "held out"',
+    pairs: 'drawn with seed 1, half genuine',
+    identities: 4,
+    folds: 2,
+    alignment: 'as generated',
+    crop: 'centre 56 of 60 pixels',
+    colour: 'RGB',
+    flip: false,
+    score: 'cosine',
+    fusion: 'none',
+    failures: 1,
+  },
+  rows: [
+    row('clean', [0.9, 0.8, 0.7, 0.6, 0.35, 0.3, 0.2, 0.1]),
+    row('blur=9', [0.9, 0.2, 0.7, 0.6, 0.5, 0.3, 0.65, 0.1]),
+  ],
+  correlation: 0.5712,
+};
+
+function parse(text: string): Promise<Record<string, string>[]> {
+  return new Promise((resolve, reject) => {
+    const rows: Record<string, string>[] = [];
+    parseString<Record<string, string>, Record<string, string>>(text, { headers: true })
+      .on('data', (line: Record<string, string>) => rows.push(line))
+      .on('error', reject)
+      .on('end', () => resolve(rows));
+  });
+}
+
+test('table: one line for each version, percentages, what was tested', () => {
+  const text = evaluationTable(evaluation);
+  assert.match(text, /test +│ +accuracy % +│ +TAR % @ FAR 0\.001 +│ +TAR % @ FAR 0\.01 +│ +AUC % +│ +EER %/);
+  assert.match(text, /clean +│ +100\.00 ± 0\.00 +│ +100\.00 +│ +100\.00 +│ +100\.00 +│ +0\.00/);
+  assert.match(text, /blur=9 +│ +75\.00 ± 0\.00/);
+  assert.match(text, '4 genuine and 4 impostor pairs of 4 identities');
+  assert.match(text, 'correlation between sub-embeddings: 0.571');
+  assert.not.match(text, '\u001b');
+});
+
+test('CSV: reads back, quotes and all', async () => {
+  const lines = await parse(await evaluationCsv(evaluation));
+  assert.is(lines.length, 2);
+  assert.equal(
+    ['test', 'genuine_pairs', 'accuracy', 'tar_at_far_0.001', 'correlation', 'protocol_data'].map(
+      (key) => lines[1]![key],
+    ),
+    ['blur=9', '4', '0.75', '0.5', '0.5712', 'generated faces, "held out"'],
+  );
+});
+
+test('JSON: everything, with what each figure means', () => {
+  const read = JSON.parse(evaluationJson(evaluation)) as Evaluation & {
+    protocol: { definitions: { auc: string } };
+  };
+  assert.equal(read.rows[1]!.verification.accuracy.folds, evaluation.rows[1]!.verification.accuracy.folds);
+  assert.is(read.protocol.crop, 'centre 56 of 60 pixels');
+  assert.match(read.protocol.definitions.auc, 'genuine pair scores higher');
+});
+
+test('no correlation, no rows', () => {
+  assert.match(evaluationTable({ ...evaluation, rows: [], correlation: null }), 'not defined');
+});
+
+test.run();

@@ -1,0 +1,90 @@
+// An evaluation as a table for the terminal, as CSV and as JSON. Each row is one version of the test images (clean, blurred, ...);
+// the protocol says how all figures were measured and goes along with them.
+import Table from 'cli-table3';
+import { writeToString } from 'fast-csv';
+import { definitions, type Verification } from './metrics.js';
+
+/** How the figures were measured, in words where there is no number. */
+export interface Protocol {
+  /** What was tested: the data, and the pairs file or the rule by which pairs were drawn. */
+  data: string;
+  pairs: string;
+  identities: number;
+  folds: number;
+  alignment: string;
+  /** Pixels of the network's input, and how they were cut from the image. */
+  crop: string;
+  colour: string;
+  /** Whether the mirrored image was used too. */
+  flip: boolean;
+  /** How a pair's score comes from two embeddings, and one embedding from several images. */
+  score: string;
+  fusion: string;
+  /** Images that could not be used; their pairs are missing from the figures. */
+  failures: number;
+}
+
+export interface EvaluationRow {
+  /** `clean`, or the degradation: `blur=9`. */
+  version: string;
+  verification: Verification;
+}
+
+export interface Evaluation {
+  protocol: Protocol;
+  rows: EvaluationRow[];
+  /** Mean absolute correlation between sub-embeddings of the clean images; null where it is not defined. */
+  correlation: number | null;
+}
+
+const percent = (share: number) => (100 * share).toFixed(2);
+
+export function evaluationTable({ protocol, rows, correlation }: Evaluation): string {
+  const far = rows[0]?.verification.tarAtFar.map((point) => point.far) ?? [];
+  const table = new Table({
+    head: ['test', 'accuracy %', ...far.map((f) => `TAR % @ FAR ${f}`), 'AUC %', 'EER %'],
+    colAligns: ['left', ...new Array<'right'>(far.length + 3).fill('right')],
+    // No colours of its own: the table also goes to files and pipes.
+    style: { head: [], border: [] },
+  });
+  for (const { version, verification: v } of rows)
+    table.push([
+      version,
+      `${percent(v.accuracy.mean)} ± ${percent(v.accuracy.std)}`,
+      ...v.tarAtFar.map((point) => percent(point.tar)),
+      percent(v.auc),
+      percent(v.equalErrorRate),
+    ]);
+  const first = rows[0]?.verification;
+  const pairs = first
+    ? `${first.genuinePairs} genuine and ${first.impostorPairs} impostor pairs`
+    : 'no pairs';
+  return [
+    table.toString(),
+    `${pairs} of ${protocol.identities} identities (${protocol.data}; ${protocol.pairs}), ${protocol.folds} folds`,
+    `score: ${protocol.score}; images that could not be used: ${protocol.failures}`,
+    `mean absolute correlation between sub-embeddings: ${correlation === null ? 'not defined' : correlation.toFixed(3)}`,
+  ].join('\n');
+}
+
+/** One line for each version, the protocol repeated in it, so that lines of several files can be put together. */
+export function evaluationCsv({ protocol, rows, correlation }: Evaluation): Promise<string> {
+  const lines = rows.map(({ version, verification: v }) => ({
+    test: version,
+    genuine_pairs: v.genuinePairs,
+    impostor_pairs: v.impostorPairs,
+    accuracy: v.accuracy.mean,
+    accuracy_std: v.accuracy.std,
+    ...Object.fromEntries(v.tarAtFar.map((point) => [`tar_at_far_${point.far}`, point.tar])),
+    auc: v.auc,
+    equal_error_rate: v.equalErrorRate,
+    correlation: correlation ?? '',
+    ...Object.fromEntries(Object.entries(protocol).map(([key, value]) => [`protocol_${key}`, value])),
+  }));
+  return writeToString(lines, { headers: true, includeEndRowDelimiter: true });
+}
+
+/** Everything, each fold and threshold included, with what each figure means; null as a threshold: no finite one, all pairs alike. */
+export function evaluationJson({ protocol, rows, correlation }: Evaluation): string {
+  return `${JSON.stringify({ protocol: { ...protocol, definitions }, correlation, rows }, null, 2)}\n`;
+}
