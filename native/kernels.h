@@ -11,7 +11,11 @@
   kernel(cast, (Out y, In x))                                                                    \
   kernel(add, (Out y, In a, In b))                                                               \
   kernel(prelu_forward, (Out y, In x, In slope, int64_t rows, int64_t channels))                 \
-  kernel(prelu_backward, (Out dx, Out dslope, In dy, In x, In slope, int64_t rows, int64_t channels))
+  kernel(prelu_backward, (Out dx, Out dslope, In dy, In x, In slope, int64_t rows, int64_t channels)) \
+  kernel(square_sum, (Out y, In x, In y0, int64_t index)) \
+  kernel(clip_scale, (Out scale, In squares, double max_norm)) \
+  kernel(sgd_step, (Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay)) \
+  kernel(adamw_step, (Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step))
 
 #define TURL_UNWRAP(...) __VA_ARGS__
 

@@ -11,6 +11,11 @@ export const kernelSignatures = {
   add: '(Out y, In a, In b)',
   prelu_forward: '(Out y, In x, In slope, int64_t rows, int64_t channels)',
   prelu_backward: '(Out dx, Out dslope, In dy, In x, In slope, int64_t rows, int64_t channels)',
+  square_sum: '(Out y, In x, In y0, int64_t index)',
+  clip_scale: '(Out scale, In squares, double max_norm)',
+  sgd_step: '(Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay)',
+  adamw_step:
+    '(Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step)',
 } as const;
 
 type Argument<Text extends string> = Text extends `${'In' | 'Out'} ${string}`

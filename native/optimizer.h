@@ -1,0 +1,34 @@
+// The update rules of one element, for the CPU and CUDA kernels. g is the gradient after scaling.
+//   SGD with momentum:  v <- momentum v + g + decay p;  p <- p - lr v
+//   AdamW (Loshchilov & Hutter 2019):  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
+//     p <- p - lr (m / c1 / (sqrt(v / c2) + epsilon) + decay p),  c1 = 1 - b1^step, c2 = 1 - b2^step
+#pragma once
+#include <cmath>
+#include "types.h"
+
+namespace turl {
+
+template <class T> struct SgdRule {
+  T lr, momentum, decay;
+  TURL_BOTH void operator()(T& p, T& v, T g) const {
+    v = momentum * v + g + decay * p;
+    p -= lr * v;
+  }
+};
+
+template <class T> struct AdamWRule {
+  T lr, beta1, beta2, epsilon, decay, correction1, correction2;
+  TURL_BOTH void operator()(T& p, T& m, T& v, T g) const {
+    m = beta1 * m + (1 - beta1) * g;
+    v = beta2 * v + (1 - beta2) * g * g;
+    p -= lr * (m * correction1 / (sqrt(v * correction2) + epsilon) + decay * p);
+  }
+};
+
+template <class T>
+AdamWRule<T> adamw_rule(double lr, double beta1, double beta2, double epsilon, double decay, int64_t step) {
+  return {T(lr), T(beta1), T(beta2), T(epsilon), T(decay), T(1 / (1 - std::pow(beta1, double(step)))),
+          T(1 / (1 - std::pow(beta2, double(step))))};
+}
+
+}  // namespace turl

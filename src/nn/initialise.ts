@@ -1,0 +1,29 @@
+/** Initial values, drawn by Philox: the i-th tensor of a seed is the same on every device. */
+import { Draws, purposes } from '../tensor/philox.js';
+import { sizeOf, type Shape } from '../tensor/shape.js';
+import { full, parameter, tensor, type Tensor, type TensorOptions } from '../tensor/tensor.js';
+
+/** Makes parameters one after another; the order in which a network is built decides which draw each gets. */
+export class Initialiser {
+  #count = 0;
+  constructor(
+    readonly seed: number,
+    readonly options: TensorOptions = {},
+  ) {}
+
+  /** Normal with mean 0. */
+  normal(shape: Shape, deviation: number): Tensor {
+    const draws = new Draws(this.seed, purposes.initialise, 0, this.#count++);
+    const values = Float32Array.from({ length: sizeOf(shape) }, () => deviation * draws.normal());
+    return parameter(tensor(values, shape, { dtype: 'float32', label: 'parameters', ...this.options }));
+  }
+
+  /** Normal with variance 2 / fan-in (He et al. 2015); the first dimension of a weight counts its outputs. */
+  kaiming(shape: Shape): Tensor {
+    return this.normal(shape, Math.sqrt(2 / sizeOf(shape.slice(1))));
+  }
+
+  constant(shape: Shape, value: number): Tensor {
+    return parameter(full(shape, value, { label: 'parameters', ...this.options }));
+  }
+}

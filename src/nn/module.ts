@@ -1,0 +1,50 @@
+/**
+ * Modules: parameters, buffers and children are the properties that hold them. A tensor with `requiresGrad` is a parameter,
+ * another tensor is a buffer (running statistics, masks), a module or an array of modules are children. Names are the paths
+ * of properties: `body.3.convolution1.weight`.
+ */
+import type { Tensor } from '../tensor/tensor.js';
+
+export abstract class Module {
+  /** Whether batch statistics and dropout behave as in training; `train()` and `evaluate()` set it for all modules inside. */
+  training = true;
+
+  *#children(): Generator<[string, Module]> {
+    for (const [name, value] of Object.entries(this) as [string, unknown][])
+      if (value instanceof Module) yield [name, value];
+      else if (Array.isArray(value))
+        for (const [i, item] of (value as unknown[]).entries())
+          if (item instanceof Module) yield [`${name}.${i}`, item];
+  }
+
+  *#tensors(): Generator<[string, Tensor]> {
+    for (const [name, value] of Object.entries(this) as [string, unknown][])
+      if (typeof value === 'object' && value !== null && 'storage' in value) yield [name, value as Tensor];
+    for (const [child, module] of this.#children())
+      for (const [name, tensor] of module.#tensors()) yield [`${child}.${name}`, tensor];
+  }
+
+  /** Parameters and buffers by name: all that a checkpoint keeps. */
+  state(): Map<string, Tensor> {
+    return new Map(this.#tensors());
+  }
+  parameters(): Map<string, Tensor> {
+    return new Map([...this.#tensors()].filter(([, tensor]) => tensor.requiresGrad));
+  }
+  buffers(): Map<string, Tensor> {
+    return new Map([...this.#tensors()].filter(([, tensor]) => !tensor.requiresGrad));
+  }
+
+  train(training = true): this {
+    this.training = training;
+    for (const [, module] of this.#children()) module.train(training);
+    return this;
+  }
+  evaluate(): this {
+    return this.train(false);
+  }
+
+  dispose(): void {
+    for (const [, tensor] of this.#tensors()) tensor.dispose();
+  }
+}

@@ -1,0 +1,120 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { assertClose, devices, randomTensor, randomValues } from '../testing.js';
+import { parameter, tensor, type Tensor } from '../tensor/tensor.js';
+import { Optimizer, type OptimizerOptions } from './optimizer.js';
+import { rateFactor, type Schedule } from './schedule.js';
+
+const test = suite('optimizer');
+
+interface Reference {
+  p: number[];
+  a: number[];
+  b: number[];
+}
+
+/** The update rules written out plainly in doubles. */
+function update(
+  { p, a, b }: Reference,
+  g: Float64Array,
+  o: OptimizerOptions,
+  lr: number,
+  step: number,
+  decay: number,
+): void {
+  g.forEach((gi, i) => {
+    const [pi, ai, bi] = [p[i] as number, a[i] as number, b[i] as number];
+    if (o.name === 'sgd') {
+      a[i] = (o.momentum ?? 0.9) * ai + gi + decay * pi;
+      p[i] = pi - lr * a[i];
+    } else {
+      a[i] = 0.9 * ai + 0.1 * gi;
+      b[i] = 0.999 * bi + 0.001 * gi * gi;
+      const m = a[i] / (1 - 0.9 ** step);
+      const v = b[i] / (1 - 0.999 ** step);
+      p[i] = pi - lr * (m / (Math.sqrt(v) + 1e-8) + decay * pi);
+    }
+  });
+}
+
+for (const device of devices)
+  for (const options of [
+    { name: 'sgd', weightDecay: 0.1 },
+    { name: 'adamw', weightDecay: 0.1 },
+  ] satisfies OptimizerOptions[])
+    test(`${options.name} on ${device.name}: three steps equal the formula, decay on matrices only`, () => {
+      // 40001 elements: several chunks and a rest. Float32 rounding of values of size 1 over three steps: 1e-6.
+      const tensors = new Map<string, Tensor>([
+        ['weight', parameter(randomTensor([3, device.name === 'cpu' ? 40001 : 401], 1, { device }))],
+        ['bias', parameter(randomTensor([7], 2, { device }))],
+      ]);
+      const optimizer = new Optimizer(tensors, options);
+      const references = [...tensors.values()].map((t) => ({
+        p: Array.from(t.toArray()),
+        a: new Array<number>(t.size).fill(0),
+        b: new Array<number>(t.size).fill(0),
+      }));
+      for (let step = 1; step <= 3; step++) {
+        [...tensors.values()].forEach((t, i) => {
+          const g = randomValues(t.size, step * 10 + i).map(Math.fround);
+          t.grad = tensor(g, t.shape, { device, dtype: 'float32' });
+          update(references[i] as Reference, g, options, 0.05, step, t.rank === 2 ? 0.1 : 0);
+        });
+        optimizer.step(0.05);
+        assert.is(tensors.get('bias')?.grad, undefined);
+      }
+      [...tensors.values()].forEach((t, i) => {
+        assertClose(t.toArray(), references[i]?.p ?? [], 1e-6);
+      });
+      optimizer.dispose();
+    });
+
+for (const device of devices)
+  test(`gradient norm and clipping on ${device.name}`, () => {
+    const p = parameter(tensor([0, 0], [2], { device }));
+    const q = parameter(tensor([0], [1], { device }));
+    const optimizer = new Optimizer(
+      new Map([
+        ['p', p],
+        ['q', q],
+      ]),
+      { name: 'sgd', momentum: 0 },
+    );
+    p.grad = tensor([2, 1], [2], { device });
+    q.grad = tensor([2], [1], { device });
+    assert.is(optimizer.gradientNorm(), 3);
+    optimizer.clip(1.5);
+    optimizer.step(1);
+    assertClose(p.toArray(), [-1, -0.5], 1e-7); // half of the gradient, exact but for sqrt
+    p.grad = tensor([1, NaN], [2], { device });
+    assert.throws(() => optimizer.gradientNorm(), /the gradient of p is not finite/);
+  });
+
+test('schedules', () => {
+  const base: Schedule = {
+    name: 'step',
+    warmupSteps: 0,
+    milestones: [0.5, 0.75],
+    gamma: 0.1,
+    power: 2,
+    final: 0,
+  };
+  assertClose(
+    [0, 49, 50, 75, 99].map((s) => rateFactor(base, s, 100)),
+    [1, 1, 0.1, 0.01, 0.01],
+    1e-12,
+  );
+  const polynomial: Schedule = { ...base, name: 'polynomial', warmupSteps: 10 };
+  assertClose(
+    [0, 9, 10, 55].map((s) => rateFactor(polynomial, s, 100)),
+    [0.1, 1, 1, 0.25],
+    1e-12,
+  );
+  assertClose(
+    [0, 50, 100].map((s) => rateFactor({ ...base, name: 'cosine' }, s, 100)),
+    [1, 0.5, 0],
+    1e-12,
+  );
+});
+
+test.run();

@@ -1,0 +1,29 @@
+/** Learning-rate schedules as functions of the step: the factor by which the base rate is multiplied. */
+
+export interface Schedule {
+  readonly name: 'step' | 'polynomial' | 'cosine';
+  /** Steps of linear growth: the first step has 1 / warmupSteps of the rate. */
+  readonly warmupSteps: number;
+  /** step: shares of the training at which the factor is multiplied by `gamma`. */
+  readonly milestones: readonly number[];
+  readonly gamma: number;
+  /** polynomial: the exponent. */
+  readonly power: number;
+  /** polynomial, cosine: the factor at the end. */
+  readonly final: number;
+}
+
+/** The factor of the rate at `step` (from 0) of `steps`. */
+export function rateFactor(schedule: Schedule, step: number, steps: number): number {
+  const { name, warmupSteps, milestones, gamma, power, final } = schedule;
+  if (step < warmupSteps) return (step + 1) / warmupSteps;
+  const passed = name === 'step' ? step / steps : (step - warmupSteps) / Math.max(1, steps - warmupSteps);
+  switch (name) {
+    case 'step':
+      return gamma ** milestones.filter((milestone) => passed >= milestone).length;
+    case 'polynomial':
+      return final + (1 - final) * (1 - passed) ** power;
+    case 'cosine':
+      return final + ((1 - final) * (1 + Math.cos(Math.PI * passed))) / 2;
+  }
+}
