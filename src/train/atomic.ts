@@ -1,0 +1,83 @@
+// Files that are either the old one or the new one, whole: written under a temporary name beside the target, forced to the disk,
+// then renamed over it. After a failure the old file is as it was and the temporary one is gone.
+import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { UserError } from '../tensor/errors.js';
+
+/** Replaces `file` by `content`, or by what `content` writes to the open file it is given. */
+export function writeAtomic(
+  file: string,
+  content: string | Uint8Array | ((descriptor: number) => void),
+): void {
+  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
+  let descriptor: number | undefined;
+  try {
+    descriptor = openSync(temporary, 'w');
+    if (typeof content === 'function') content(descriptor);
+    else writeAll(descriptor, typeof content === 'string' ? Buffer.from(content) : content);
+    fsyncSync(descriptor);
+    closeSync(descriptor);
+    descriptor = undefined;
+    renameSync(temporary, file);
+  } catch (error) {
+    if (descriptor !== undefined) closeSync(descriptor);
+    rmSync(temporary, { force: true });
+    throw explainFileError(error, `write ${file}`);
+  }
+  syncFolder(dirname(file));
+}
+
+/** Writes every byte; the system may take fewer at a time than it is given, and no more than 2 GiB. */
+export function writeAll(descriptor: number, data: Uint8Array, position?: number): void {
+  const most = 1 << 28;
+  for (let done = 0; done < data.length;)
+    done += writeSync(
+      descriptor,
+      data,
+      done,
+      Math.min(most, data.length - done),
+      position === undefined ? null : position + done,
+    );
+}
+
+/** Removes what processes that were killed while writing into `folder` left behind. */
+export function removeTemporaries(folder: string): void {
+  for (const name of readdirSync(folder))
+    if (/^\..*\.\d+\.tmp$/.test(name)) rmSync(join(folder, name), { force: true });
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk is full',
+  EDQUOT: 'the disk quota is used up',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EROFS: 'the file system is read-only',
+  ENOENT: 'no such file or folder',
+  ENOTDIR: 'a part of the path is not a folder',
+  EISDIR: 'it is a folder',
+  EIO: 'the disk reports an input/output error',
+};
+
+/** An error of the file system as a sentence, `what` being for example "write a/b"; anything else is given back as it is. */
+export function explainFileError(error: unknown, what: string): unknown {
+  if (!(error instanceof Error) || !('code' in error) || !('syscall' in error)) return error;
+  const code = String(error.code);
+  return new UserError(`cannot ${what}: ${reasons[code] ?? code}`, { cause: error });
+}
+
+/** Makes a rename outlive a power failure, where the system can. */
+function syncFolder(folder: string): void {
+  let descriptor: number;
+  try {
+    descriptor = openSync(folder, 'r');
+  } catch {
+    return; // Windows cannot open a folder; the rename is done all the same.
+  }
+  try {
+    fsyncSync(descriptor);
+  } catch {
+    // Some network file systems refuse it.
+  } finally {
+    closeSync(descriptor);
+  }
+}

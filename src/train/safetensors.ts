@@ -1,0 +1,207 @@
+// Tensors in a safetensors file: 8 bytes little-endian header length, a JSON header, then the raw little-endian values.
+//   header: { "__metadata__": { name: text }, "weight": { "dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24] }, ... }
+// Offsets count from the end of the header and leave no gaps. Metadata `sha256` is the digest of the whole file, taken with its own
+// 64 digits as zeros, so that any changed byte is found. One tensor at a time is in memory while writing.
+import { createHash, type Hash } from 'node:crypto';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import * as z from 'zod';
+import { bytesOf, dtypes, type DType } from '../tensor/dtype.js';
+import { UserError } from '../tensor/errors.js';
+import { explainFileError, writeAll, writeAtomic } from './atomic.js';
+
+const formats = {
+  float64: 'F64',
+  float32: 'F32',
+  int32: 'I32',
+  bfloat16: 'BF16',
+  uint8: 'U8',
+} as const satisfies Record<DType, string>;
+
+export interface StoredTensor {
+  dtype: DType;
+  shape: readonly number[];
+  /** Little-endian values, in the order of the shape. */
+  data: Uint8Array;
+}
+
+/** A tensor to write; its bytes may be made when they are needed, so that they need not all be in memory together. */
+export interface TensorSource {
+  dtype: DType;
+  shape: readonly number[];
+  data: Uint8Array | (() => Uint8Array);
+}
+
+export interface SafetensorsFile {
+  tensors: Map<string, StoredTensor>;
+  metadata: Record<string, string>;
+}
+
+const noDigest = '0'.repeat(64);
+const chunk = 1 << 24; // bytes read or hashed at a time
+
+const byteLength = ({ dtype, shape }: { dtype: DType; shape: readonly number[] }) =>
+  shape.reduce((product, n) => product * n, bytesOf[dtype]);
+
+/** Writes `file` atomically. */
+export function writeSafetensors(
+  file: string,
+  tensors: ReadonlyMap<string, TensorSource>,
+  metadata: Readonly<Record<string, string>> = {},
+): void {
+  // Large types first keeps every tensor on a multiple of its own size.
+  const order = [...tensors].sort(([, a], [, b]) => bytesOf[b.dtype] - bytesOf[a.dtype]);
+  const header: Record<string, unknown> = { __metadata__: { ...metadata, sha256: noDigest } };
+  let offset = 0;
+  for (const [name, tensor] of order) {
+    const end = offset + byteLength(tensor);
+    header[name] = { dtype: formats[tensor.dtype], shape: tensor.shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const text = Buffer.from(JSON.stringify(header));
+  const padded = Buffer.alloc(8 + Math.ceil(text.length / 8) * 8, ' ');
+  padded.writeBigUInt64LE(BigInt(padded.length - 8));
+  text.copy(padded, 8);
+
+  writeAtomic(file, (descriptor) => {
+    const hash = createHash('sha256').update(padded);
+    writeAll(descriptor, padded);
+    for (const [name, tensor] of order) {
+      const data = typeof tensor.data === 'function' ? tensor.data() : tensor.data;
+      if (data.length !== byteLength(tensor))
+        throw new UserError(
+          `safetensors: ${name} is ${tensor.dtype} [${tensor.shape.join(', ')}], expected ${byteLength(tensor)} bytes, got ${data.length}`,
+        );
+      digest(hash, data);
+      writeAll(descriptor, data);
+    }
+    writeAll(descriptor, Buffer.from(hash.digest('hex')), digestPosition(padded));
+  });
+}
+
+/**
+ * Reads the whole file. A file of another program has no checksum: such a one is refused unless `checksum` is 'optional'.
+ */
+export function readSafetensors(
+  file: string,
+  checksum: 'required' | 'optional' = 'required',
+): SafetensorsFile {
+  return withFile(file, (descriptor, size) => {
+    const { head, entries, metadata } = readHeader(file, descriptor, size);
+    const { sha256: expected, ...own } = metadata;
+    if (expected === undefined && checksum === 'required')
+      throw new UserError(`${file} has no checksum: it was not written by turl, or its header is damaged`);
+    if (expected !== undefined) head.write(noDigest, digestPosition(head), 'latin1');
+    const hash = createHash('sha256').update(head);
+    const tensors = new Map<string, StoredTensor>();
+    for (const [name, { dtype, shape, start }] of entries) {
+      const data = readBytes(file, descriptor, byteLength({ dtype, shape }), head.length + start);
+      if (expected !== undefined) digest(hash, data);
+      tensors.set(name, { dtype, shape, data });
+    }
+    if (expected !== undefined && hash.digest('hex') !== expected)
+      throw damaged(file, 'its checksum does not match its content');
+    return { tensors, metadata: own };
+  });
+}
+
+/** The metadata alone, without reading, or checking, the tensors. */
+export function readSafetensorsMetadata(file: string): Record<string, string> {
+  return withFile(file, (descriptor, size) => {
+    const metadata = { ...readHeader(file, descriptor, size).metadata };
+    delete metadata['sha256'];
+    return metadata;
+  });
+}
+
+const headerSchema = z.record(
+  z.string(),
+  z.strictObject({
+    dtype: z.string(),
+    shape: z.array(z.int().min(0)),
+    data_offsets: z.tuple([z.int().min(0), z.int().min(0)]),
+  }),
+);
+const metadataSchema = z.record(z.string(), z.string());
+
+interface Entry {
+  dtype: DType;
+  shape: readonly number[];
+  /** Byte of its data, counted from the end of the header. */
+  start: number;
+}
+
+function readHeader(
+  file: string,
+  descriptor: number,
+  size: number,
+): { head: Buffer; entries: [string, Entry][]; metadata: Record<string, string> } {
+  if (size < 8) throw damaged(file, `it has ${size} bytes`);
+  const length = Number(readBytes(file, descriptor, 8, 0).readBigUInt64LE());
+  if (length > size - 8) throw damaged(file, `its header should have ${length} bytes, the file has ${size}`);
+  const head = readBytes(file, descriptor, 8 + length, 0);
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(head.subarray(8)));
+  } catch {
+    throw damaged(file, 'its header is not JSON');
+  }
+  const { __metadata__ = {}, ...rest } = z.record(z.string(), z.unknown()).safeParse(json).data ?? {
+    '': null,
+  };
+  const metadata = metadataSchema.safeParse(__metadata__);
+  const header = headerSchema.safeParse(rest);
+  if (!metadata.success || !header.success) throw damaged(file, 'its header has an unknown form');
+
+  const listed = Object.entries(header.data).sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0]);
+  let offset = 0;
+  const entries = listed.map(([name, { dtype: format, shape, data_offsets }]): [string, Entry] => {
+    const dtype = dtypes.find((type) => formats[type] === format);
+    if (dtype === undefined)
+      throw new UserError(
+        `${file}: ${name} is of type ${format}, expected one of ${Object.values(formats).join(', ')}`,
+      );
+    const start = offset;
+    offset += byteLength({ dtype, shape });
+    if (data_offsets[0] !== start || data_offsets[1] !== offset)
+      throw damaged(file, `the place of ${name} is wrong`);
+    return [name, { dtype, shape, start }];
+  });
+  if (head.length + offset !== size)
+    throw damaged(file, `it should have ${head.length + offset} bytes and has ${size}`);
+  return { head, entries, metadata: metadata.data };
+}
+
+/** Where the 64 digits stand: after the key in the metadata, which is the first thing in our header. */
+function digestPosition(head: Buffer): number {
+  const key = '"sha256":"';
+  return head.indexOf(key) + key.length;
+}
+
+function digest(hash: Hash, data: Uint8Array): void {
+  for (let at = 0; at < data.length; at += chunk) hash.update(data.subarray(at, at + chunk));
+}
+
+function readBytes(file: string, descriptor: number, length: number, position: number): Buffer {
+  const data = Buffer.allocUnsafeSlow(length);
+  for (let done = 0; done < length;) {
+    const read = readSync(descriptor, data, done, Math.min(chunk, length - done), position + done);
+    if (read === 0) throw damaged(file, `it ends after ${position + done} bytes`);
+    done += read;
+  }
+  return data;
+}
+
+function withFile<T>(file: string, use: (descriptor: number, size: number) => T): T {
+  let descriptor: number | undefined;
+  try {
+    descriptor = openSync(file, 'r');
+    return use(descriptor, fstatSync(descriptor).size);
+  } catch (error) {
+    throw explainFileError(error, `read ${file}`);
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor);
+  }
+}
+
+const damaged = (file: string, why: string) =>
+  new UserError(`${file} is damaged, or not a safetensors file: ${why}`);
