@@ -1,0 +1,65 @@
+// Products of small matrices that fit the caches: c[m, n] (+)= sum over k of a(m, k) b[k, n], with a(m, k) at
+// a[m a_row + k a_step] (so a may be transposed) and b, c row-major with leading dimensions; columns are a multiple of the
+// vector width (pad them). A leading dimension that is not a power of two keeps rows out of each other's cache sets.
+#pragma once
+#include "cpu/lanes.h"
+
+namespace turl {
+
+// Rows and vectors of c held in registers: 6 x 2 of the 16 registers of AVX2, 12 x 2 of the 32 of AVX-512.
+constexpr int tile_rows = lanes == 16 ? 12 : 6;
+constexpr int tile_vectors = 2;
+
+template <class A> struct TileProduct {
+  using L = Lanes<A>;
+  using V = typename L::V;
+  A* c;
+  int64_t c_row;
+  const A* a;
+  int64_t a_row, a_step;
+  const A* b;
+  int64_t b_row;
+  int64_t depth;
+  bool add;
+
+  template <int R, int N> void block(int64_t m, int64_t n) const {
+    V sum[R][N];
+    for (int i = 0; i < R; i++)
+      for (int j = 0; j < N; j++) sum[i][j] = V{};
+    const A* left = a + m * a_row;
+    const A* right = b + n;
+    for (int64_t k = 0; k < depth; k++, left += a_step, right += b_row) {
+      V row[N];
+      for (int j = 0; j < N; j++) row[j] = load_lanes(right + j * L::width);
+      for (int i = 0; i < R; i++) {
+        V value = L::splat(left[i * a_row]);
+        for (int j = 0; j < N; j++) sum[i][j] = L::fma(value, row[j], sum[i][j]);
+      }
+    }
+    A* out = c + m * c_row + n;
+    for (int i = 0; i < R; i++)
+      for (int j = 0; j < N; j++) {
+        A* p = out + i * c_row + j * L::width;
+        store_lanes(p, add ? load_lanes(p) + sum[i][j] : sum[i][j]);
+      }
+  }
+  template <int R, int N> void last_rows(int64_t rows, int64_t m, int64_t n) const {
+    if constexpr (R > 0) {
+      if (rows == R) block<R, N>(m, n);
+      else last_rows<R - 1, N>(rows, m, n);
+    }
+  }
+  template <int N> void panel(int64_t rows, int64_t n) const {
+    int64_t m = 0;
+    for (; m + tile_rows <= rows; m += tile_rows) block<tile_rows, N>(m, n);
+    last_rows<tile_rows - 1, N>(rows - m, m, n);
+  }
+  void run(int64_t rows, int64_t columns) const {
+    constexpr int64_t wide = tile_vectors * L::width;
+    int64_t n = 0;
+    for (; n + wide <= columns; n += wide) panel<tile_vectors>(rows, n);
+    for (; n < columns; n += L::width) panel<1>(rows, n);
+  }
+};
+
+}  // namespace turl

@@ -1,0 +1,27 @@
+/**
+ * Group-wise l2 normalisation (METHOD.md §3): x [..., D], each of the K runs of D / K elements divided by its own norm,
+ * y = x / max(|x|, epsilon). K = 1 normalises the whole embedding.
+ */
+import { check } from '../../tensor/errors.js';
+import type { Tensor } from '../../tensor/tensor.js';
+import { record } from '../tape.js';
+
+export const defaultEpsilon = 1e-12;
+
+export function groupNormalize(x: Tensor, groups: number, epsilon = defaultEpsilon): Tensor {
+  const size = x.dim(-1);
+  check(
+    groups >= 1 && size % groups === 0 && size > 0,
+    'groupNormalize',
+    `a last dimension in ${groups} equal groups`,
+    () => x.toString(),
+  );
+  const sizes = [x.size / size, groups, size / groups, epsilon] as const;
+  const y = x.like('group normalise');
+  x.device.kernels.group_normalize_forward(y, x, ...sizes);
+  return record('groupNormalize', y, [x], [x], (dy) => {
+    const dx = x.like('group normalise dx');
+    x.device.kernels.group_normalize_backward(dx, dy, x, ...sizes);
+    return [dx];
+  });
+}
