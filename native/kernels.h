@@ -15,7 +15,13 @@
   kernel(square_sum, (Out y, In x, In y0, int64_t index)) \
   kernel(clip_scale, (Out scale, In squares, double max_norm)) \
   kernel(sgd_step, (Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay)) \
-  kernel(adamw_step, (Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step))
+  kernel(adamw_step, (Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step)) \
+  kernel(group_normalize_forward, (Out y, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)) \
+  kernel(group_normalize_backward, (Out dx, In dy, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)) \
+  kernel(margin_softmax_forward, (Out loss, Out logsumexp, Out hit, In g, In w, In labels, int64_t samples, int64_t classes, int64_t size, int64_t groups, double margin, double epsilon)) \
+  kernel(margin_softmax_backward, (Out dg, Out dw, In dloss, In loss, In logsumexp, In g, In w, In labels, int64_t samples, int64_t classes, int64_t size, int64_t groups, double epsilon)) \
+  kernel(decorrelation_forward, (Out losses, Out logits, In f, In weight, In bias, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)) \
+  kernel(decorrelation_backward, (Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations))
 
 #define TURL_UNWRAP(...) __VA_ARGS__
 

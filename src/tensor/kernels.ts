@@ -16,6 +16,17 @@ export const kernelSignatures = {
   sgd_step: '(Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay)',
   adamw_step:
     '(Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step)',
+  group_normalize_forward: '(Out y, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)',
+  group_normalize_backward:
+    '(Out dx, In dy, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)',
+  margin_softmax_forward:
+    '(Out loss, Out logsumexp, Out hit, In g, In w, In labels, int64_t samples, int64_t classes, int64_t size, int64_t groups, double margin, double epsilon)',
+  margin_softmax_backward:
+    '(Out dg, Out dw, In dloss, In loss, In logsumexp, In g, In w, In labels, int64_t samples, int64_t classes, int64_t size, int64_t groups, double epsilon)',
+  decorrelation_forward:
+    '(Out losses, Out logits, In f, In weight, In bias, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)',
+  decorrelation_backward:
+    '(Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)',
 } as const;
 
 type Argument<Text extends string> = Text extends `${'In' | 'Out'} ${string}`
