@@ -1,0 +1,174 @@
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { configFrom } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+import { checkpoints, findCheckpoint, newestRun, RunDirectory, runConfig } from './run-directory.js';
+import { lockRunDirectory } from './run-lock.js';
+import { readSafetensors, type TensorSource } from './safetensors.js';
+
+const test = suite<{ folder: string; run: string }>('run directory');
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'turl-run-'));
+  context.run = join(context.folder, 'run');
+});
+test.after.each((context) => rmSync(context.folder, { recursive: true }));
+
+const raises = (run: () => unknown, message: RegExp) =>
+  assert.throws(run, (error: unknown) => {
+    if (!(error instanceof UserError)) throw error;
+    assert.match(error.message, message);
+    return true;
+  });
+const config = (run: string) => configFrom({ name: 'trial', work_dir: run, seed: 7, train: { keep: 2 } });
+const weights = new Map<string, TensorSource>([
+  ['w', { dtype: 'uint8', shape: [1], data: Uint8Array.of(9) }],
+]);
+const lines = (file: string) => readFileSync(file, 'utf8').trimEnd().split('\n');
+
+test('a new run: its record', ({ run: path }) => {
+  const run = RunDirectory.create(config(path), new Date(0));
+  run.close();
+  assert.equal(runConfig(path), config(path));
+  const [start] = JSON.parse(readFileSync(join(path, 'environment.json'), 'utf8')) as Record<
+    string,
+    unknown
+  >[];
+  assert.equal(
+    [start!['time'], start!['seed'], start!['node']],
+    ['1970-01-01T00:00:00.000Z', 7, process.version],
+  );
+  assert.is((start!['device'] as { usable: boolean }).usable, true);
+  assert.equal(readdirSync(path).sort(), [
+    'checkpoints',
+    'config.yaml',
+    'environment.json',
+    'events.out.tfevents.0.turl',
+    'metrics.csv',
+    'metrics.jsonl',
+  ]);
+  raises(() => RunDirectory.create(config(path)), /already holds a run: continue it with --resume/);
+});
+
+test('metrics: appended, columns that come later, cut back to the step resumed from', ({ run: path }) => {
+  const [jsonl, csv, events] = ['metrics.jsonl', 'metrics.csv', 'events.out.tfevents.0.turl'].map((f) =>
+    join(path, f),
+  ) as [string, string, string];
+  let run = RunDirectory.create(config(path));
+  run.log(10, { loss: 3, rate: 100 });
+  run.log(20, { loss: NaN });
+  const eventsAt20 = readFileSync(events);
+  run.log(30, { loss: 1, accuracy: 0.5 });
+  run.close();
+  assert.equal(
+    lines(csv).map((line) => line.replace(/^(\d+),[^,]+/, '$1')),
+    ['step,time,loss,rate,accuracy', '10,3,100,', '20,,,', '30,1,,0.5'],
+  );
+  // Killed while writing a line.
+  appendFileSync(jsonl, '{"step": 40, "lo');
+  run = RunDirectory.resume(path, 20);
+  assert.equal(
+    lines(jsonl).map((line) => (JSON.parse(line) as { step: number }).step),
+    [10, 20],
+  );
+  assert.equal(readFileSync(events), eventsAt20);
+  run.log(25, { loss: 2 });
+  run.close();
+  assert.is(lines(csv).length, 4);
+  assert.match(lines(csv)[3]!, /^25,[\d.]+,2,$/);
+  const starts = JSON.parse(readFileSync(join(path, 'environment.json'), 'utf8')) as { step: number }[];
+  assert.equal(
+    starts.map(({ step }) => step),
+    [0, 20],
+  );
+  writeFileSync(jsonl, '{"step": "x"}\n');
+  raises(() => RunDirectory.resume(path, 20), /metrics\.jsonl:1: expected a JSON object/);
+});
+
+test('checkpoints: the newest are kept, later ones of an abandoned continuation do not count', ({
+  run: path,
+}) => {
+  const run = RunDirectory.create(config(path));
+  raises(() => findCheckpoint(path), /has no checkpoint yet/);
+  for (const step of [100, 200, 300]) run.saveCheckpoint(step, weights, { epoch: '1' });
+  const steps = () => checkpoints(path).map(({ step }) => step);
+  assert.equal(steps(), [200, 300]);
+  assert.equal(findCheckpoint(path), { run: path, checkpoint: checkpoints(path)[1]! });
+  const { file } = checkpoints(path)[0]!;
+  assert.equal(findCheckpoint(file), { run: path, checkpoint: { step: 200, file } });
+  assert.equal(readSafetensors(file).metadata, { epoch: '1', step: '200' });
+  run.saveCheckpoint(250, weights);
+  assert.equal(steps(), [200, 250, 300]);
+  assert.is(findCheckpoint(path).checkpoint.step, 250);
+  rmSync(checkpoints(path)[1]!.file);
+  raises(() => findCheckpoint(path), /latest names "step-000250\.safetensors", which is not there/);
+  run.close();
+});
+
+test('what is not a run', ({ folder, run: path }) => {
+  raises(() => findCheckpoint(path), /no such run directory or checkpoint/);
+  raises(() => findCheckpoint(folder), /is not a run directory: it has no config\.yaml/);
+  raises(() => RunDirectory.resume(folder, 0), /is not a run directory/);
+  writeFileSync(join(folder, 'x'), '');
+  raises(() => findCheckpoint(join(folder, 'x')), /is not a checkpoint of a run/);
+  raises(() => newestRun(folder), /there is no run in/);
+  raises(() => RunDirectory.create(config(join(folder, 'x'))), /cannot make the run directory/);
+  RunDirectory.create(config(path)).close();
+  assert.is(newestRun(folder), path);
+});
+
+test('a second process, and the same one twice', ({ run: path }) => {
+  const run = RunDirectory.create(config(path));
+  raises(() => RunDirectory.resume(path, 0), /already open in this process/);
+  const script = `import { RunDirectory } from '${import.meta.dirname}/run-directory.js';
+    try { RunDirectory.resume(${JSON.stringify(path)}, 0).close(); console.log('in'); }
+    catch (error) { console.log(error.name + ': ' + error.message); }`;
+  const other = () =>
+    spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' }).stdout.trim();
+  assert.match(
+    other(),
+    new RegExp(`^UserError: .* is in use by process ${process.pid}: wait for it, or choose`),
+  );
+  run.close();
+  assert.is(other(), 'in');
+  assert.not.ok(readdirSync(path).some((name) => name.startsWith('.lock')));
+});
+
+test('the lock of a killed process is taken over at once; one on another machine is not', async ({
+  folder,
+}) => {
+  const script = `import { lockRunDirectory } from '${import.meta.dirname}/run-lock.js';
+    lockRunDirectory(${JSON.stringify(folder)}); console.log('in'); setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  raises(() => lockRunDirectory(folder), new RegExp(`in use by process ${child.pid}`));
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await ended;
+  assert.ok(readdirSync(folder).some((name) => name.includes(`-${child.pid}-`)));
+  lockRunDirectory(folder)();
+  // The number of a process that started at another time.
+  if (existsSync('/proc/1/stat')) {
+    writeFileSync(join(folder, `.lock-${hostname().replaceAll('-', '_')}-1-123456789012`), '');
+    lockRunDirectory(folder)();
+  }
+  assert.equal(readdirSync(folder), []);
+  writeFileSync(join(folder, '.lock-elsewhere-5-9'), '');
+  raises(() => lockRunDirectory(folder), /process 5 on elsewhere: .* delete .*\.lock-elsewhere-5-9/);
+  assert.equal(readdirSync(folder), ['.lock-elsewhere-5-9']);
+});
+
+test.run();

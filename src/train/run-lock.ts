@@ -1,0 +1,63 @@
+// One process at a time in a run directory. Each process that enters writes a file `.lock-<host>-<pid>-<start>` of its own and then
+// looks for those of others: since everybody writes before looking, two can never both get in. The file of a process that is gone
+// (killed, or the machine restarted) is removed by the next one, at once, so a killed run can be resumed without waiting. A lock kept
+// alive by a timer cannot do that, and a step that keeps the event loop busy for long would let it go stale.
+import { closeSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { UserError } from '../tensor/errors.js';
+import { explainFileError } from './atomic.js';
+
+/** Takes the directory for this process, until the returned function is called or the process ends. */
+export function lockRunDirectory(directory: string): () => void {
+  const host = hostname().replaceAll('-', '_');
+  const own = `.lock-${host}-${process.pid}-${startOf(process.pid) ?? ''}`;
+  const file = join(directory, own);
+  try {
+    closeSync(openSync(file, 'wx'));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST')
+      throw new UserError(`${directory} is already open in this process`);
+    throw explainFileError(error, `write into ${directory}`);
+  }
+  const release = () => {
+    process.off('exit', release);
+    rmSync(file, { force: true });
+  };
+  process.on('exit', release);
+  for (const name of readdirSync(directory)) {
+    const [, where, pid, start] = /^\.lock-([^-]*)-(\d+)-(\d*)$/.exec(name) ?? [];
+    if (name === own || where === undefined || pid === undefined) continue;
+    if (where === host && !isRunning(Number(pid), start)) {
+      rmSync(join(directory, name), { force: true });
+      continue;
+    }
+    release();
+    throw new UserError(
+      `${directory} is in use by process ${pid}${where === host ? '' : ` on ${where}`}: wait for it, or choose another --work-dir` +
+        (where === host ? '' : ` (if that process is gone, delete ${join(directory, name)})`),
+    );
+  }
+  return release;
+}
+
+function isRunning(pid: number, start: string | undefined): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+  // The number may have gone to another process since: that one has started at another time.
+  return start === '' || startOf(pid) === start;
+}
+
+/** When a process started, in clock ticks since the machine did; undefined where the system does not say. */
+function startOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The second field is the program's name in brackets, which may hold anything; the start is the 20th after it.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}
