@@ -17,17 +17,17 @@ template <class T> struct SgdRule {
 };
 
 template <class T> struct AdamWRule {
-  T lr, beta1, beta2, epsilon, decay, correction1, correction2;
+  T lr, beta1, rest1, beta2, rest2, epsilon, decay, correction1, correction2;  // rest = 1 - beta, formed in double
   TURL_BOTH void operator()(T& p, T& m, T& v, T g) const {
-    m = beta1 * m + (1 - beta1) * g;
-    v = beta2 * v + (1 - beta2) * g * g;
+    m = beta1 * m + rest1 * g;
+    v = beta2 * v + rest2 * g * g;
     p -= lr * (m * correction1 / (sqrt(v * correction2) + epsilon) + decay * p);
   }
 };
 
 template <class T>
 AdamWRule<T> adamw_rule(double lr, double beta1, double beta2, double epsilon, double decay, int64_t step) {
-  return {T(lr), T(beta1), T(beta2), T(epsilon), T(decay), T(1 / (1 - std::pow(beta1, double(step)))),
+  return {T(lr), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2), T(epsilon), T(decay), T(1 / (1 - std::pow(beta1, double(step)))),
           T(1 / (1 - std::pow(beta2, double(step))))};
 }
 
