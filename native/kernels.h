@@ -6,11 +6,11 @@
 #include "types.h"
 
 #define TURL_KERNELS(kernel)                                                                     \
-  kernel(fill, (Out y, double value))                                                            \
-  kernel(copy, (Out y, In x))                                                                    \
-  kernel(cast, (Out y, In x))                                                                    \
-  kernel(add, (Out y, In a, In b))                                                               \
-  kernel(prelu_forward, (Out y, In x, In slope, int64_t rows, int64_t channels))                 \
+  kernel(fill, (Out y, double value)) \
+  kernel(copy, (Out y, In x)) \
+  kernel(cast, (Out y, In x)) \
+  kernel(add, (Out y, In a, In b)) \
+  kernel(prelu_forward, (Out y, In x, In slope, int64_t rows, int64_t channels)) \
   kernel(prelu_backward, (Out dx, Out dslope, In dy, In x, In slope, int64_t rows, int64_t channels)) \
   kernel(square_sum, (Out y, In x, In y0, int64_t index)) \
   kernel(clip_scale, (Out scale, In squares, double max_norm)) \
@@ -21,7 +21,8 @@
   kernel(margin_softmax_forward, (Out loss, Out logsumexp, Out hit, In g, In w, In labels, int64_t samples, int64_t classes, int64_t size, int64_t groups, double margin, double epsilon)) \
   kernel(margin_softmax_backward, (Out dg, Out dw, In dloss, In loss, In logsumexp, In g, In w, In labels, int64_t samples, int64_t classes, int64_t size, int64_t groups, double epsilon)) \
   kernel(decorrelation_forward, (Out losses, Out logits, In f, In weight, In bias, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)) \
-  kernel(decorrelation_backward, (Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations))
+  kernel(decorrelation_backward, (Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)) \
+  kernel(augment, (Out y, In images, In parameters, Ints sizes, double mean, double scale)) \
 
 #define TURL_UNWRAP(...) __VA_ARGS__
 

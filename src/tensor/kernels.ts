@@ -27,6 +27,7 @@ export const kernelSignatures = {
     '(Out losses, Out logits, In f, In weight, In bias, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)',
   decorrelation_backward:
     '(Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)',
+  augment: '(Out y, In images, In parameters, Ints sizes, double mean, double scale)',
 } as const;
 
 type Argument<Text extends string> = Text extends `${'In' | 'Out'} ${string}`
