@@ -1,5 +1,6 @@
 // Opens the backends, which are shared libraries beside the addon.
 #include <dlfcn.h>
+#include <unistd.h>
 #include "addon.h"
 
 namespace turl {
@@ -9,6 +10,9 @@ std::unique_ptr<Backend> open_backend(const std::string& library) {
   dladdr(reinterpret_cast<void*>(&open_backend), &self);
   std::string path = self.dli_fname;
   path = path.substr(0, path.rfind('/') + 1) + library + ".so";
+  // CUDA's is the only one that a build can do without.
+  if (access(path.c_str(), F_OK) != 0)
+    throw std::runtime_error(library + " was not built, because there was no nvcc: with it in PATH, npm run build adds it");
   void* opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!opened) throw std::runtime_error(std::string("cannot open ") + library + ": " + dlerror());
   auto open = reinterpret_cast<turl_backend_function>(dlsym(opened, "turl_backend"));

@@ -1,0 +1,55 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const test = suite('command line');
+
+const script = join(import.meta.dirname, '../../bin/turl.js');
+function turl(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], { encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+test('info: every device, usable or with the reason why not', () => {
+  const { status, stdout } = turl('info');
+  assert.is(status, 0);
+  for (const expected of [
+    /^turl \d/,
+    /Node v\d/,
+    /│ cpu +│ yes/,
+    /│ cuda +│ (yes|no)/,
+    /│ emulated +│ (yes|no)/,
+  ])
+    assert.match(stdout, expected);
+  const facts = JSON.parse(turl('info', '--json').stdout) as {
+    devices: { name: string; description: string }[];
+  };
+  assert.equal(
+    facts.devices.map(({ name }) => name),
+    ['cpu', 'cuda', 'emulated'],
+  );
+  assert.ok(facts.devices.every(({ description }) => description.length > 10));
+});
+
+test('help is no error', () => {
+  const { status, stdout, stderr } = turl('--help');
+  assert.equal([status, stderr], [0, '']);
+  assert.match(stdout, /info .*Print devices/);
+});
+
+test('usage errors: exit code 2, the nearest name, no stack trace', () => {
+  for (const [args, expected] of [
+    [[], /Usage: turl/],
+    [['inof'], /unknown command 'inof'\n\(Did you mean info\?\)/],
+    [['info', '--jsn'], /unknown option '--jsn'\n\(Did you mean --json\?\)/],
+    [['info', 'x'], /too many arguments/],
+  ] as const) {
+    const { status, stderr } = turl(...args);
+    assert.is(status, 2);
+    assert.match(stderr, expected);
+    assert.not.match(stderr, /\n +at /);
+  }
+});
+
+test.run();

@@ -1,0 +1,41 @@
+// The command line. Each command is a file of its own that parses, calls one library function and prints. Exit codes: 0 done,
+// 1 an unexpected error, 2 something the user can mend.
+import { Command, CommanderError } from 'commander';
+import pc from 'picocolors';
+import { UserError } from '../tensor/errors.js';
+import { infoCommand } from './info.js';
+
+/** Runs `args` (without node and the script) and gives the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const program = new Command('turl')
+    .description('Universal face representations: train, evaluate and look at them.')
+    .configureOutput({ outputError: (text, write) => write(withMark(text.replace(/^error: /, ''))) })
+    .exitOverride()
+    .showHelpAfterError('(turl --help lists the commands, turl COMMAND --help the options)');
+  for (const command of [infoCommand()]) program.addCommand(command.copyInheritedSettings(program));
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return 0;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+const withMark = (text: string) => `${pc.red('turl:')} ${text}`;
+
+/** Tells the user about an error and gives the exit code. */
+function report(error: unknown): number {
+  // Commander has said what there is to say; asking for help or the version is no error.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof UserError) {
+    process.stderr.write(`${withMark(error.message)}\n`);
+    return 2;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(
+    `${withMark(`unexpected error: ${message}`)}\nThis is a fault of turl: please report it with the command you ran ` +
+      'and what TURL_DEBUG=1 adds to this message.\n',
+  );
+  if (process.env['TURL_DEBUG'] && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  return 1;
+}
