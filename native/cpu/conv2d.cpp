@@ -1,0 +1,44 @@
+// 2-d convolution, its gradient with respect to the image and to the weight; shapes and formula in convolution.h.
+// float32 goes to the fast kernels (conv_fast.h), bfloat16 is widened to float32 for them and the result is rounded once,
+// float64 is computed plainly. The weight's gradient is float32 for bfloat16 images.
+#include "cpu/conv_fast.h"
+#include "cpu/conv_plain.h"
+#include "cpu/widen.h"
+#include "kernels.h"
+
+namespace turl {
+
+void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
+                    int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
+  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (y.size == 0) return;
+  if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
+  const float *xf = widened(context, x), *wf = widened(context, weight);
+  with_narrowed(context, y, [&](float* yf) { (s.depthwise() ? depthwise_forward : gemm_conv_forward)(context, yf, xf, wf, s); });
+}
+
+void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width,
+                          int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
+                          int64_t padding, int64_t groups) {
+  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (dx.size == 0) return;
+  if (dy.dtype == DType::float64)
+    return plain_conv_backward_data(context, dx.as<double>(), dy.as<double>(), weight.as<double>(), s);
+  const float *gf = widened(context, dy), *wf = widened(context, weight);
+  with_narrowed(context, dx, [&](float* xf) {
+    (s.depthwise() ? depthwise_backward_data : gemm_conv_backward_data)(context, xf, gf, wf, s);
+  });
+}
+
+void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t batch, int64_t height, int64_t width,
+                            int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
+                            int64_t padding, int64_t groups) {
+  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (dweight.size == 0) return;
+  if (x.dtype == DType::float64)
+    return plain_conv_backward_weight(context, dweight.as<double>(), dy.as<double>(), x.as<double>(), s);
+  const float *gf = widened(context, dy), *xf = widened(context, x);
+  (s.depthwise() ? depthwise_backward_weight : gemm_conv_backward_weight)(context, dweight.as<float>(), gf, xf, s);
+}
+
+}  // namespace turl

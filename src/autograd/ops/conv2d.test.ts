@@ -1,0 +1,173 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { checkGradients } from '../gradient-check.js';
+import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
+import { Tape } from '../tape.js';
+import { parameter, zeros } from '../../tensor/tensor.js';
+import { scope } from '../../tensor/scope.js';
+import { conv2d, type ConvolutionOptions } from './conv2d.js';
+
+const test = suite('conv2d');
+
+interface Case extends ConvolutionOptions {
+  x: [number, number, number, number];
+  out: number;
+  kernel: [number, number];
+}
+
+/** Small enough for the emulated device. */
+const cases: Record<string, Case> = {
+  'one pixel, one channel': { x: [1, 1, 1, 1], out: 1, kernel: [1, 1] },
+  'odd sizes': { x: [2, 7, 5, 5], out: 7, kernel: [3, 3], padding: 1 },
+  'no padding, a wide window': { x: [1, 5, 6, 3], out: 9, kernel: [2, 3] },
+  'stride 2': { x: [2, 7, 6, 4], out: 6, kernel: [3, 3], stride: 2, padding: 1 },
+  'stride 3, padding 2': { x: [1, 8, 8, 2], out: 3, kernel: [3, 3], stride: 3, padding: 2 },
+  '1x1': { x: [3, 3, 3, 17], out: 18, kernel: [1, 1] },
+  '1x1 stride 2': { x: [2, 5, 5, 9], out: 8, kernel: [1, 1], stride: 2 },
+  'first layer': { x: [2, 9, 8, 3], out: 16, kernel: [3, 3], padding: 1 },
+  'full lanes': { x: [1, 4, 5, 32], out: 32, kernel: [3, 3], padding: 1 },
+  'two groups': { x: [2, 5, 4, 6], out: 10, kernel: [3, 3], padding: 1, groups: 2 },
+  'grouped, one channel in': { x: [1, 4, 4, 3], out: 6, kernel: [3, 3], padding: 1, groups: 3 },
+  'depthwise 3x3': { x: [2, 6, 5, 19], out: 19, kernel: [3, 3], padding: 1, groups: 19 },
+  'depthwise 3x3 stride 2': { x: [2, 7, 6, 16], out: 16, kernel: [3, 3], stride: 2, padding: 1, groups: 16 },
+  'depthwise 7x7 global': { x: [3, 7, 7, 10], out: 10, kernel: [7, 7], groups: 10 },
+  'no images': { x: [0, 4, 4, 3], out: 5, kernel: [3, 3], padding: 1 },
+};
+
+/** Larger than the tiles and blocks of the fast kernels. */
+const large: Record<string, Case> = {
+  '28x28x40 -> 50': { x: [3, 28, 28, 40], out: 50, kernel: [3, 3], padding: 1 },
+  '29x27x33 -> 35 stride 2': { x: [3, 29, 27, 33], out: 35, kernel: [3, 3], stride: 2, padding: 1 },
+  '7x7x130 -> 70': { x: [9, 7, 7, 130], out: 70, kernel: [3, 3], padding: 1 },
+  '14x14x64 -> 40, 1x1': { x: [3, 14, 14, 64], out: 40, kernel: [1, 1] },
+  '30x30x3 -> 24': { x: [4, 30, 30, 3], out: 24, kernel: [3, 3], padding: 1 },
+  '20x20x48 depthwise': { x: [4, 20, 20, 48], out: 48, kernel: [3, 3], padding: 1, groups: 48 },
+  '12x12x48 -> 72 in 3 groups': { x: [2, 12, 12, 48], out: 72, kernel: [3, 3], padding: 1, groups: 3 },
+};
+
+/** The formula in double precision: y, dx, dweight. */
+function naive({ x: [batch, height, width, channels], out, kernel: [kh, kw], ...options }: Case) {
+  const { stride = 1, padding = 0, groups = 1 } = options;
+  const [ho, wo] = [
+    Math.floor((height + 2 * padding - kh) / stride) + 1,
+    Math.floor((width + 2 * padding - kw) / stride) + 1,
+  ];
+  const [cg, og] = [channels / groups, out / groups];
+  /** Calls visit(index in y, index in x, index in weight) for every product of the sum. */
+  const each = (visit: (y: number, x: number, w: number) => void) => {
+    for (let b = 0; b < batch; b++)
+      for (let i = 0; i < ho; i++)
+        for (let j = 0; j < wo; j++)
+          for (let u = 0; u < kh; u++)
+            for (let v = 0; v < kw; v++) {
+              const [iy, ix] = [i * stride + u - padding, j * stride + v - padding];
+              if (iy < 0 || iy >= height || ix < 0 || ix >= width) continue;
+              const xAt = ((b * height + iy) * width + ix) * channels;
+              const yAt = ((b * ho + i) * wo + j) * out;
+              for (let o = 0; o < out; o++)
+                for (let c = 0; c < cg; c++)
+                  visit(yAt + o, xAt + Math.floor(o / og) * cg + c, ((o * kh + u) * kw + v) * cg + c);
+            }
+  };
+  return { shape: [batch, ho, wo, out], each };
+}
+
+type Numbers = Float64Array | Float32Array | Int32Array | Uint8Array;
+const at = (a: Numbers, i: number) => a[i] as number;
+
+function compare(
+  name: string,
+  c: Case,
+  device: (typeof devices)[number],
+  dtype: 'float32' | 'bfloat16',
+  tolerance: number,
+) {
+  const { x: xShape, out, kernel, ...options } = c;
+  const { shape, each } = naive(c);
+  const x = parameter(randomTensor(xShape, 1, { device, dtype }));
+  const weight = parameter(randomTensor([out, ...kernel, xShape[3] / (c.groups ?? 1)], 2, { device }));
+  const dy = randomTensor(shape, 3, { device, dtype });
+  const tape = new Tape();
+  const y = tape.record(() => conv2d(x, weight, options));
+  assert.equal(y.shape, shape, name);
+  const [xs, ws, gs] = [x.toArray(), weight.to(dtype).toArray(), dy.toArray()];
+  const expected = {
+    y: new Float64Array(y.size),
+    dx: new Float64Array(x.size),
+    dw: new Float64Array(weight.size),
+  };
+  each((iy, ix, iw) => {
+    expected.y[iy] = at(expected.y, iy) + at(xs, ix) * at(ws, iw);
+    expected.dx[ix] = at(expected.dx, ix) + at(gs, iy) * at(ws, iw);
+    expected.dw[iw] = at(expected.dw, iw) + at(gs, iy) * at(xs, ix);
+  });
+  assertClose(y.toArray(), expected.y, tolerance, `${name}: y`);
+  tape.backward(y, dy);
+  assertClose(x.grad?.toArray() ?? [], expected.dx, tolerance, `${name}: dx`);
+  assert.is(weight.grad?.dtype, 'float32');
+  assertClose(weight.grad?.toArray() ?? [], expected.dw, tolerance, `${name}: dweight`);
+}
+
+// Terms are below 1 and of random sign: a float32 sum of n <= 2352 of them errs by some sqrt(n) * 6e-8 * sqrt(n / 9) < 1e-4.
+// A bfloat16 result is rounded once, 2^-8 of its size.
+for (const device of devices)
+  for (const [dtype, tolerance] of [
+    ['float32', 1e-4],
+    ['bfloat16', 6e-3],
+  ] as const) {
+    const set = device.name === 'emulated' ? cases : { ...cases, ...large };
+    for (const [name, c] of Object.entries(set))
+      test(`${dtype} on ${device.name}, ${name}: value and gradients equal the formula`, () =>
+        scope(() => compare(name, c, device, dtype, tolerance)));
+  }
+
+test('the gradient equals finite differences', () => {
+  // The function is linear in either input: only the rounding of doubles remains.
+  for (const c of Object.values(cases).filter((one) => one.x[0] > 0 && one.x[3] < 9)) {
+    const { x, out, kernel, ...options } = c;
+    checkGradients(
+      (a, w) => conv2d(a, w, options),
+      [leaf(x, 1), leaf([out, ...kernel, x[3] / (c.groups ?? 1)], 2)],
+    );
+  }
+});
+
+test('any number of threads gives the same bits', () => {
+  const cpu = devices.find((d) => d.name === 'cpu');
+  if (!cpu) return;
+  const before = cpu.statistics().threads;
+  const run = (threads: number) =>
+    scope(() => {
+      cpu.configure({ threads });
+      const x = parameter(randomTensor([6, 14, 14, 40], 1));
+      const weight = parameter(randomTensor([48, 3, 3, 40], 2));
+      const tape = new Tape();
+      const y = tape.record(() => conv2d(x, weight, { padding: 1, stride: 2 }));
+      tape.backward(y, randomTensor(y.shape, 3));
+      return [y, x.grad, weight.grad].map((t) => Array.from(t?.toBits() ?? []));
+    });
+  const one = run(1);
+  for (const threads of [2, 3]) assert.equal(run(threads), one, `${threads} threads`);
+  cpu.configure({ threads: before });
+});
+
+test('wrong shapes are refused', () => {
+  const x = zeros([1, 4, 4, 6]);
+  const refused = (f: () => unknown, message: RegExp) => assert.throws(f, message);
+  refused(
+    () => conv2d(zeros([4, 4, 6]), zeros([2, 3, 3, 6])),
+    /conv2d: expected x as floating \[B, H, W, C\], got float32 \[4, 4, 6\]/,
+  );
+  refused(
+    () => conv2d(x, zeros([2, 3, 3, 5])),
+    /expected a weight of float32 \[out, kh, kw, 6\].*got float32 \[2, 3, 3, 5\]/,
+  );
+  refused(() => conv2d(x, zeros([3, 3, 3, 3]), { groups: 2 }), /a multiple of 2 groups/);
+  refused(
+    () => conv2d(x, zeros([2, 5, 5, 6])),
+    /an image no smaller than the window of 5 x 5 after padding 0, got \[1, 4, 4, 6\]/,
+  );
+  refused(() => conv2d(x, zeros([2, 3, 3, 6]), { stride: 0 }), /a stride of 1 or more/);
+});
+
+test.run();
