@@ -24,6 +24,8 @@
   kernel(decorrelation_backward, (Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)) \
   kernel(augment, (Out y, In images, In parameters, Ints sizes, double mean, double scale)) \
   kernel(matmul, (Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a, int64_t transpose_b)) \
+  kernel(bias_forward, (Out y, In x, In bias, int64_t rows, int64_t channels)) \
+  kernel(bias_backward, (Out dbias, In dy, int64_t rows, int64_t channels)) \
   kernel(conv2d_forward, (Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, \
          int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups)) \
   kernel(conv2d_backward_data, (Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, \

@@ -6,3 +6,4 @@ export { marginSoftmax, type MarginSoftmax, type MarginSoftmaxOptions } from './
 export { decorrelation } from './ops/decorrelation.js';
 export { conv2d, type ConvolutionOptions } from './ops/conv2d.js';
 export { matmul, type MatmulOptions } from './ops/matmul.js';
+export { linear } from './ops/linear.js';

@@ -30,6 +30,8 @@ export const kernelSignatures = {
   augment: '(Out y, In images, In parameters, Ints sizes, double mean, double scale)',
   matmul:
     '(Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a, int64_t transpose_b)',
+  bias_forward: '(Out y, In x, In bias, int64_t rows, int64_t channels)',
+  bias_backward: '(Out dbias, In dy, int64_t rows, int64_t channels)',
   conv2d_forward:
     '(Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups)',
   conv2d_backward_data:

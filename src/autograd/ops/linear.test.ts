@@ -1,0 +1,80 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { checkGradients } from '../gradient-check.js';
+import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
+import { Tape } from '../tape.js';
+import { parameter, zeros } from '../../tensor/tensor.js';
+import { linear } from './linear.js';
+
+const test = suite('linear');
+
+// A float32 sum of 33 terms below 1 errs by less than 2e-6; a bfloat16 result is rounded twice (the product, and its sum
+// with the bias), 2^-9 of its size each.
+for (const device of devices)
+  for (const [dtype, tolerance] of [
+    ['float32', 1e-5],
+    ['bfloat16', 1.2e-2],
+  ] as const)
+    test(`${dtype} on ${device.name}: value and gradients equal the formula`, () => {
+      for (const [rows, features, out] of [
+        [1, 1, 1],
+        [5, 33, 7],
+        [0, 3, 2],
+      ] as const) {
+        const x = parameter(randomTensor([1, rows, features], 1, { device, dtype }));
+        const weight = parameter(randomTensor([out, features], 2, { device }));
+        const bias = parameter(randomTensor([out], 3, { device }));
+        const tape = new Tape();
+        const y = tape.record(() => linear(x, weight, bias));
+        assert.equal(y.shape, [1, rows, out]);
+        const dy = randomTensor(y.shape, 4, { device, dtype });
+        const [xs, ws, bs, gs] = [x, weight, bias, dy].map((t) => t.toArray() as Float32Array) as [
+          Float32Array,
+          Float32Array,
+          Float32Array,
+          Float32Array,
+        ];
+        const expected = {
+          y: Float64Array.from({ length: y.size }, (_, i) => bs[i % out] as number),
+          dx: new Float64Array(x.size),
+          dw: new Float64Array(weight.size),
+          db: new Float64Array(out),
+        };
+        const plus = (a: Float64Array, i: number, v: number) => (a[i] = (a[i] as number) + v);
+        for (let r = 0; r < rows; r++)
+          for (let o = 0; o < out; o++) {
+            const g = gs[r * out + o] as number;
+            plus(expected.db, o, g);
+            for (let c = 0; c < features; c++) {
+              const [xi, wi] = [r * features + c, o * features + c];
+              plus(expected.y, r * out + o, (xs[xi] as number) * (ws[wi] as number));
+              plus(expected.dx, xi, g * (ws[wi] as number));
+              plus(expected.dw, wi, g * (xs[xi] as number));
+            }
+          }
+        assertClose(y.toArray(), expected.y, tolerance, 'y');
+        tape.backward(y, dy);
+        assertClose(x.grad?.toArray() ?? [], expected.dx, tolerance, 'dx');
+        assertClose(weight.grad?.toArray() ?? [], expected.dw, tolerance, 'dweight');
+        assertClose(bias.grad?.toArray() ?? [], expected.db, tolerance, 'dbias');
+        assert.is(weight.grad?.dtype, 'float32');
+      }
+    });
+
+test('the gradient equals finite differences', () => {
+  // The function is linear in every input: only the rounding of doubles remains.
+  checkGradients(linear, [leaf([3, 4], 1), leaf([2, 4], 2), leaf([2], 3)]);
+});
+
+test('wrong shapes are refused', () => {
+  assert.throws(
+    () => linear(zeros([2, 3]), zeros([4, 2])),
+    /linear: expected a weight of float32 \[out, 3\], got float32 \[4, 2\]/,
+  );
+  assert.throws(
+    () => linear(zeros([2, 3]), zeros([4, 3]), zeros([3])),
+    /linear: expected a bias of float32 \[4\], got float32 \[3\]/,
+  );
+});
+
+test.run();

@@ -1,0 +1,55 @@
+/**
+ * Fully connected layer: y = x weightᵀ + bias; x [..., in], weight [out, in], bias [out], y [..., out]. Weight and bias are
+ * float32 for bfloat16 x: the weight is rounded once per call, and its gradient is a float32 sum.
+ */
+import { check } from '../../tensor/errors.js';
+import { accumulator } from '../../tensor/dtype.js';
+import { empty, type Tensor } from '../../tensor/tensor.js';
+import { record } from '../tape.js';
+import { matmulValue } from './matmul.js';
+
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  const features = x.dim(-1);
+  const dtype = accumulator(x.dtype);
+  check(
+    weight.rank === 2 && weight.dim(1) === features && weight.dtype === dtype,
+    'linear',
+    `a weight of ${dtype} [out, ${features}]`,
+    () => weight.toString(),
+  );
+  const out = weight.dim(0);
+  check(
+    bias === undefined || (bias.rank === 1 && bias.dim(0) === out && bias.dtype === dtype),
+    'linear',
+    `a bias of ${dtype} [${out}]`,
+    () => String(bias),
+  );
+  const leading = x.shape.slice(0, -1);
+  const rows = features === 0 ? 0 : x.size / features;
+  const rounded = weight.dtype === x.dtype ? weight : weight.to(x.dtype);
+  const y = matmulValue(x.view([rows, features]), rounded, { transposeB: true }).view([...leading, out]);
+  record('linear', y, [x, weight], [x, rounded], (dy, needs) => {
+    const dy2 = dy.view([rows, out]);
+    return [
+      needs[0] ? matmulValue(dy2, rounded).view(x.shape) : undefined,
+      needs[1] ? matmulValue(dy2, x.view([rows, features]), { transposeA: true }, dtype) : undefined,
+    ];
+  });
+  return bias ? addBias(y, bias) : y;
+}
+
+/** x [..., C] plus bias [C], which is float32 for bfloat16 x. */
+function addBias(x: Tensor, bias: Tensor): Tensor {
+  const channels = bias.size;
+  const rows = channels === 0 ? 0 : x.size / channels;
+  const { device } = x;
+  const y = x.like('linear bias');
+  device.kernels.bias_forward(y, x, bias, rows, channels);
+  return record('linear bias', y, [x, bias], [], (dy, needs) => {
+    const dbias = needs[1]
+      ? empty(bias.shape, { dtype: bias.dtype, device, label: 'linear dbias' })
+      : undefined;
+    if (dbias) device.kernels.bias_backward(dbias, dy, rows, channels);
+    return [dy, dbias];
+  });
+}
