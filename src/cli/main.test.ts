@@ -2,6 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { UserError } from '../tensor/errors.js';
+import { report } from './main.js';
 
 const test = suite('command line');
 
@@ -50,6 +52,24 @@ test('usage errors: exit code 2, the nearest name, no stack trace', () => {
     assert.match(stderr, expected);
     assert.not.match(stderr, /\n +at /);
   }
+});
+
+test('errors: a sentence for the user, a request to report for a fault, the stack only when asked for', () => {
+  const told = (error: unknown, debug?: string) => {
+    let text = '';
+    if (debug !== undefined) process.env['TURL_DEBUG'] = debug;
+    else delete process.env['TURL_DEBUG'];
+    const code = report(error, (more) => (text += more));
+    return { code, text };
+  };
+  const user = told(new UserError('a is not b'), '1');
+  assert.is(user.code, 2);
+  assert.match(user.text, /turl:.* a is not b\n$/);
+  const fault = told(new TypeError('x is undefined'));
+  assert.is(fault.code, 1);
+  assert.match(fault.text, /unexpected error: x is undefined\nThis is a fault of turl: please report it/);
+  assert.not.match(fault.text, /\n +at /);
+  assert.match(told(new TypeError('x'), '1').text, /\n +at /);
 });
 
 test.run();

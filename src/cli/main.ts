@@ -24,18 +24,21 @@ export async function main(args: readonly string[]): Promise<number> {
 const withMark = (text: string) => `${pc.red('turl:')} ${text}`;
 
 /** Tells the user about an error and gives the exit code. */
-function report(error: unknown): number {
+export function report(
+  error: unknown,
+  write: (text: string) => unknown = (text) => process.stderr.write(text),
+): number {
   // Commander has said what there is to say; asking for help or the version is no error.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof UserError) {
-    process.stderr.write(`${withMark(error.message)}\n`);
+    write(`${withMark(error.message)}\n`);
     return 2;
   }
   const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(
+  write(
     `${withMark(`unexpected error: ${message}`)}\nThis is a fault of turl: please report it with the command you ran ` +
       'and what TURL_DEBUG=1 adds to this message.\n',
   );
-  if (process.env['TURL_DEBUG'] && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  if (process.env['TURL_DEBUG'] && error instanceof Error) write(`${error.stack}\n`);
   return 1;
 }
