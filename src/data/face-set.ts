@@ -1,0 +1,178 @@
+// A set of face images with identity labels, wherever the images come from: generated faces or a folder. A FaceSet knows what there
+// is; a FaceReader, opened on the set in any thread, makes the pixels.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { UserError } from '../tensor/errors.js';
+import { Draws, permuted, purposes } from '../tensor/philox.js';
+import { decodeImage } from './image-file.js';
+import { FaceRenderer } from './synthetic/render.js';
+import type { Variety } from './synthetic/scene.js';
+
+/** Where images come from. Everything here can be sent to a worker. */
+export type FaceSource =
+  | {
+      readonly kind: 'synthetic';
+      readonly seed: number;
+      readonly imagesPerIdentity: number;
+      readonly variety: Variety;
+    }
+  | { readonly kind: 'folder'; readonly root: string; readonly files: readonly string[] };
+
+/** Images rendered ahead, one after another: plain, and turned when training uses the pose variation. */
+export interface RenderedImages {
+  readonly pixels: SharedArrayBuffer;
+  readonly turned: SharedArrayBuffer | null;
+}
+
+/** The plain data of a FaceSet. */
+export interface FaceSetData {
+  readonly source: FaceSource;
+  /** Side of the square images in pixels. */
+  readonly size: number;
+  /** For each image, its number in the source. */
+  readonly items: Int32Array;
+  /** For each image, its identity's number in this set. */
+  readonly labels: Int32Array;
+  /** For each identity, its name. */
+  readonly names: readonly string[];
+  readonly rendered: RenderedImages | null;
+}
+
+/** Face images [size, size, 3] with labels 0 ... identities - 1. */
+export class FaceSet {
+  constructor(readonly data: FaceSetData) {}
+
+  get size(): number {
+    return this.data.size;
+  }
+  get images(): number {
+    return this.data.items.length;
+  }
+  get identities(): number {
+    return this.data.names.length;
+  }
+  /** Whether images can be turned to any yaw. */
+  get yawAvailable(): boolean {
+    return this.data.source.kind === 'synthetic';
+  }
+  /** The identity of an image. */
+  label(image: number): number {
+    return this.data.labels[image] ?? -1;
+  }
+  /** An identity's name: its folder, or its number in the generated population. */
+  identityName(identity: number): string {
+    return this.data.names[identity] ?? '';
+  }
+  /** An image's name: its path below the folder, or identity/number. */
+  imageName(image: number): string {
+    const { source, items } = this.data;
+    const item = items[image] ?? 0;
+    if (source.kind === 'folder') return source.files[item] ?? '';
+    return `${Math.floor(item / source.imagesPerIdentity)}/${item % source.imagesPerIdentity}`;
+  }
+  /** For each identity, its images. */
+  imagesByIdentity(): number[][] {
+    const lists: number[][] = this.data.names.map(() => []);
+    this.data.labels.forEach((label, image) => lists[label]?.push(image));
+    return lists;
+  }
+  /** The set of these identities only, renumbered in the order given. */
+  subset(identities: readonly number[]): FaceSet {
+    const renumbered = new Map(identities.map((identity, i) => [identity, i]));
+    const kept: number[] = [];
+    this.data.labels.forEach((label, image) => {
+      if (renumbered.has(label)) kept.push(image);
+    });
+    return new FaceSet({
+      ...this.data,
+      items: Int32Array.from(kept, (image) => this.data.items[image] ?? 0),
+      labels: Int32Array.from(kept, (image) => renumbered.get(this.label(image)) ?? 0),
+      names: identities.map((identity) => this.identityName(identity)),
+      rendered: null,
+    });
+  }
+}
+
+/** Divides the identities at random, by seed: `heldOut` of them are never trained on. */
+export function splitIdentities(
+  faces: FaceSet,
+  heldOut: number,
+  seed: number,
+): { train: FaceSet; heldOut: FaceSet } {
+  if (heldOut > faces.identities - 2)
+    throw new UserError(
+      `expected at most ${Math.max(0, faces.identities - 2)} held-out identities of ${faces.identities}, so that two are left to train on, got ${heldOut}`,
+    );
+  const order = Array.from({ length: faces.identities }, (_, i) =>
+    permuted(i, faces.identities, seed, purposes.identitySplit, 0),
+  );
+  const ascending = (list: number[]): number[] => list.sort((a, b) => a - b);
+  return {
+    train: faces.subset(ascending(order.slice(heldOut))),
+    heldOut: faces.subset(ascending(order.slice(0, heldOut))),
+  };
+}
+
+/** The yaw in degrees, between the two of `range` to either side, at which an image of the set is shown when turned for training. */
+export function trainingYaw(seed: number, item: number, range: readonly [number, number]): number {
+  const draws = new Draws(seed, purposes.facePose, 0, item);
+  const side = draws.chance(0.5) ? 1 : -1;
+  return side * draws.uniform(range[0], range[1]);
+}
+
+/** Makes pixels. One reader per thread. */
+export interface FaceReader {
+  /** Writes the image to `out` [size, size, 3]; with a yaw in degrees, turned to it (generated faces only). */
+  read(image: number, out: Uint8Array, yaw?: number): void;
+  /** Writes the turned version that was rendered ahead, or else renders it at `yaw`. */
+  readTurned(image: number, out: Uint8Array, yaw: number): void;
+}
+
+function readerOfSource(data: FaceSetData): (item: number, out: Uint8Array, yaw?: number) => void {
+  const { source, size } = data;
+  if (source.kind === 'synthetic') {
+    const renderer = new FaceRenderer(source.seed, size, source.variety);
+    const each = source.imagesPerIdentity;
+    return (item, out, yaw) => renderer.render(Math.floor(item / each), item % each, out, yaw);
+  }
+  return (item, out, yaw) => {
+    const file = join(source.root, source.files[item] ?? '');
+    if (yaw !== undefined) throw new UserError(`${file}: photographs cannot be turned`);
+    try {
+      decodeImage(readFileSync(file), size, out);
+    } catch (error) {
+      throw new UserError(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
+        cause: error,
+      });
+    }
+  };
+}
+
+/** Opens a reader on a set. */
+export function openReader({ data }: FaceSet): FaceReader {
+  const make = readerOfSource(data);
+  const bytes = data.size * data.size * 3;
+  const stored = (store: SharedArrayBuffer, image: number): Uint8Array =>
+    new Uint8Array(store, image * bytes, bytes);
+  const { rendered } = data;
+  return {
+    read(image, out, yaw) {
+      if (rendered && yaw === undefined) out.set(stored(rendered.pixels, image));
+      else make(data.items[image] ?? 0, out, yaw);
+    },
+    readTurned(image, out, yaw) {
+      if (rendered?.turned) out.set(stored(rendered.turned, image));
+      else make(data.items[image] ?? 0, out, yaw);
+    },
+  };
+}
+
+/** Looks images up by person and number, as pairs files name them: image j of NAME is NAME/NAME_000j.*, with four digits. */
+export function findByNumber(faces: FaceSet): (name: string, number: number) => number | undefined {
+  const images = new Map<string, number>();
+  for (let image = 0; image < faces.images; image++) {
+    const path = faces.imageName(image);
+    images.set(path.replace(/\.[^./]*$/, ''), image);
+  }
+  return (name, number) => images.get(`${name}/${name}_${String(number).padStart(4, '0')}`);
+}

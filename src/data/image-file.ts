@@ -1,0 +1,107 @@
+// Decoding one image file (JPEG, PNG, WebP, PGM, PPM, BMP) to RGB bytes of a given size. The rule: an image that is not square loses
+// what is beyond its centred square; one of another size is resized with a triangle filter as wide as the scale (bilinear when
+// growing, averaging when shrinking); grey becomes RGB, 16 bits become 8, transparency is dropped. EXIF orientation is not
+// applied: aligned crops carry none.
+import { Transformer } from '@napi-rs/image';
+
+/** Extensions of the files that are read. */
+export const imageExtensions = ['.jpg', '.jpeg', '.png', '.webp', '.pgm', '.ppm', '.bmp'];
+
+// Channels of the decoder's colour types, in its order; from the fifth on they have 16 bits.
+const channelsOf = [1, 2, 3, 4, 1, 2, 3, 4];
+
+interface Taps {
+  readonly first: Int32Array;
+  readonly weights: readonly Float32Array[];
+}
+const knownTaps = new Map<string, Taps>();
+
+// For each of `to` pixels, the weights of the `from` pixels under the triangle around it.
+function tapsFor(from: number, to: number): Taps {
+  const key = `${from} ${to}`;
+  const known = knownTaps.get(key);
+  if (known) return known;
+  const scale = from / to;
+  const reach = Math.max(1, scale);
+  const first = new Int32Array(to);
+  const weights = Array.from({ length: to }, (_, i) => {
+    const centre = (i + 0.5) * scale - 0.5;
+    const begin = Math.max(0, Math.ceil(centre - reach));
+    const end = Math.min(from - 1, Math.floor(centre + reach));
+    first[i] = begin;
+    const list = Array.from({ length: end - begin + 1 }, (_, k) => 1 - Math.abs(begin + k - centre) / reach);
+    const sum = list.reduce((a, b) => a + b, 0);
+    return Float32Array.from(list, (w) => w / sum);
+  });
+  const taps = { first, weights };
+  if (knownTaps.size > 256) knownTaps.clear();
+  knownTaps.set(key, taps);
+  return taps;
+}
+
+/** Resizes RGB [side, side, 3] to `out` [size, size, 3]: along rows, then along columns. */
+export function resizeSquare(pixels: Uint8Array, side: number, size: number, out: Uint8Array): void {
+  const { first, weights } = tapsFor(side, size);
+  const narrow = new Float32Array(side * size * 3);
+  const sum = (from: ArrayLike<number>, at: number, stride: number, taps: Float32Array): number => {
+    let total = 0;
+    for (let k = 0; k < taps.length; k++) total += (from[at + k * stride] ?? 0) * (taps[k] ?? 0);
+    return total;
+  };
+  weights.forEach((taps, x) => {
+    for (let y = 0; y < side; y++)
+      for (let c = 0; c < 3; c++)
+        narrow[(y * size + x) * 3 + c] = sum(pixels, (y * side + (first[x] ?? 0)) * 3 + c, 3, taps);
+  });
+  weights.forEach((taps, y) => {
+    for (let i = 0; i < size * 3; i++)
+      out[y * size * 3 + i] = sum(narrow, (first[y] ?? 0) * size * 3 + i, size * 3, taps) + 0.5;
+  });
+}
+
+/** Writes the image in `bytes` to `out` [size, size, 3]; throws an Error with the reason when it cannot be decoded. */
+export function decodeImage(bytes: Uint8Array, size: number, out: Uint8Array): void {
+  const image = new Transformer(bytes);
+  const { width, height, colorType } = image.metadataSync();
+  const type: number = colorType;
+  const channels = channelsOf[type];
+  if (channels === undefined) throw new Error('images of floating-point pixels are not supported');
+  const raw = image.rawPixelsSync();
+  const wide = type >= 4;
+  const stride = channels * (wide ? 2 : 1);
+  if (width === 0 || height === 0 || raw.length !== width * height * stride)
+    throw new Error(`expected ${width} x ${height} pixels of ${stride} bytes, got ${raw.length} bytes`);
+  if (width === size && height === size && channels === 3 && !wide) return out.set(raw);
+  const side = Math.min(width, height);
+  const left = (width - side) >> 1;
+  const top = (height - side) >> 1;
+  const square = side === size ? out : new Uint8Array(side * side * 3);
+  // The upper byte of a little-endian 16-bit value is its second one.
+  const high = wide ? 1 : 0;
+  const step = channels < 3 ? 0 : wide ? 2 : 1;
+  for (let y = 0, to = 0; y < side; y++)
+    for (let x = 0; x < side; x++, to += 3) {
+      const from = ((top + y) * width + left + x) * stride + high;
+      square[to] = raw[from] ?? 0;
+      square[to + 1] = raw[from + step] ?? 0;
+      square[to + 2] = raw[from + 2 * step] ?? 0;
+    }
+  if (side !== size) resizeSquare(square, side, size, out);
+}
+
+/** Why the file cannot be used, or null. Finds what the decoder lets pass: a JPEG whose end is missing. */
+export function imageFault(bytes: Buffer): string | null {
+  if (bytes.length === 0) return 'the file is empty';
+  if (bytes.length > 3 && bytes[0] === 0xff && bytes[1] === 0xd8) {
+    // The end marker must come after the last scan; a thumbnail inside has one of its own before that.
+    const end = bytes.lastIndexOf('ffd9', undefined, 'hex');
+    if (end < 0 || end < bytes.lastIndexOf('ffda', undefined, 'hex'))
+      return 'the JPEG is truncated: its end is missing';
+  }
+  try {
+    decodeImage(bytes, 1, new Uint8Array(3));
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}

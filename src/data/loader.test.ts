@@ -1,0 +1,158 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { augmentColumns } from './augment.js';
+import { writeContactSheet } from './contact-sheet.js';
+import { scanFolder } from './folder.js';
+import { openReader, type FaceSet } from './face-set.js';
+import { renderAhead, syntheticFaces } from './generate.js';
+import { Loader, type Batch, type LoaderOptions } from './loader.js';
+
+const test = suite('loader');
+const variations: LoaderOptions['variations'] = {
+  blur: { probability: 0.5, sizes: [3, 7] },
+  occlusion: { probability: 0.5, blocks: 7, share: [0.1, 0.5] },
+  pose: { probability: 0.5, yaw: [40, 60] },
+};
+const options = (faces: FaceSet, more: Partial<LoaderOptions> = {}): LoaderOptions => ({
+  faces,
+  batchSize: 5,
+  seed: 9,
+  crop: 20,
+  flip: true,
+  variations,
+  workers: 0,
+  ...more,
+});
+const faces = await renderAhead(syntheticFaces({ seed: 1, identities: 3, imagesPerIdentity: 4, size: 24 }), {
+  workers: 0,
+  yaw: [40, 60],
+  seed: 9,
+});
+const copy = (batch: Batch) => structuredClone(batch);
+
+async function take(count: number, loaderOptions: LoaderOptions): Promise<Batch[]> {
+  const loader = new Loader(loaderOptions);
+  const batches: Batch[] = [];
+  for (let i = 0; i < count; i++) batches.push(copy(await loader.next()));
+  await loader.close();
+  return batches;
+}
+
+test('a batch depends on seed and step only: workers, prefetch and resuming change nothing', async () => {
+  const wanted = await take(6, options(faces));
+  assert.equal(await take(6, options(faces, { workers: 2, prefetch: 3 })), wanted);
+  assert.equal(await take(3, options(faces, { workers: 1, prefetch: 1, start: 3 })), wanted.slice(3));
+  const loader = new Loader(options(faces));
+  await loader.next();
+  await loader.seek(4);
+  assert.equal(copy(await loader.next()), wanted[4]);
+  assert.equal(loader.state(), { step: 5 });
+  await loader.close();
+  assert.is.not(JSON.stringify(await take(6, options(faces, { seed: 10 }))), JSON.stringify(wanted));
+});
+
+test('images rendered ahead are those rendered now', async () => {
+  const plain = syntheticFaces({ seed: 1, identities: 3, imagesPerIdentity: 4, size: 24 });
+  assert.equal(await take(3, options(plain)), await take(3, options(faces)));
+});
+
+test('an epoch has every image once, and labels are theirs', async () => {
+  const batches = await take(12, options(faces)); // 60 images: five epochs of 12
+  const images = batches.flatMap((batch) => [...batch.images]);
+  const all = Array.from({ length: 12 }, (_, i) => i);
+  const epochs = [0, 1, 2, 3, 4].map((e) => images.slice(e * 12, e * 12 + 12));
+  for (const epoch of epochs)
+    assert.equal(
+      [...epoch].sort((a, b) => a - b),
+      all,
+    );
+  assert.is.not(String(epochs[0]), String(epochs[1]));
+  assert.equal(
+    batches.map((batch) => batch.epoch),
+    [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4],
+  );
+  for (const batch of batches)
+    batch.images.forEach((image, i) => assert.is(batch.labels[i], faces.label(image)));
+});
+
+test('pixels and variation labels follow what was drawn', async () => {
+  const reader = openReader(faces);
+  const bytes = 24 * 24 * 3;
+  const plain = new Uint8Array(bytes);
+  const counts = [0, 0, 0];
+  for (const batch of await take(20, options(faces)))
+    batch.images.forEach((image, i) => {
+      const [blur, occlusion, pose] = batch.variations.subarray(i * 3, i * 3 + 3);
+      const row = batch.augmentation.subarray(i * augmentColumns, (i + 1) * augmentColumns);
+      const [top = -1, left = -1, flip = -1, size] = row;
+      assert.ok(top >= 0 && top <= 4 && left >= 0 && left <= 4 && (flip === 0 || flip === 1));
+      assert.is(Number(size !== 0), blur);
+      assert.ok(size === 0 || size === 3 || size === 7);
+      assert.is(Number(row.subarray(4).some((bits) => bits !== 0)), occlusion);
+      if (pose) reader.readTurned(image, plain, NaN);
+      else reader.read(image, plain);
+      assert.equal(batch.pixels.slice(i * bytes, (i + 1) * bytes), plain);
+      [blur, occlusion, pose].forEach((on, k) => (counts[k] = (counts[k] ?? 0) + (on ?? 0)));
+    });
+  // 100 images at one half: five standard deviations are 25.
+  for (const count of counts) assert.ok(Math.abs(count - 50) < 25, String(counts));
+});
+
+test('photographs are never turned, and a missing file ends in its name', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'turl-loader-'));
+  try {
+    for (const name of ['a', 'b']) {
+      mkdirSync(join(root, name));
+      const image = sharp({ create: { width: 24, height: 24, channels: 3, background: 'red' } });
+      writeFileSync(join(root, name, '1.png'), await image.png().toBuffer());
+    }
+    const { faces: photographs } = await scanFolder(root, { size: 24, workers: 0, cache: null });
+    for (const batch of await take(4, options(photographs, { workers: 1 })))
+      for (let i = 0; i < 5; i++) assert.is(batch.variations[i * 3 + 2], 0);
+    rmSync(join(root, 'b/1.png'));
+    for (const workers of [0, 1]) {
+      const loader = new Loader(options(photographs, { workers }));
+      const failure = await loader.next().then(
+        () => 'nothing was thrown',
+        (error: Error) => `${error.name} ${error.message}`,
+      );
+      assert.match(failure, /UserError .*b\/1\.png/);
+      await loader.close();
+    }
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test('a crop beyond the image is refused', () => {
+  assert.throws(() => new Loader(options(faces, { crop: 25 })), /at most the images' 24 pixels, got 25/);
+});
+
+test('a contact sheet shows normalised images as they were', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'turl-sheet-'));
+  try {
+    const file = join(folder, 'sheet.png');
+    const images = new Float32Array(3 * 4 * 4 * 3).fill((200 - 127.5) / 128);
+    const { width, height } = await writeContactSheet(file, {
+      images,
+      size: 4,
+      mean: 127.5,
+      scale: 128,
+      labels: ['one', 'two & <three>', ''],
+      columns: 2,
+      zoom: 2,
+    });
+    const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+    assert.equal([info.width, info.height], [width, height]);
+    assert.equal([width, height], [20, 48]);
+    assert.equal([...data.subarray((3 * width + 3) * 3, (3 * width + 3) * 3 + 3)], [200, 200, 200]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test.run();

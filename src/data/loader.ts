@@ -1,0 +1,177 @@
+// Batches of training images, made ahead of the step by worker threads. Step s takes images s B ... s B + B - 1 of an endless
+// stream: epoch after epoch, each a random order of all images (Philox-keyed), with what is done to each image drawn from (seed,
+// epoch, image). So a batch depends on the seed and the step alone, whatever the number of workers, and resuming is
+// starting at a step.
+import { permuted, purposes } from '../tensor/philox.js';
+import { UserError } from '../tensor/errors.js';
+import { augmentColumns, encodeAugmentation } from './augment.js';
+import { trainingYaw, type FaceSet } from './face-set.js';
+import { WorkerPool } from './jobs.js';
+import { drawVariation, variationNames, type VariationOptions } from './variations.js';
+
+export interface LoaderOptions {
+  faces: FaceSet;
+  batchSize: number;
+  seed: number;
+  /** Side of the crop in pixels, at most the images' size. */
+  crop: number;
+  /** Mirror an image with probability one half. */
+  flip: boolean;
+  variations: VariationOptions;
+  /** Threads; 0 makes batches in the calling one, when asked. */
+  workers?: number;
+  /** Batches made ahead. */
+  prefetch?: number;
+  /** The first step to make; 0 unless a run is resumed. */
+  start?: number;
+}
+
+/** One batch. The arrays are reused: they hold until the next call of next(). */
+export interface Batch {
+  readonly step: number;
+  /** Epoch of the batch's first image, from 0. */
+  readonly epoch: number;
+  /** [B, size, size, 3] */
+  readonly pixels: Uint8Array;
+  /** [B] */
+  readonly labels: Int32Array;
+  /** [B, augmentColumns]: parameters of the augment kernel. */
+  readonly augmentation: Int32Array;
+  /** û [B, M]: which variations were applied; 0 or 1. */
+  readonly variations: Float32Array;
+  /** The images' numbers in the set [B]. */
+  readonly images: Int32Array;
+}
+
+interface Plan {
+  readonly step: number;
+  readonly slot: number;
+  readonly images: Int32Array;
+  readonly filled: Promise<unknown>;
+}
+
+/** Makes batches. Call close() at the end. */
+export class Loader {
+  readonly #options: Required<Omit<LoaderOptions, 'start'>>;
+  readonly #pool: WorkerPool;
+  readonly #ring: SharedArrayBuffer;
+  readonly #batch: Omit<Batch, 'step' | 'epoch'>;
+  #ahead: Plan[] = [];
+  #step: number;
+  #next: number;
+  #waited = 0;
+
+  constructor(options: LoaderOptions) {
+    const { workers = 2, prefetch = 4, start = 0, faces, batchSize, crop } = options;
+    if (crop > faces.size)
+      throw new UserError(`expected a crop of at most the images' ${faces.size} pixels, got ${crop}`);
+    this.#options = { ...options, workers, prefetch };
+    const bytes = batchSize * faces.size * faces.size * 3;
+    this.#ring = new SharedArrayBuffer(prefetch * bytes);
+    this.#batch = {
+      pixels: new Uint8Array(bytes),
+      labels: new Int32Array(batchSize),
+      augmentation: new Int32Array(batchSize * augmentColumns),
+      variations: new Float32Array(batchSize * variationNames.length),
+      images: new Int32Array(batchSize),
+    };
+    this.#pool = new WorkerPool(workers, { faces: faces.data, ring: this.#ring });
+    this.#step = this.#next = start;
+  }
+
+  /** Steps in one epoch, not rounded. */
+  get stepsPerEpoch(): number {
+    return this.#options.faces.images / this.#options.batchSize;
+  }
+  /** The next step to be given out: all that a resumed run needs. */
+  state(): { step: number } {
+    return { step: this.#step };
+  }
+  /** Milliseconds that next() has waited for batches so far. */
+  get waitedMilliseconds(): number {
+    return this.#waited;
+  }
+
+  /** Continues at this step; batches made ahead for other steps are dropped. */
+  async seek(step: number): Promise<void> {
+    const dropped = this.#ahead;
+    this.#ahead = [];
+    await Promise.allSettled(dropped.map((plan) => plan.filled));
+    this.#step = this.#next = step;
+  }
+
+  /** The batch of the next step; meanwhile the workers go on with those after it. */
+  async next(): Promise<Batch> {
+    this.#plan();
+    const plan = this.#ahead[0];
+    if (!plan) throw new Error('the loader has nothing planned');
+    const began = performance.now();
+    await plan.filled;
+    this.#waited += performance.now() - began;
+    this.#ahead.shift();
+    const bytes = this.#batch.pixels.length;
+    this.#batch.pixels.set(new Uint8Array(this.#ring, plan.slot * bytes, bytes));
+    this.#describe(plan);
+    this.#step = plan.step + 1;
+    this.#plan();
+    return { ...this.#batch, step: plan.step, epoch: this.#place(plan.step, 0).epoch };
+  }
+
+  /** Stops the workers. */
+  async close(): Promise<void> {
+    await this.#pool.close();
+  }
+
+  // The i-th image of a step: its epoch and its number.
+  #place(step: number, i: number): { epoch: number; image: number } {
+    const { faces, batchSize, seed } = this.#options;
+    const position = step * batchSize + i;
+    const epoch = Math.floor(position / faces.images);
+    return {
+      epoch,
+      image: permuted(position % faces.images, faces.images, seed, purposes.shuffle, epoch),
+    };
+  }
+
+  #draw(step: number, i: number) {
+    const { faces, seed, crop, flip, variations } = this.#options;
+    const { epoch, image } = this.#place(step, i);
+    const drawn = drawVariation(seed, epoch, image, faces.size - crop, flip, variations);
+    return { ...drawn, image, turned: drawn.turned && faces.yawAvailable };
+  }
+
+  // Gives the workers what is missing of the batches ahead; a slot is free when its batch has been given out.
+  #plan(): void {
+    const { prefetch, batchSize, seed, faces, variations } = this.#options;
+    while (this.#ahead.length < prefetch) {
+      const step = this.#next++;
+      const images = new Int32Array(batchSize);
+      const yaw = new Float32Array(batchSize).fill(NaN);
+      for (let i = 0; i < batchSize; i++) {
+        const { image, turned } = this.#draw(step, i);
+        images[i] = image;
+        if (turned) yaw[i] = trainingYaw(seed, faces.data.items[image] ?? 0, variations.pose.yaw);
+      }
+      const slot = step % prefetch;
+      const filled = this.#pool.run({ kind: 'fill', slot, images, yaw });
+      // A failure is reported by the next() that gets to it.
+      filled.catch(() => undefined);
+      this.#ahead.push({ step, slot, images, filled });
+    }
+  }
+
+  // Labels and parameters of the batch that is given out.
+  #describe({ step, images }: Plan): void {
+    const { labels, augmentation, variations } = this.#batch;
+    this.#batch.images.set(images);
+    images.forEach((image, i) => {
+      const drawn = this.#draw(step, i);
+      labels[i] = this.#options.faces.label(image);
+      encodeAugmentation(augmentation, i, drawn);
+      variations.set(
+        [drawn.blur > 0, drawn.occluded.length > 0, drawn.turned].map(Number),
+        i * variationNames.length,
+      );
+    });
+  }
+}
