@@ -1,5 +1,11 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n].
 // bfloat16 is widened to float32 and the result rounded once (or kept, when y is float32); float64 is computed plainly.
+//
+// A chunk owns a block of rows x columns of y. For each block of the inner dimension it packs b into panels that stay in the
+// first-level cache, one at a time, while the register tiles of its rows pass by; rows of a are read where they are, a
+// transposed a is packed first.
+#include <vector>
+#include "cpu/gemm_tile.h"
 #include "cpu/widen.h"
 #include "kernels.h"
 
@@ -23,6 +29,56 @@ void plain_matmul(Context& context, T* y, const T* a, const T* b, int64_t batch,
   });
 }
 
+// packed [depth][tile_columns] of op(b)[k0 + p][first + j]
+void pack_b(float* packed, const float* b, int64_t first, int64_t columns, int64_t k0, int64_t depth, int64_t n, int64_t k,
+            bool transposed) {
+  for (int64_t p = 0; p < depth; p++) {
+    float* out = packed + p * tile_columns;
+    if (transposed)
+      for (int64_t j = 0; j < columns; j++) out[j] = b[(first + j) * k + k0 + p];
+    else memcpy(out, b + (k0 + p) * n + first, size_t(columns) * 4);
+    for (int64_t j = columns; j < tile_columns; j++) out[j] = 0;
+  }
+}
+
+void fast_matmul(Context& context, float* y, const float* a, const float* b, int64_t batch, int64_t m, int64_t n, int64_t k,
+                 bool transpose_a, bool transpose_b) {
+  if (k == 0) return std::fill(y, y + batch * m * n, 0.0f);
+  const int64_t rows_at_once = round_up(divide_up(m, divide_up(m, 192)), tile_rows), panels = divide_up(n, tile_columns);
+  const int64_t row_blocks = divide_up(m, rows_at_once);
+  const int64_t panels_at_once = std::clamp<int64_t>(batch * row_blocks * panels / 32, 1, 8);
+  const int64_t panel_blocks = divide_up(panels, panels_at_once);
+  const int64_t depth = divide_up(k, divide_up(k, panel_depth));
+  parallel_chunks(context, batch * row_blocks * panel_blocks, [&](int64_t chunk) {
+    const int64_t image = chunk / (row_blocks * panel_blocks), first_row = chunk / panel_blocks % row_blocks * rows_at_once;
+    const int64_t rows = std::min(rows_at_once, m - first_row);
+    const int64_t first_panel = chunk % panel_blocks * panels_at_once, last_panel = std::min(panels, first_panel + panels_at_once);
+    const float *ai = a + image * m * k, *bi = b + image * n * k;
+    float* panel = thread_memory<0>(depth * tile_columns);
+    float* packed_a = thread_memory<1>(transpose_a ? rows_at_once * depth : 1);
+    // A tile reads tile_rows rows: those past the end read the last one again.
+    std::vector<const float*> in(static_cast<size_t>(rows_at_once));
+    std::vector<float*> out(static_cast<size_t>(rows_at_once));
+    for (int64_t r = 0; r < rows_at_once; r++) {
+      const int64_t row = std::min(r, rows - 1);
+      in[size_t(r)] = transpose_a ? packed_a + row * depth : ai + (first_row + row) * k;
+      out[size_t(r)] = y + (image * m + first_row + row) * n;
+    }
+    for (int64_t k0 = 0; k0 < k; k0 += depth) {
+      const int64_t count = std::min(depth, k - k0);
+      if (transpose_a)
+        for (int64_t p = 0; p < count; p++)
+          for (int64_t r = 0; r < rows; r++) packed_a[r * depth + p] = ai[(k0 + p) * m + first_row + r];
+      for (int64_t q = first_panel; q < last_panel; q++) {
+        const int64_t first = q * tile_columns, columns = std::min<int64_t>(tile_columns, n - first);
+        pack_b(panel, bi, first, columns, k0, count, n, k, transpose_b);
+        for (int64_t r = 0; r < rows; r += tile_rows)
+          tile(in.data() + r, 0, 1, transpose_a ? 0 : k0, count, panel, out.data() + r, first, rows - r, columns, k0 > 0);
+      }
+    }
+  });
+}
+
 }  // namespace
 
 void matmul(Context& context, Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a,
@@ -31,7 +87,7 @@ void matmul(Context& context, Out y, In a, In b, int64_t batch, int64_t m, int64
   if (a.dtype == DType::float64)
     return plain_matmul(context, y.as<double>(), a.as<double>(), b.as<double>(), batch, m, n, k, transpose_a, transpose_b);
   const float *af = widened(context, a), *bf = widened(context, b);
-  with_narrowed(context, y, [&](float* yf) { plain_matmul(context, yf, af, bf, batch, m, n, k, transpose_a, transpose_b); });
+  with_narrowed(context, y, [&](float* yf) { fast_matmul(context, yf, af, bf, batch, m, n, k, transpose_a, transpose_b); });
 }
 
 }  // namespace turl

@@ -27,7 +27,7 @@ function naive(x: ArrayLike<number>, dy: ArrayLike<number>, size: number, epsilo
 
 // float32: a sum of up to 512 squares and one division, relative error below 1e-6, times dy / norm of at most 100 here (a group of
 // one element may be as small as 0.01). bfloat16 rounds the result once: 2^-9 of its size.
-for (const device of devices.filter((d) => 'group_normalize_forward' in d.kernels))
+for (const device of devices)
   for (const [dtype, tolerance] of [
     ['float32', 1e-5],
     ['bfloat16', 5e-3],
