@@ -11,6 +11,33 @@ export const kernelSignatures = {
   add: '(Out y, In a, In b)',
   prelu_forward: '(Out y, In x, In slope, int64_t rows, int64_t channels)',
   prelu_backward: '(Out dx, Out dslope, In dy, In x, In slope, int64_t rows, int64_t channels)',
+  binary_forward: '(Out y, In a, In b, Ints shape, Ints a_strides, Ints b_strides, int64_t op)',
+  unary_forward: '(Out y, In x, int64_t op)',
+  unary_backward: '(Out dx, In dy, In saved, int64_t op)',
+  affine: '(Out y, In x, double scale, double shift)',
+  sum: '(Out y, In x, int64_t outer, int64_t n, int64_t inner, double scale)',
+  max_forward: '(Out y, Out index, In x, int64_t outer, int64_t n, int64_t inner)',
+  max_backward: '(Out dx, In dy, In index, int64_t outer, int64_t n, int64_t inner)',
+  strided_copy:
+    '(Out y, In x, Ints shape, Ints y_strides, Ints x_strides, int64_t y_offset, int64_t x_offset)',
+  gather_rows: '(Out y, In x, In index, int64_t rows, int64_t columns)',
+  gather_rows_backward: '(Out dx, In dy, In index, int64_t rows, int64_t columns)',
+  batch_norm_statistics:
+    '(Out mean, Out inverse, Out running_mean, Out running_variance, In x, In running_mean0, In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon)',
+  batch_norm_inverse: '(Out inverse, In variance, double epsilon)',
+  batch_norm_forward:
+    '(Out y, In x, In mean, In inverse, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels)',
+  batch_norm_backward:
+    '(Out dx, Out dgamma, Out dbeta, Out dslope, In dy, In x, In mean, In inverse, In gamma, In beta, In slope, int64_t rows, int64_t channels, int64_t training)',
+  max_pool_forward:
+    '(Out y, Out index, In x, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)',
+  max_pool_backward:
+    '(Out dx, In dy, In index, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)',
+  average_pool_forward:
+    '(Out y, In x, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)',
+  average_pool_backward:
+    '(Out dx, In dy, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)',
+  dropout: '(Out y, In x, double probability, int64_t seed, int64_t step, int64_t layer)',
   square_sum: '(Out y, In x, In y0, int64_t index)',
   clip_scale: '(Out scale, In squares, double max_norm)',
   sgd_step: '(Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay)',

@@ -1,0 +1,168 @@
+// Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual.
+//   h = (x - mean) inverse,  z = gamma h + beta,  y = z, or z > 0 ? z : slope z, or z + residual;  inverse = 1 / sqrt(variance + epsilon)
+//   g = dy, or with PReLU dy (z > 0 ? 1 : slope);  dbeta = sum g,  dgamma = sum g h,  dslope = sum over z <= 0 of z dy
+//   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise
+// gamma, beta, slope and residual may be empty: they are 1, 0 and left out. x is read twice forward, x and dy twice backward.
+// Sums are formed in float over at most 256 rows and in double from there on, in an order that depends on the sizes only.
+#include <cmath>
+#include "cpu/channels.h"
+#include "cpu/parallel.h"
+#include "kernels.h"
+
+namespace turl {
+namespace {
+// One channel's constants: h = (x - mean) inverse, z = scale (x - mean) + shift.
+template <class A> struct Constants {
+  std::vector<A> scale, shift, slope;
+  Constants(const A* inverse, In gamma, In beta, In slopes, int64_t channels)
+      : scale(inverse, inverse + channels), shift(size_t(channels), A(0)), slope(size_t(channels), A(1)) {
+    for (int64_t c = 0; c < channels; c++) {
+      if (gamma.size > 0) scale[size_t(c)] *= gamma.as<A>()[c];
+      if (beta.size > 0) shift[size_t(c)] = beta.as<A>()[c];
+      if (slopes.size > 0) slope[size_t(c)] = slopes.as<A>()[c];
+    }
+  }
+};
+}  // namespace
+
+// mean and inverse deviation of the batch; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
+// The values are shifted by the first row before they are squared, so that a large mean costs no accuracy.
+void batch_norm_statistics(Context& context, Out mean, Out inverse, Out running_mean, Out running_variance, In x,
+                           In running_mean0, In running_variance0, int64_t rows, int64_t channels, double momentum,
+                           double epsilon) {
+  with_float(x.dtype, [&]<class T>() {
+    using A = acc_t<T>;
+    const T* in = x.as<T>();
+    RowChunks chunks(rows, channels);
+    int64_t width = 2 * channels;
+    double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
+    parallel_chunks(context, chunks.count, [&](int64_t chunk) {
+      std::vector<A> origin(in, in + channels);
+      sum_rows<A>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), width, [&](int64_t i, A* sums) {
+        for_channels<T>(channels, [&]<class V>(int64_t c) {
+          V d = get<V>(in + i * channels + c) - get<V>(&origin[size_t(c)]);
+          put(sums + c, get<V>(sums + c) + d);
+          put(sums + channels + c, get<V>(sums + channels + c) + d * d);
+        });
+      });
+    });
+    add_chunks(partial, chunks.count, width);
+    A *m = mean.as<A>(), *r = inverse.as<A>(), *rm = running_mean.as<A>(), *rv = running_variance.as<A>();
+    const A *rm0 = running_mean0.as<A>(), *rv0 = running_variance0.as<A>();
+    for (int64_t c = 0; c < channels; c++) {
+      double n = double(rows), shifted = partial[c] / n;
+      double mu = double(A(in[c])) + shifted;
+      double variance = partial[channels + c] / n - shifted * shifted;
+      if (variance < 0) variance = 0;
+      m[c] = A(mu), r[c] = A(1 / std::sqrt(variance + epsilon));
+      rm[c] = A((1 - momentum) * double(rm0[c]) + momentum * mu);
+      rv[c] = A((1 - momentum) * double(rv0[c]) + momentum * variance * n / (n - 1));
+    }
+  });
+}
+
+// inverse = 1 / sqrt(variance + epsilon), for evaluation with running statistics.
+void batch_norm_inverse(Context&, Out inverse, In variance, double epsilon) {
+  with_float(variance.dtype, [&]<class T>() {
+    for (int64_t c = 0; c < variance.size; c++)
+      inverse.as<T>()[c] = T(1 / std::sqrt(double(variance.as<T>()[c]) + epsilon));
+  });
+}
+
+void batch_norm_forward(Context& context, Out y, In x, In mean, In inverse, In gamma, In beta, In slope, In residual,
+                        int64_t rows, int64_t channels) {
+  with_float(x.dtype, [&]<class T>() {
+    using A = acc_t<T>;
+    const T *in = x.as<T>(), *rest = residual.as<T>();
+    const A* m = mean.as<A>();
+    T* out = y.as<T>();
+    Constants<A> k(inverse.as<A>(), gamma, beta, slope, channels);
+    bool stream = worth_streaming(out, rows, channels);
+    auto run = [&]<bool prelu, bool add, bool past>(int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++)
+        for_channels<T>(channels, [&]<class V>(int64_t c) {
+          int64_t at = i * channels + c;
+          V z = (get<V>(in + at) - get<V>(m + c)) * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
+          if constexpr (prelu) z = z > V{} ? z : get<V>(&k.slope[size_t(c)]) * z;
+          if constexpr (add) z += get<V>(rest + at);
+          if constexpr (past) put_past_caches(out + at, z);
+          else put(out + at, z);
+        });
+      if constexpr (past) end_streaming();
+    };
+    auto choose = [&]<bool prelu, bool add>(int64_t begin, int64_t end) {
+      if (stream) run.template operator()<prelu, add, true>(begin, end);
+      else run.template operator()<prelu, add, false>(begin, end);
+    };
+    parallel_for(context, rows, RowChunks(rows, channels).grain, [&](int64_t begin, int64_t end) {
+      if (slope.size > 0) choose.template operator()<true, false>(begin, end);
+      else if (residual.size > 0) choose.template operator()<false, true>(begin, end);
+      else choose.template operator()<false, false>(begin, end);
+    });
+  });
+}
+
+void batch_norm_backward(Context& context, Out dx, Out dgamma, Out dbeta, Out dslope, In dy, In x, In mean, In inverse,
+                         In gamma, In beta, In slope, int64_t rows, int64_t channels, int64_t training) {
+  with_float(x.dtype, [&]<class T>() {
+    using A = acc_t<T>;
+    const T *in = x.as<T>(), *gy = dy.as<T>();
+    const A *m = mean.as<A>(), *inv = inverse.as<A>();
+    Constants<A> k(inv, gamma, beta, slope, channels);
+    bool prelu = slope.size > 0;
+    RowChunks chunks(rows, channels);
+    int64_t width = (prelu ? 3 : 2) * channels;  // sums of g, of g (x - mean), of z dy where z <= 0
+    double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
+    parallel_chunks(context, chunks.count, [&](int64_t chunk) {
+      auto sum = [&]<bool active>() {
+        sum_rows<A>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), width, [&](int64_t i, A* sums) {
+          for_channels<T>(channels, [&]<class V>(int64_t c) {
+            V d = get<V>(in + i * channels + c) - get<V>(m + c), g = get<V>(gy + i * channels + c);
+            if constexpr (active) {
+              V z = d * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
+              put(sums + 2 * channels + c, get<V>(sums + 2 * channels + c) + (z > V{} ? V{} : z * g));
+              g = z > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
+            }
+            put(sums + c, get<V>(sums + c) + g);
+            put(sums + channels + c, get<V>(sums + channels + c) + g * d);
+          });
+        });
+      };
+      if (prelu) sum.template operator()<true>();
+      else sum.template operator()<false>();
+    });
+    add_chunks(partial, chunks.count, width);
+
+    // dx = scale g + offset + (x - mean) slant
+    std::vector<A> offset(size_t(channels), A(0)), slant(size_t(channels), A(0));
+    for (int64_t c = 0; c < channels; c++) {
+      double sum_g = partial[c], sum_gh = partial[channels + c] * double(inv[c]);
+      dbeta.as<A>()[c] = A(sum_g), dgamma.as<A>()[c] = A(sum_gh);
+      if (prelu) dslope.as<A>()[c] = A(partial[2 * channels + c]);
+      if (!training) continue;
+      offset[size_t(c)] = A(-double(k.scale[size_t(c)]) * sum_g / double(rows));
+      slant[size_t(c)] = A(-double(k.scale[size_t(c)]) * double(inv[c]) * sum_gh / double(rows));
+    }
+    if (dx.size == 0) return;
+    T* out = dx.as<T>();
+    bool stream = worth_streaming(out, rows, channels);
+    auto run = [&]<bool active, bool past>(int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++)
+        for_channels<T>(channels, [&]<class V>(int64_t c) {
+          int64_t at = i * channels + c;
+          V d = get<V>(in + at) - get<V>(m + c), g = get<V>(gy + at), scale = get<V>(&k.scale[size_t(c)]);
+          if constexpr (active) g = d * scale + get<V>(&k.shift[size_t(c)]) > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
+          V v = scale * g + get<V>(&offset[size_t(c)]) + d * get<V>(&slant[size_t(c)]);
+          if constexpr (past) put_past_caches(out + at, v);
+          else put(out + at, v);
+        });
+      if constexpr (past) end_streaming();
+    };
+    parallel_for(context, rows, chunks.grain, [&](int64_t begin, int64_t end) {
+      if (prelu) stream ? run.template operator()<true, true>(begin, end) : run.template operator()<true, false>(begin, end);
+      else stream ? run.template operator()<false, true>(begin, end) : run.template operator()<false, false>(begin, end);
+    });
+  });
+}
+
+}  // namespace turl

@@ -1,0 +1,238 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { checkGradients } from '../gradient-check.js';
+import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
+import { Tape } from '../tape.js';
+import { full, ones, parameter, zeros, type Tensor } from '../../tensor/tensor.js';
+import { scope } from '../../tensor/scope.js';
+import type { Device } from '../../tensor/device.js';
+import type { DType } from '../../tensor/dtype.js';
+import { batchNorm, batchNormAdd, batchNormPrelu } from './batch-norm.js';
+import { affine } from './unary.js';
+
+const test = suite('batch-norm');
+
+const epsilon = 1e-5;
+const numbers = (n: number, f: (i: number) => number) => Float64Array.from({ length: n }, (_, i) => f(i));
+
+interface Case {
+  x: ArrayLike<number>;
+  dy: ArrayLike<number>;
+  channels: number;
+  gamma: ArrayLike<number>;
+  beta: ArrayLike<number>;
+  /** 1 everywhere for no PReLU. */
+  slope: ArrayLike<number>;
+  /** The running statistics, for evaluation. */
+  fixed?: { mean: ArrayLike<number>; variance: ArrayLike<number> };
+}
+
+/** The definition in doubles, two passes for the variance. */
+function naive({ x, dy, channels, gamma, beta, slope, fixed }: Case) {
+  const rows = x.length / channels;
+  const each = (f: (c: number) => number) => numbers(channels, f);
+  const overRows = (f: (i: number, c: number) => number) =>
+    each((c) => {
+      let total = 0;
+      for (let r = 0; r < rows; r++) total += f(r * channels + c, c);
+      return total;
+    });
+  const v = (a: ArrayLike<number>, i: number) => a[i] as number;
+  const mean = fixed ? each((c) => v(fixed.mean, c)) : overRows((i) => v(x, i) / rows);
+  const variance = fixed
+    ? each((c) => v(fixed.variance, c))
+    : overRows((i, c) => (v(x, i) - v(mean, c)) ** 2 / rows);
+  const h = numbers(x.length, (i) => {
+    const c = i % channels;
+    return (v(x, i) - v(mean, c)) / Math.sqrt(v(variance, c) + epsilon);
+  });
+  const z = numbers(x.length, (i) => v(gamma, i % channels) * v(h, i) + v(beta, i % channels));
+  const y = z.map((t, i) => (t > 0 ? t : v(slope, i % channels) * t));
+  const g = numbers(x.length, (i) => (v(z, i) > 0 ? 1 : v(slope, i % channels)) * v(dy, i));
+  const dbeta = overRows((i) => v(g, i));
+  const dgamma = overRows((i) => v(g, i) * v(h, i));
+  const dslope = overRows((i) => (v(z, i) > 0 ? 0 : v(z, i) * v(dy, i)));
+  const dx = numbers(x.length, (i) => {
+    const c = i % channels;
+    const inner = fixed ? v(g, i) : v(g, i) - v(dbeta, c) / rows - (v(h, i) * v(dgamma, c)) / rows;
+    return (v(gamma, c) / Math.sqrt(v(variance, c) + epsilon)) * inner;
+  });
+  return { mean, variance, y, dx, dgamma, dbeta, dslope };
+}
+
+/** Everything of one call on a device, compared with the definition. */
+function compare(device: Device, dtype: DType, shape: number[], training: boolean, offset = 0): void {
+  const channels = shape.at(-1) as number;
+  const options = { device, dtype: 'float32' as const };
+  // In bfloat16 the values themselves are taken after rounding; results of size below 8 are rounded to 2^-9 of them. In float32 h
+  // errs by a few 6e-8, and by the rounding of the mean, 6e-8 of it; sums of n terms are formed in double after 256 of them.
+  const tolerance = dtype === 'bfloat16' ? 1.6e-2 : 1e-5 + offset * 2e-7;
+  const x = parameter(affine(randomTensor(shape, 1, { device, dtype }), 1.7, offset));
+  const dy = randomTensor(shape, 2, { device, dtype });
+  const residual = parameter(randomTensor(shape, 3, { device, dtype }));
+  const gamma = parameter(affine(randomTensor([channels], 4, options), 0.5, 1));
+  const beta = parameter(randomTensor([channels], 5, options));
+  const slope = parameter(randomTensor([channels], 6, options));
+  const arrays = { x: x.toArray(), dy: dy.toArray(), channels, gamma: gamma.toArray(), beta: beta.toArray() };
+  for (const kind of ['plain', 'prelu', 'add'] as const) {
+    const running = {
+      mean: full([channels], 0.25 + offset, options),
+      variance: full([channels], 2, options),
+    };
+    const tape = new Tape();
+    const settings = { training, epsilon, momentum: 0.2 };
+    const y = tape.record((): Tensor => {
+      if (kind === 'prelu') return batchNormPrelu(x, gamma, beta, slope, running, settings);
+      if (kind === 'add') return batchNormAdd(x, gamma, beta, residual, running, settings);
+      return batchNorm(x, gamma, beta, running, settings);
+    });
+    const expected = naive({
+      ...arrays,
+      slope: kind === 'prelu' ? slope.toArray() : numbers(channels, () => 1),
+      ...(training
+        ? {}
+        : { fixed: { mean: numbers(channels, () => 0.25 + offset), variance: numbers(channels, () => 2) } }),
+    });
+    const rest = residual.toArray();
+    const what = `${kind} ${shape.join()}`;
+    assertClose(
+      y.toArray(),
+      expected.y.map((v, i) => v + (kind === 'add' ? (rest[i] as number) : 0)),
+      tolerance,
+      `${what} y`,
+    );
+    tape.backward(y, dy);
+    // Gradients of [C] are sums over the rows: their terms' errors add up.
+    const rows = x.size / channels;
+    const wide = tolerance * Math.max(1, Math.sqrt(rows));
+    assertClose(x.grad?.toArray() ?? [], expected.dx, 4 * tolerance, `${what} dx`);
+    assertClose(gamma.grad?.toArray() ?? [], expected.dgamma, wide, `${what} dgamma`);
+    assertClose(beta.grad?.toArray() ?? [], expected.dbeta, wide, `${what} dbeta`);
+    if (kind === 'prelu') assertClose(slope.grad?.toArray() ?? [], expected.dslope, wide, `${what} dslope`);
+    if (kind === 'add') assertClose(residual.grad?.toArray() ?? [], arrays.dy, 0, `${what} dresidual`);
+    const share = training ? 0.2 : 0;
+    assertClose(
+      running.mean.toArray(),
+      expected.mean.map((m) => (1 - share) * (0.25 + offset) + share * m),
+      2e-6,
+      `${what} running mean`,
+    );
+    const unbiased = rows / (rows - 1);
+    assertClose(
+      running.variance.toArray(),
+      training ? expected.variance.map((v) => 0.8 * 2 + 0.2 * v * unbiased) : numbers(channels, () => 2),
+      2e-6,
+      `${what} running variance`,
+    );
+    for (const t of [x, gamma, beta, slope, residual]) {
+      t.grad?.dispose();
+      t.grad = undefined;
+    }
+  }
+}
+
+const shapes = [
+  [2, 1],
+  [7, 3],
+  [2, 5, 3, 17],
+  [3, 9, 9, 64],
+  [1500, 33],
+];
+
+for (const device of devices.filter((d) => 'batch_norm_forward' in d.kernels))
+  for (const dtype of ['float32', 'bfloat16'] as const)
+    test(`${dtype} on ${device.name}: values, gradients and running statistics equal the definition`, () => {
+      for (const shape of shapes)
+        for (const training of [true, false]) scope(() => compare(device, dtype, shape, training));
+    });
+
+for (const device of devices.filter((d) => 'batch_norm_forward' in d.kernels))
+  test(`on ${device.name}: a mean of 1000 with a deviation of 1 costs no accuracy`, () => {
+    scope(() => compare(device, 'float32', [4, 11, 11, 40], true, 1000));
+  });
+
+test('the gradients equal finite differences', () => {
+  // No value of z is within the step of 0; third derivatives of h are of order 1 for 8 rows.
+  const running = () => ({
+    mean: zeros([3], { dtype: 'float64' }),
+    variance: ones([3], { dtype: 'float64' }),
+  });
+  const [x, gamma, beta, slope] = [leaf([2, 4, 3], 1), leaf([3], 2), leaf([3], 3), leaf([3], 4)];
+  for (const training of [true, false]) {
+    checkGradients(
+      (...t) => batchNorm(t[0] as Tensor, t[1], t[2], running(), { training }),
+      [x, gamma, beta],
+    );
+    checkGradients(
+      (...t) => batchNormPrelu(t[0] as Tensor, t[1], t[2], t[3] as Tensor, running(), { training }),
+      [x, gamma, beta, slope],
+    );
+    checkGradients(
+      (...t) => batchNormAdd(t[0] as Tensor, undefined, t[1], t[2] as Tensor, running(), { training }),
+      [x, beta, leaf([2, 4, 3], 5)],
+    );
+  }
+});
+
+test('a missing or frozen gamma is 1 and gets no gradient; NaN stays in its channel; evaluation takes one row and none', () => {
+  const x = parameter(randomTensor([5, 2], 1));
+  const running = { mean: zeros([2]), variance: ones([2]) };
+  const [frozen, beta] = [ones([2]), parameter(zeros([2]))];
+  const tape = new Tape();
+  const y = tape.record(() => batchNorm(x, frozen, beta, running, { training: true }));
+  tape.backward(y, ones([5, 2]));
+  assert.is(frozen.grad, undefined);
+  assertClose(beta.grad?.toArray() ?? [], [5, 5], 0);
+  assertClose(batchNorm(x, undefined, undefined, running, { training: true }).toArray(), y.toArray(), 0);
+  const values = Float32Array.from(x.toArray());
+  values[4] = NaN;
+  x.set(values);
+  batchNorm(x, undefined, undefined, running, { training: true })
+    .toArray()
+    .forEach((v, i) => assert.is(Number.isNaN(v), i % 2 === 0));
+  const fresh = { mean: zeros([2]), variance: ones([2]) };
+  assertClose(
+    batchNorm(ones([1, 2]), undefined, undefined, fresh, { training: false }).toArray(),
+    [1, 1],
+    1e-5,
+  );
+  assert.is(batchNorm(ones([0, 2]), undefined, undefined, fresh, { training: false }).size, 0);
+});
+
+test('the bits do not depend on the number of threads', () => {
+  const cpu = devices.find((d) => d.name === 'cpu');
+  if (!cpu) return;
+  const { threads } = cpu.statistics();
+  const x = randomTensor([5000, 24], 1);
+  const results = [1, 2, 3].map((n) => {
+    cpu.configure({ threads: n });
+    return batchNorm(
+      x,
+      undefined,
+      undefined,
+      { mean: zeros([24]), variance: ones([24]) },
+      { training: true },
+    ).toBits();
+  });
+  cpu.configure({ threads });
+  assert.equal(results[0], results[1]);
+  assert.equal(results[0], results[2]);
+});
+
+test('wrong shapes are refused', () => {
+  const running = { mean: zeros([3]), variance: ones([3]) };
+  assert.throws(
+    () => batchNorm(zeros([4, 3]), ones([2]), undefined, running, { training: true }),
+    /batchNorm: expected gamma as float32 \[3\], got float32 \[2\]/,
+  );
+  assert.throws(
+    () => batchNorm(zeros([1, 3]), undefined, undefined, running, { training: true }),
+    /batchNorm: expected two or more values of each channel in training, got float32 \[1, 3\]/,
+  );
+  assert.throws(
+    () => batchNormAdd(zeros([4, 3]), undefined, undefined, zeros([3]), running, { training: true }),
+    /batchNormAdd: expected a residual like float32 \[4, 3\]/,
+  );
+});
+
+test.run();

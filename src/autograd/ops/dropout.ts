@@ -1,0 +1,28 @@
+/**
+ * Dropout (Srivastava et al. 2014): keeps each element with probability 1 - p and divides it by that. The mask depends on seed,
+ * step and layer only and is drawn again for the gradient, so nothing is stored.
+ */
+import { isFloat } from '../../tensor/dtype.js';
+import { check } from '../../tensor/errors.js';
+import type { Tensor } from '../../tensor/tensor.js';
+import { record } from '../tape.js';
+
+export interface DropoutOptions {
+  seed: number;
+  /** The training step: each step draws another mask. */
+  step: number;
+  /** Which dropout of the network it is. */
+  layer?: number;
+}
+
+export function dropout(x: Tensor, probability: number, options: DropoutOptions): Tensor {
+  const { seed, step, layer = 0 } = options;
+  check(isFloat(x.dtype), 'dropout', 'a floating type', () => x.toString());
+  check(probability >= 0 && probability < 1, 'dropout', 'a probability in [0, 1)', () => String(probability));
+  const apply = (t: Tensor) => {
+    const y = t.like('dropout');
+    t.device.kernels.dropout(y, t, probability, seed, step, layer);
+    return y;
+  };
+  return record('dropout', apply(x), [x], [], (dy) => [apply(dy)]);
+}
