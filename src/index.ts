@@ -1,2 +1,3 @@
 export * from './tensor/index.js';
 export * from './autograd/index.js';
+export * from './method/index.js';

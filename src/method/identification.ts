@@ -1,0 +1,46 @@
+/**
+ * The identification losses (METHOD.md §2, §3). All are one margin softmax over logits a_ij = g_i · w_j with the prototypes
+ * normalised group by group; they differ in g and in the margin m:
+ *
+ *     C-Softmax with sub-embeddings (Eq. 8, 9)   g^(k) = s_i^(k)/K f_i^(k), learned s;   m as it is
+ *     C-Softmax (Eq. 6)                          the same with K = 1
+ *     CosFace                                    g = scale/K f;                          m = scale × cosine margin
+ *     softmax of cosines                         g = scale/K f;                          m = 0
+ */
+import { affine } from '../autograd/ops/unary.js';
+import { mul } from '../autograd/ops/binary.js';
+import { marginSoftmax, type MarginSoftmax } from '../autograd/ops/margin-softmax.js';
+import { reshape } from '../autograd/ops/shape.js';
+import type { Tensor } from '../tensor/tensor.js';
+
+/** g [B, D]: each group of f [B, D] times its confidence s [B, K], over K. */
+export function scaleByConfidence(f: Tensor, s: Tensor): Tensor {
+  const [samples, size, groups] = [f.dim(0), f.dim(1), s.dim(1)];
+  const parts = reshape(f, [samples, groups, size / groups]);
+  const scales = reshape(affine(s, 1 / groups), [samples, groups, 1]);
+  return reshape(mul(parts, scales), [samples, size]);
+}
+
+/** Eq. 8 (Eq. 6 with K = 1): f [B, D] with normalised groups, s [B, K]; `margin` in units of the logits. */
+export function confidenceSoftmax(
+  f: Tensor,
+  s: Tensor,
+  prototypes: Tensor,
+  labels: Tensor,
+  margin: number,
+): MarginSoftmax {
+  return marginSoftmax(scaleByConfidence(f, s), prototypes, labels, { groups: s.dim(1), margin });
+}
+
+/** CosFace (Wang et al. 2018): one constant scale, a margin of the cosine; plain softmax where that margin is 0. */
+export function cosFace(
+  f: Tensor,
+  prototypes: Tensor,
+  labels: Tensor,
+  { scale, cosineMargin, groups = 1 }: { scale: number; cosineMargin: number; groups?: number },
+): MarginSoftmax {
+  return marginSoftmax(affine(f, scale / groups), prototypes, labels, {
+    groups,
+    margin: scale * cosineMargin,
+  });
+}

@@ -1,0 +1,14 @@
+export { variations, activeVariations, variationTargets, type Variation } from './variations.js';
+export { drawMasks } from './masks.js';
+export { ConfidenceHead, confidenceRegulariser, type ConfidenceOptions } from './confidence.js';
+export { confidenceSoftmax, cosFace, scaleByConfidence } from './identification.js';
+export { Discriminator } from './discriminator.js';
+export {
+  UniversalLoss,
+  lossParts,
+  readLossParts,
+  type LossBatch,
+  type LossPart,
+  type UniversalLossResult,
+  type UniversalLossSizes,
+} from './universal-loss.js';
