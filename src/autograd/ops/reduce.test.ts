@@ -45,7 +45,7 @@ function destinations(shape: readonly number[], axes: readonly number[]): number
   );
 }
 
-for (const device of devices.filter((d) => 'sum' in d.kernels))
+for (const device of devices)
   for (const dtype of ['float32', 'bfloat16'] as const)
     test(`${dtype} on ${device.name}: sum, mean, max and their gradients equal the definition`, () => {
       for (const [shape, axes] of cases)
@@ -98,7 +98,7 @@ test('gradients equal finite differences', () => {
   for (const op of [sum, mean, max]) checkGradients((x) => op(x, [0, 2], true), [leaf([3, 4, 5], 3)]);
 });
 
-for (const device of devices.filter((d) => 'sum' in d.kernels))
+for (const device of devices)
   test(`on ${device.name}: keepDims, the first of equal maxima, NaN, empty and one-sided sums`, () => {
     assert.equal(sum(zeros([2, 3, 4], { device }), [0, 2], true).shape, [1, 3, 1]);
     assert.equal(sum(zeros([2, 3, 4], { device }), [0, 2]).shape, [3]);
