@@ -22,7 +22,7 @@ struct Backend {
   void* (*scratch)(void* owner, size_t bytes) = nullptr;
   void* scratch_owner = nullptr;
   virtual Context& context() = 0;
-  const KernelTable* kernels = nullptr;  // a missing kernel is a null entry, and calling it is an error
+  const KernelTable* kernels = nullptr;  // a missing kernel is a null entry, and calling it is an error (src/tensor/device.ts)
 };
 
 }  // namespace turl

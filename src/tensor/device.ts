@@ -5,7 +5,7 @@
 import prettyBytes from 'pretty-bytes';
 import { bytesOf, dtypes, type DType, type HostArray } from './dtype.js';
 import { OutOfMemoryError, UserError } from './errors.js';
-import type { Kernels } from './kernels.js';
+import { kernelSignatures, type Kernels } from './kernels.js';
 import { native, type DeviceStatistics, type NativeKernel } from './native.js';
 import type { Tensor } from './tensor.js';
 
@@ -57,6 +57,8 @@ export class Storage {
 
 export class Device {
   readonly kernels: Kernels;
+  /** Kernels of the table that this device has no implementation of; calling one is an error. */
+  readonly missingKernels: readonly string[];
   /** Everything live, for messages about memory. */
   readonly storages = new Set<Storage>();
   readonly #index: number;
@@ -72,9 +74,18 @@ export class Device {
       );
     }
     this.#index = opened.index;
+    const names = Object.keys(kernelSignatures);
     this.kernels = Object.fromEntries(
-      Object.entries(opened.kernels).map(([kernel, run]) => [kernel, this.#launcher(run)]),
+      names.map((kernel) => [kernel, this.#launcher(opened.kernels[kernel] ?? this.#missing(kernel))]),
     ) as unknown as Kernels;
+    this.missingKernels = names.filter((kernel) => !opened.kernels[kernel]);
+  }
+
+  #missing(kernel: string): NativeKernel {
+    return () => {
+      const folder = this.name === 'cpu' ? 'cpu' : 'cuda';
+      throw new UserError(`${kernel}: device ${this.name} has no such kernel; native/${folder} lacks it`);
+    };
   }
 
   /** Kernel arguments cross as handles and numbers; lack of memory is explained. */

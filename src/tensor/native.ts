@@ -25,6 +25,7 @@ export interface DeviceStatistics {
 }
 
 interface NativeAddon {
+  /** Opens a backend; its kernels by name, without those that it lacks. */
   openDevice(library: string, name: string): { index: number; kernels: Record<string, NativeKernel> };
   signatures(): Record<string, string>;
   cpuLibrary(): string;
