@@ -3,7 +3,9 @@
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { UserError } from '../tensor/errors.js';
+import { evalCommand } from './eval.js';
 import { infoCommand } from './info.js';
+import { trainCommand } from './train.js';
 
 /** Runs `args` (without node and the script) and gives the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -12,7 +14,8 @@ export async function main(args: readonly string[]): Promise<number> {
     .configureOutput({ outputError: (text, write) => write(withMark(text.replace(/^error: /, ''))) })
     .exitOverride()
     .showHelpAfterError('(turl --help lists the commands, turl COMMAND --help the options)');
-  for (const command of [infoCommand()]) program.addCommand(command.copyInheritedSettings(program));
+  for (const command of [trainCommand(), evalCommand(), infoCommand()])
+    program.addCommand(command.copyInheritedSettings(program));
   try {
     await program.parseAsync([...args], { from: 'user' });
     return 0;

@@ -111,9 +111,7 @@ function setUp(options: Options, init: Initialiser, dtype: 'float32' | 'float64'
   const loss = new UniversalLoss(init, sizes, options);
   // The branch starts at a constant; other weights make the confidences differ.
   if (loss.confidence)
-    loss.confidence.weight.set(
-      randomTensor(loss.confidence.weight.shape, 5, { dtype, device }).toArray() as Float64Array,
-    );
+    loss.confidence.weight.set(randomTensor(loss.confidence.weight.shape, 5, { dtype, device }).toArray());
   const embedding = randomTensor([samples, sizes.embeddingSize], 1, { dtype, device });
   const features = randomTensor([samples, sizes.featureSize], 2, { dtype, device });
   embedding.requiresGrad = features.requiresGrad = true;

@@ -11,6 +11,7 @@ export const purposes = {
   shuffle: 11,
   augment: 12,
   pairs: 13,
+  degrade: 14,
   faceIdentity: 20,
   faceImage: 21,
   facePose: 22,

@@ -165,14 +165,14 @@ export function findCheckpoint(path: string): { run: string; checkpoint: Checkpo
   return { run: path, checkpoint: found };
 }
 
-/** The run that was started last in `folder`, for --resume without a name. */
-export function newestRun(folder = 'runs'): string {
+/** The run of the experiment `name` that was started last in `folder`, for --resume without a run. */
+export function newestRun(folder: string, name: string): string {
   const runs = (existsSync(folder) ? readdirSync(folder) : [])
     .map((name) => join(folder, name))
-    .filter((path) => existsSync(join(path, 'config.yaml')))
+    .filter((path) => existsSync(join(path, 'config.yaml')) && runConfig(path).name === name)
     .map((path) => ({ path, time: statSync(join(path, 'config.yaml')).mtimeMs }))
     .sort((a, b) => b.time - a.time);
-  if (!runs[0]) throw new UserError(`there is no run in ${folder} to resume`);
+  if (!runs[0]) throw new UserError(`there is no run of ${name} in ${folder} to resume`);
   return runs[0].path;
 }
 

@@ -1,0 +1,96 @@
+// turl train: trains an experiment, or continues a run.
+import { Command } from 'commander';
+import type { Override } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+
+interface Options {
+  data?: string;
+  device?: string;
+  set: string[];
+  workDir?: string;
+  resume?: string | true;
+  seed?: number;
+  workers?: number;
+  dryRun?: true;
+}
+
+/** The options that stand for keys of the configuration. */
+function overridesOf(options: Options): (string | Override)[] {
+  const { data, device, set, workDir, seed, workers } = options;
+  const named = (source: string, path: string, value: unknown): Override[] =>
+    value === undefined ? [] : [{ source, path, value }];
+  return [
+    ...set,
+    ...named(`--data ${data}`, 'data.source', data && 'folder'),
+    ...named(`--data ${data}`, 'data.path', data),
+    ...named(`--device ${device}`, 'device', device),
+    ...named(`--work-dir ${workDir}`, 'work_dir', workDir),
+    ...named(`--seed ${seed}`, 'seed', seed),
+    ...named(`--workers ${workers}`, 'data.workers', workers),
+  ];
+}
+
+const collect = (value: string, previous: string[]) => [...previous, value];
+
+export function trainCommand(): Command {
+  return new Command('train')
+    .description('Train an experiment.')
+    .argument('<config>', 'the experiment, a YAML file')
+    .option('--data <dir>', 'train on the images of this folder: <identity>/<image>')
+    .option('--device <name>', 'cpu, cuda or emulated')
+    .option(
+      '--set <key=value>',
+      'change a key of the experiment, such as loss.margin=20; may be repeated',
+      collect,
+      [],
+    )
+    .option('--work-dir <dir>', 'the run directory; by default runs/<name>-<time>')
+    .option(
+      '--resume [run]',
+      'continue this run, or the newest one of this experiment, with its own configuration',
+    )
+    .option('--seed <n>', 'the seed of every random draw', Number)
+    .option('--workers <n>', 'threads that decode or generate images', Number)
+    .option('--dry-run', 'print the resolved experiment, counts, parameters and memory, and stop')
+    .action(async (file: string, options: Options) => {
+      const { loadConfig } = await import('../config/index.js');
+      const overrides = overridesOf(options);
+      let config = loadConfig(file, overrides);
+      const { newestRun, runConfig } = await import('../train/run-directory.js');
+      const resume = options.resume === true ? newestRun('runs', config.name) : options.resume;
+      if (resume !== undefined) {
+        if (overrides.length > 0)
+          throw new UserError(
+            `a resumed run keeps its own configuration: expected no other option beside --resume`,
+          );
+        config = runConfig(resume);
+      }
+      if (options.dryRun) {
+        const { describePlan } = await import('../train/plan.js');
+        console.log(await describePlan(config));
+        return;
+      }
+      const { train } = await import('../train/trainer.js');
+      const { evaluationTable } = await import('../evaluate/table.js');
+      const stop = new AbortController();
+      const onInterrupt = () => {
+        if (stop.signal.aborted) process.exit(130);
+        process.stderr.write(
+          '\nfinishing the step, then writing a checkpoint; press Ctrl-C again to stop at once\n',
+        );
+        stop.abort();
+      };
+      process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt);
+      const result = await train(config, {
+        signal: stop.signal,
+        ...(resume === undefined ? {} : { resume }),
+      });
+      process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
+      if (result.evaluation) console.log(evaluationTable(result.evaluation));
+      console.log(
+        result.interrupted
+          ? `stopped after step ${result.step}; continue with: turl train ${file} --resume ${result.run}`
+          : `the run is in ${result.run}`,
+      );
+    });
+}

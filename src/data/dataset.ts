@@ -1,0 +1,59 @@
+/** The images that a configuration asks for: generated or from a folder, split by identity into training and held-out ones. */
+import type { Config } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+import { splitIdentities, type FaceSet } from './face-set.js';
+import { scanFolder, type FolderScan } from './folder.js';
+import { renderAhead, syntheticFaces } from './generate.js';
+
+export interface Dataset {
+  train: FaceSet;
+  /** Identities that are never trained on. */
+  heldOut: FaceSet | undefined;
+  /** Files that could not be used, and why. */
+  broken: FolderScan['broken'];
+}
+
+/** Where folder scans are remembered. */
+export const scanCache = '.turl-cache';
+
+/**
+ * Opens the images of `config.data`. With `render`, generated training faces are rendered into memory, plain and turned.
+ * @throws UserError for an empty or one-identity folder, or a variation that the images cannot have
+ */
+export async function openDataset(config: Config, { render = false } = {}): Promise<Dataset> {
+  const { data, augment, seed } = config;
+  const heldOut = data.held_out_identities;
+  const split = (faces: FaceSet): { train: FaceSet; heldOut: FaceSet | undefined } =>
+    heldOut > 0 ? splitIdentities(faces, heldOut, seed) : { train: faces, heldOut: undefined };
+  if (data.source === 'synthetic') {
+    const identities = (data.identities ?? 0) + heldOut;
+    const faces = syntheticFaces({
+      seed,
+      identities,
+      imagesPerIdentity: data.images_per_identity,
+      size: data.image_size,
+    });
+    const { train, heldOut: rest } = split(faces);
+    const yaw = augment.pose.probability > 0 ? augment.pose.yaw : null;
+    const workers = Math.max(1, data.workers);
+    return {
+      train: render ? await renderAhead(train, { workers, yaw, seed }) : train,
+      heldOut: rest,
+      broken: [],
+    };
+  }
+  if (data.path === null)
+    throw new UserError('data.path: expected a folder of images (or --data DIR), found nothing');
+  if (augment.pose.probability > 0)
+    throw new UserError(
+      `augment.pose.probability: photographs cannot be turned; expected 0 with data.source folder, got ${augment.pose.probability}`,
+    );
+  const { faces, broken } = await scanFolder(data.path, {
+    size: data.image_size,
+    minImagesPerIdentity: data.min_images_per_identity,
+    maxIdentities: data.identities,
+    workers: data.workers,
+    cache: scanCache,
+  });
+  return { ...split(faces), broken };
+}

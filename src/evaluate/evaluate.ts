@@ -1,0 +1,119 @@
+/** Verification of an experiment's embeddings on pairs of test images, clean and in each degraded version. */
+import type { Config } from '../config/index.js';
+import { augmentColumns, encodeAugmentation } from '../data/augment.js';
+import type { FaceSet } from '../data/face-set.js';
+import type { Pairs } from '../data/pairs.js';
+import { readImages } from '../data/read-images.js';
+import { chooseSome } from '../data/variations.js';
+import { Draws, purposes } from '../tensor/philox.js';
+import type { Experiment } from '../train/experiment.js';
+import { subEmbeddingCorrelation } from './correlation.js';
+import { verification, type ScoredPairs } from './metrics.js';
+import type { Evaluation, EvaluationRow } from './table.js';
+
+type Degradation = Config['evaluate']['degrade'][number];
+
+/** The images to test on, the pairs of them, and how both came about. */
+export interface TestSet {
+  dataset: FaceSet;
+  pairs: Pairs;
+  /** Pairs left out because an image could not be used. */
+  failures: number;
+  data: string;
+  rule: string;
+}
+
+/** `blur=9`, `occlusion=0.3`, `yaw=50`, or several joined by `+`; `clean` for none. */
+export function degradationName(degradation: Degradation): string {
+  return (
+    Object.entries(degradation)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]) => `${key}=${value}`)
+      .join('+') || 'clean'
+  );
+}
+
+/** Embeddings [n, D] of all images of the dataset, degraded; the centre is cropped. */
+export async function embedDataset(
+  experiment: Experiment,
+  dataset: FaceSet,
+  degradation: Degradation = {},
+): Promise<Float32Array> {
+  const { config } = experiment;
+  const { embedding_size: width, input_size: side } = config.model;
+  const embeddings = new Float32Array(dataset.images * width);
+  const margin = Math.floor((config.data.image_size - side) / 2);
+  const grid = config.augment.occlusion.blocks ** 2;
+  const { blur = 0, occlusion = 0, yaw } = degradation;
+  const options = { batchSize: config.evaluate.batch_size, workers: config.data.workers, yaw };
+  for await (const { start, count, pixels } of readImages(dataset, options)) {
+    const parameters = new Int32Array(count * augmentColumns);
+    for (let i = 0; i < count; i++) {
+      // As in training, the share of the blocks is exact and which they are is drawn.
+      const draws = new Draws(config.seed, purposes.degrade, 0, start + i);
+      const occluded = chooseSome(draws, Math.round(occlusion * grid), grid);
+      encodeAugmentation(parameters, i, { top: margin, left: margin, flip: false, blur, occluded });
+    }
+    embeddings.set(experiment.embed(pixels, parameters).embedding, start * width);
+  }
+  return embeddings;
+}
+
+/** The mean over the K groups of the cosine between sub-embeddings; rows have groups of length 1. */
+export function meanCosine(
+  embeddings: Float32Array,
+  pairs: Pairs,
+  size: number,
+  groups: number,
+): ScoredPairs {
+  const scores = new Float64Array(pairs.genuine.length);
+  scores.forEach((_, i) => {
+    const [a, b] = [(pairs.first[i] as number) * size, (pairs.second[i] as number) * size];
+    let dot = 0;
+    for (let k = 0; k < size; k++) dot += (embeddings[a + k] as number) * (embeddings[b + k] as number);
+    scores[i] = dot / groups;
+  });
+  return { scores, genuine: pairs.genuine };
+}
+
+/** All figures of the experiment as it stands. `versions` defaults to clean and the configured degradations. */
+export async function evaluate(
+  experiment: Experiment,
+  test: TestSet,
+  versions: readonly Degradation[] = [{}, ...experiment.config.evaluate.degrade],
+): Promise<Evaluation> {
+  const { model, data, loss, evaluate: options } = experiment.config;
+  const { dataset, pairs, failures } = test;
+  const groups = loss.groups;
+  const rows: EvaluationRow[] = [];
+  let correlation: number | null = null;
+  for (const version of versions.filter(({ yaw }) => yaw === undefined || dataset.yawAvailable)) {
+    const embeddings = await embedDataset(experiment, dataset, version);
+    const scored = meanCosine(embeddings, pairs, model.embedding_size, groups);
+    rows.push({
+      version: degradationName(version),
+      verification: verification(scored, pairs.fold, options.far),
+    });
+    if (degradationName(version) === 'clean')
+      correlation = subEmbeddingCorrelation(
+        embeddings,
+        dataset.data.labels,
+        groups,
+        model.embedding_size / groups,
+      ).mean;
+  }
+  const protocol = {
+    data: test.data,
+    pairs: test.rule,
+    identities: dataset.identities,
+    folds: new Set(pairs.fold).size,
+    alignment: dataset.yawAvailable ? 'exact: five points of the generated head' : 'as the images are',
+    crop: `${model.input_size} pixels from the centre of ${data.image_size}`,
+    colour: 'RGB',
+    flip: false,
+    score: groups === 1 ? 'cosine' : `mean cosine over ${groups} sub-embeddings`,
+    fusion: 'none: one image on each side',
+    failures,
+  };
+  return { protocol, rows, correlation };
+}

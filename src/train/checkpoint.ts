@@ -1,0 +1,51 @@
+/** From an experiment to a checkpoint and back. */
+import { sameShape } from '../tensor/shape.js';
+import { UserError } from '../tensor/errors.js';
+import { hostArray } from '../tensor/dtype.js';
+import type { Experiment } from './experiment.js';
+import type { RunDirectory } from './run-directory.js';
+import { readSafetensors, type TensorSource } from './safetensors.js';
+
+/** Writes the state after `step` updates; returns the file. */
+export function saveCheckpoint(run: RunDirectory, experiment: Experiment, step: number): string {
+  const sources = [...experiment.state()].map(([name, t]): [string, TensorSource] => {
+    const bytes = () => {
+      const bits = t.toBits();
+      return new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
+    };
+    return [name, { dtype: t.dtype, shape: t.shape, data: bytes }];
+  });
+  return run.saveCheckpoint(step, new Map(sources), { identities: String(experiment.loss.sizes.identities) });
+}
+
+/**
+ * Sets the experiment's state from a checkpoint file.
+ * @throws UserError when the file is damaged or belongs to another experiment
+ */
+export function loadCheckpoint(file: string, experiment: Experiment, step: number): void {
+  const { tensors } = readSafetensors(file);
+  const state = experiment.state();
+  for (const [name, t] of state) {
+    const stored = tensors.get(name);
+    if (!stored)
+      throw new UserError(`${file}: expected a tensor ${name}, found none: it is of another experiment`);
+    if (stored.dtype !== t.dtype || !sameShape(stored.shape, t.shape))
+      throw new UserError(
+        `${file}: expected ${name} to be ${t.toString()}, found ${stored.dtype} [${stored.shape.join(', ')}]`,
+      );
+    const array = hostArray(t.dtype, t.size);
+    new Uint8Array(array.buffer).set(stored.data);
+    t.set(array);
+  }
+  for (const name of tensors.keys())
+    if (!state.has(name)) throw new UserError(`${file}: ${name} belongs to another experiment`);
+  experiment.steps = step;
+}
+
+/** The number of identities that a checkpoint was trained on. */
+export function checkpointIdentities(file: string, metadata: Readonly<Record<string, string>>): number {
+  const identities = Number(metadata['identities']);
+  if (!Number.isInteger(identities))
+    throw new UserError(`${file}: expected the number of identities, found none`);
+  return identities;
+}

@@ -1,0 +1,192 @@
+/**
+ * The training loop: data ahead of the step, one update at a time, metrics, checkpoints, evaluation. A run that is stopped at any
+ * moment and resumed from its latest checkpoint gives the same weights, bit for bit, as one that was not.
+ */
+import { join } from 'node:path';
+import type { Config } from '../config/index.js';
+import { openDataset, type Dataset } from '../data/dataset.js';
+import { Loader, type Batch } from '../data/loader.js';
+import { evaluate, type TestSet } from '../evaluate/evaluate.js';
+import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from '../evaluate/table.js';
+import { openTestSet } from '../evaluate/test-set.js';
+import { UserError } from '../tensor/errors.js';
+import { writeAtomic } from './atomic.js';
+import { loadCheckpoint, saveCheckpoint } from './checkpoint.js';
+import { Experiment, type UpdateReport } from './experiment.js';
+import { Progress } from './progress.js';
+import { checkpoints, findCheckpoint, RunDirectory } from './run-directory.js';
+
+export interface TrainOptions {
+  /** Continue the run in this directory instead of starting one. */
+  resume?: string;
+  /** When it aborts, the step is finished and a checkpoint written. */
+  signal?: AbortSignal;
+}
+
+export interface TrainResult {
+  /** The run directory. */
+  run: string;
+  /** Updates done. */
+  step: number;
+  interrupted: boolean;
+  evaluation: Evaluation | undefined;
+}
+
+/** The number of updates that a configuration asks for. */
+export function stepsOf({ train }: Config, images: number): number {
+  return (
+    train.steps ?? Math.max(1, Math.floor((train.epochs * images) / (train.batch_size * train.accumulate)))
+  );
+}
+
+/** Says which files could not be used; at most five names. */
+export function describeBroken(broken: Dataset['broken']): string | undefined {
+  if (broken.length === 0) return undefined;
+  const names = broken.slice(0, 5).map(({ file, reason }) => `${file} (${reason})`);
+  return `${broken.length} images were skipped: ${names.join(', ')}${broken.length > 5 ? ', ...' : ''}`;
+}
+
+/** Trains `config`, or continues the run that `resume` names with its own configuration. */
+export async function train(config: Config, { resume, signal }: TrainOptions = {}): Promise<TrainResult> {
+  const latest =
+    resume === undefined || checkpoints(resume).length === 0 ? undefined : findCheckpoint(resume).checkpoint;
+  const first = latest?.step ?? 0;
+  const dataset = await openDataset(config, { render: true });
+  const test = await openTestSet(config, dataset);
+  const experiment = new Experiment(config, dataset.train.identities);
+  if (latest) loadCheckpoint(latest.file, experiment, first);
+  const run = resume === undefined ? RunDirectory.create(config) : RunDirectory.resume(resume, first);
+  try {
+    const trainer = new Trainer(run, experiment, dataset, test);
+    return await trainer.run(first, signal);
+  } finally {
+    run.close();
+    experiment.dispose();
+  }
+}
+
+class Trainer {
+  readonly #steps: number;
+  readonly #progress: Progress;
+  #lastGood: string | undefined;
+
+  constructor(
+    readonly directory: RunDirectory,
+    readonly experiment: Experiment,
+    readonly dataset: Dataset,
+    readonly test: TestSet | undefined,
+  ) {
+    this.#steps = stepsOf(experiment.config, dataset.train.images);
+    this.#progress = new Progress({ total: this.#steps });
+  }
+
+  async run(first: number, signal: AbortSignal | undefined): Promise<TrainResult> {
+    const { config } = this.experiment;
+    const broken = describeBroken(this.dataset.broken);
+    if (broken) this.#progress.note(broken);
+    this.#lastGood = checkpoints(this.directory.path).at(-1)?.file;
+    const loader = this.#loader(first);
+    let step = first;
+    let evaluation: Evaluation | undefined;
+    try {
+      if (first === 0 && this.test) await this.#evaluate(0, 'before training', [{}]);
+      let mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
+      while (step < this.#steps && signal?.aborted !== true) {
+        const batches: Batch[] = [];
+        // The loader reuses its arrays.
+        for (let i = 0; i < config.train.accumulate; i++)
+          batches.push(
+            config.train.accumulate === 1 ? await loader.next() : structuredClone(await loader.next()),
+          );
+        const report = this.#update(batches, step);
+        step++;
+        const seconds = (performance.now() - mark.time) / 1000;
+        const images = (step - mark.step) * config.train.batch_size * config.train.accumulate;
+        const shown = { rate: images / seconds, losses: shownLosses(report) };
+        if (step % config.train.log_every === 0 || step === this.#steps) {
+          this.directory.log(step, {
+            ...Object.fromEntries(
+              Object.entries(report.losses).map(([key, value]) => [`train/${key}`, value]),
+            ),
+            'train/learning_rate': report.learningRate,
+            'train/gradient_norm': report.gradientNorm,
+            'speed/images_per_second': shown.rate,
+            'speed/waiting_share': (loader.waitedMilliseconds - mark.waited) / 1000 / seconds,
+            'memory/live_bytes': this.experiment.device.statistics().live,
+          });
+          this.#progress.log(step, shown);
+          mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
+        } else this.#progress.step(step, shown);
+        if (step % config.train.checkpoint_every === 0 && step < this.#steps) this.#checkpoint(step);
+        const every = config.train.evaluate_every;
+        if (every !== null && step % every === 0 && step < this.#steps && this.test)
+          await this.#evaluate(step);
+      }
+      if (step > first) this.#checkpoint(step);
+      if (step === this.#steps && this.test) evaluation = await this.#evaluate(step);
+    } finally {
+      this.#progress.stop();
+      await loader.close();
+    }
+    return { run: this.directory.path, step, interrupted: step < this.#steps, evaluation };
+  }
+
+  #loader(step: number): Loader {
+    const { seed, data, model, augment, train: options } = this.experiment.config;
+    return new Loader({
+      faces: this.dataset.train,
+      batchSize: options.batch_size,
+      seed,
+      crop: model.input_size,
+      flip: data.flip,
+      variations: augment,
+      workers: data.workers,
+      prefetch: data.prefetch,
+      start: step * options.accumulate,
+    });
+  }
+
+  #update(batches: Parameters<Experiment['update']>[0], step: number): UpdateReport {
+    try {
+      return this.experiment.update(batches, step, this.#steps);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      const good = this.#lastGood ?? 'none';
+      throw new UserError(`stopped at step ${step + 1}: ${error.message}; last good checkpoint: ${good}`);
+    }
+  }
+
+  #checkpoint(step: number): void {
+    this.#lastGood = saveCheckpoint(this.directory, this.experiment, step);
+  }
+
+  /** Evaluates, keeps the result beside the run's metrics, and gives it back. */
+  async #evaluate(step: number, what = '', versions?: Parameters<typeof evaluate>[2]): Promise<Evaluation> {
+    const result = await evaluate(this.experiment, this.test as TestSet, versions);
+    await writeEvaluation(this.directory.path, step, result);
+    const metrics = result.rows.map(({ version, verification }): [string, number] => [
+      `test/accuracy/${version}`,
+      verification.accuracy.mean,
+    ]);
+    this.directory.log(step, Object.fromEntries(metrics));
+    const [clean] = result.rows;
+    if (clean && step < this.#steps)
+      this.#progress.note(
+        `${what || `step ${step}`}: ${(100 * clean.verification.accuracy.mean).toFixed(2)} % of the clean test pairs are right`,
+      );
+    return result;
+  }
+}
+
+function shownLosses({ losses }: UpdateReport): Record<string, number> {
+  const { identification, classification, adversarial, accuracy } = losses;
+  return { loss: identification, cls: classification, adv: adversarial, accuracy };
+}
+
+/** Writes evaluation-STEP.json, .csv and .txt into the run directory. */
+export async function writeEvaluation(run: string, step: number, evaluation: Evaluation): Promise<void> {
+  const file = join(run, `evaluation-${String(step).padStart(6, '0')}`);
+  writeAtomic(`${file}.json`, evaluationJson(evaluation));
+  writeAtomic(`${file}.csv`, await evaluationCsv(evaluation));
+  writeAtomic(`${file}.txt`, `${evaluationTable(evaluation)}\n`);
+}
