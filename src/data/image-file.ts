@@ -43,20 +43,35 @@ function tapsFor(from: number, to: number): Taps {
 export function resizeSquare(pixels: Uint8Array, side: number, size: number, out: Uint8Array): void {
   const { first, weights } = tapsFor(side, size);
   const narrow = new Float32Array(side * size * 3);
-  const sum = (from: ArrayLike<number>, at: number, stride: number, taps: Float32Array): number => {
-    let total = 0;
-    for (let k = 0; k < taps.length; k++) total += (from[at + k * stride] ?? 0) * (taps[k] ?? 0);
-    return total;
-  };
-  weights.forEach((taps, x) => {
-    for (let y = 0; y < side; y++)
-      for (let c = 0; c < 3; c++)
-        narrow[(y * size + x) * 3 + c] = sum(pixels, (y * side + (first[x] ?? 0)) * 3 + c, 3, taps);
-  });
-  weights.forEach((taps, y) => {
-    for (let i = 0; i < size * 3; i++)
-      out[y * size * 3 + i] = sum(narrow, (first[y] ?? 0) * size * 3 + i, size * 3, taps) + 0.5;
-  });
+  for (let x = 0; x < size; x++) {
+    const taps = weights[x] ?? narrow;
+    for (let y = 0; y < side; y++) {
+      let at = (y * side + (first[x] ?? 0)) * 3;
+      let [r, g, b] = [0, 0, 0];
+      for (let k = 0; k < taps.length; k++, at += 3) {
+        const weight = taps[k] ?? 0;
+        r += (pixels[at] ?? 0) * weight;
+        g += (pixels[at + 1] ?? 0) * weight;
+        b += (pixels[at + 2] ?? 0) * weight;
+      }
+      const to = (y * size + x) * 3;
+      narrow[to] = r;
+      narrow[to + 1] = g;
+      narrow[to + 2] = b;
+    }
+  }
+  const width = size * 3;
+  const row = new Float32Array(width);
+  for (let y = 0; y < size; y++) {
+    const taps = weights[y] ?? row;
+    row.fill(0.5); // rounds to nearest
+    for (let k = 0; k < taps.length; k++) {
+      const weight = taps[k] ?? 0;
+      const from = ((first[y] ?? 0) + k) * width;
+      for (let i = 0; i < width; i++) row[i] = (row[i] ?? 0) + (narrow[from + i] ?? 0) * weight;
+    }
+    out.set(row, y * width);
+  }
 }
 
 /** Writes the image in `bytes` to `out` [size, size, 3]; throws an Error with the reason when it cannot be decoded. */

@@ -50,7 +50,8 @@ function hairEdge(face: FaceIdentity, angle: number): number {
   return side + (nape - side) * step(95, 112, away);
 }
 
-function buildHair(face: FaceIdentity, head: Head): Part | undefined {
+// Also says how far inside the hair's edge each vertex is.
+function buildHair(face: FaceIdentity, head: Head): { part: Part; inside: Float32Array } | undefined {
   if (face.hairStyle === 'bald') return undefined;
   const style = face.hairStyle;
   const long = style === 'long';
@@ -97,7 +98,7 @@ function buildHair(face: FaceIdentity, head: Head): Part | undefined {
       }
     }
   const hairy = (row: number, column: number): boolean => (inside[row * columns + column] ?? 0) > -0.1;
-  return {
+  const part = {
     rows: head.rows,
     columns,
     positions,
@@ -109,6 +110,7 @@ function buildHair(face: FaceIdentity, head: Head): Part | undefined {
     texture: { width, height, texels },
     gloss: style === 'buzz' ? 0.01 : 0.05,
   };
+  return { part, inside };
 }
 
 // An ear: a flat ellipsoid that leans forward from the side of the head.
@@ -127,7 +129,7 @@ function buildEar(face: FaceIdentity, head: Head, side: number): Part {
       const outward = thick - depth * Math.sin(lean) + 0.05 * lean;
       positions[at] = side * (head.widthAt(-0.1) * 0.985 + outward);
       positions[at + 1] = -0.09 + 0.27 * face.earSize * Math.cos(polar);
-      positions[at + 2] = -0.02 + side * 0 + depth * Math.cos(lean);
+      positions[at + 2] = -0.02 + depth * Math.cos(lean);
     }
   const triangles = gridTriangles(rows, around, () => true);
   // Mirrored, the other ear is inside out; turning its triangles' order turns it back.
@@ -179,22 +181,26 @@ export function buildModel(face: FaceIdentity, side: number): FaceModel {
     return row + (from - y) / (from - (head.rowY[row + 1] ?? 0));
   };
   const place = (x: number, y: number): readonly [number, number] => [rowAt(y), columnAt(x, head.widthAt(y))];
+  const hair = buildHair(face, head);
+  // The skin well under the hair is never seen.
+  const seen = (vertex: number): boolean => !hair || (hair.inside[vertex] ?? 0) < 0.2;
   const body: Part = {
     rows: head.rows,
     columns,
     positions: head.positions,
-    triangles: gridTriangles(head.rows, columns, () => true),
+    triangles: gridTriangles(head.rows, columns, (row, column) =>
+      [0, 1, columns, columns + 1].some((corner) => seen(row * columns + column + corner)),
+    ),
     texture: { ...skin, texels: skin.texels.slice() },
     gloss: 0.035,
   };
-  const hair = buildHair(face, head);
   return {
     face,
     head,
     skin,
     parts: [
       body,
-      ...(hair ? [hair] : []),
+      ...(hair ? [hair.part] : []),
       buildEar(face, head, 1),
       buildEar(face, head, -1),
       buildNeck(face, head),
