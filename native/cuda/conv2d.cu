@@ -1,0 +1,76 @@
+// 2-d convolution, its gradient with respect to the image and to the weight; the kernels are in conv_gemm.h and, for one filter a
+// channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
+#include <algorithm>
+#include "cuda/conv_depthwise.h"
+#include "cuda/conv_gemm.h"
+#include "kernels.h"
+
+namespace turl {
+namespace {
+
+// total[i] = sum over parts of partial[part][i], one element a thread.
+__global__ void add_parts_kernel(float* total, const float* partial, int64_t parts, int64_t n) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  float sum = 0;
+  for (int64_t part = 0; part < parts; part++) sum += partial[part * n + i];
+  total[i] = sum;
+}
+
+dim3 tiles(int64_t rows, int64_t columns, int64_t groups) {
+  return {unsigned(ceil_div<int64_t>(rows, tile_side)), unsigned(ceil_div<int64_t>(columns, tile_side)), unsigned(groups)};
+}
+
+}  // namespace
+
+void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
+                    int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
+  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  with_float(x.dtype, [&]<class T>() {
+    if (s.depthwise())
+      launch(context, depthwise_forward_kernel<T>, blocks_for(y.size, 256), 256, 0, y.as<T>(), x.as<T>(), weight.as<T>(), s);
+    else
+      launch(context, conv_forward_kernel<T>, tiles(y.size / out_channels, s.group_out_channels(), groups), tile_threads, 0,
+             y.as<T>(), x.as<T>(), weight.as<T>(), s);
+  });
+}
+
+void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width,
+                          int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
+                          int64_t padding, int64_t groups) {
+  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  with_float(dx.dtype, [&]<class T>() {
+    if (s.depthwise())
+      launch(context, depthwise_backward_data_kernel<T>, blocks_for(dx.size, 256), 256, 0, dx.as<T>(), dy.as<T>(),
+             weight.as<T>(), s);
+    else
+      launch(context, conv_backward_data_kernel<T>, tiles(dx.size / channels, s.group_channels(), groups), tile_threads, 0,
+             dx.as<T>(), dy.as<T>(), weight.as<T>(), s);
+  });
+}
+
+void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t batch, int64_t height, int64_t width,
+                            int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
+                            int64_t padding, int64_t groups) {
+  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  // Parts enough to fill the device, though no more memory than 64 MiB and no fewer pixels than a tile is deep.
+  const int64_t pixels = batch * s.out_height() * s.out_width(), size = s.weight_size();
+  const int64_t tiles_of_weight = ceil_div<int64_t>(s.group_out_channels(), tile_side) *
+                                  ceil_div<int64_t>(s.taps() * s.group_channels(), tile_side) * groups;
+  const int64_t wanted = std::clamp<int64_t>(std::min<int64_t>(512 / tiles_of_weight, (int64_t(16) << 20) / size), 1, 128);
+  const int64_t part_pixels = std::max<int64_t>(64, ceil_div(std::max<int64_t>(pixels, 1), wanted));
+  const int64_t parts = ceil_div(pixels, part_pixels);
+  auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
+  with_float(x.dtype, [&]<class T>() {
+    if (s.depthwise()) {
+      const dim3 grid{unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), unsigned(parts)};
+      launch(context, depthwise_backward_weight_kernel<T>, grid, 64, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
+    } else {
+      const dim3 grid = tiles(s.group_out_channels(), s.taps() * s.group_channels(), parts * groups);
+      launch(context, conv_backward_weight_kernel<T>, grid, tile_threads, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
+    }
+  });
+  launch(context, add_parts_kernel, blocks_for(size, 256), 256, 0, dweight.as<float>(), partial, parts, size);
+}
+
+}  // namespace turl
