@@ -22,7 +22,7 @@ struct PixelTable {
 
 // One block: 64 pixels of y x 64 output channels of one group.
 template <class T>
-__global__ void __launch_bounds__(tile_threads) conv_forward_kernel(T* y, const T* x, const T* weight, Convolution s) {
+__global__ void __launch_bounds__(tile_threads, 2) conv_forward_kernel(T* y, const T* x, const T* weight, Convolution s) {
   TURL_SHARED(int, positions, [tile_side][3]);
   const int cg = int(s.group_channels()), og = int(s.group_out_channels()), group = int(blockIdx.z), kw = int(s.kernel_w);
   const int64_t pixels = s.batch * s.out_height() * s.out_width(), depth = s.taps() * cg;
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(tile_threads) conv_forward_kernel(T* y, const 
 
 // One block: 64 pixels of dx x 64 input channels of one group.
 template <class T>
-__global__ void __launch_bounds__(tile_threads) conv_backward_data_kernel(T* dx, const T* dy, const T* weight, Convolution s) {
+__global__ void __launch_bounds__(tile_threads, 2) conv_backward_data_kernel(T* dx, const T* dy, const T* weight, Convolution s) {
   TURL_SHARED(int, positions, [tile_side][3]);
   const int cg = int(s.group_channels()), og = int(s.group_out_channels()), group = int(blockIdx.z), kw = int(s.kernel_w);
   const int64_t pixels = s.batch * s.height * s.width, ho = s.out_height(), wo = s.out_width();
@@ -85,11 +85,13 @@ __global__ void __launch_bounds__(tile_threads) conv_backward_data_kernel(T* dx,
 // One block: 64 output channels x 64 values of taps x channels of one group, over one part of the pixels, into
 // partial[part][out_channels][taps][channels of a group]; parts are added in order afterwards.
 template <class T>
-__global__ void __launch_bounds__(tile_threads)
+__global__ void __launch_bounds__(tile_threads, 2)
     conv_backward_weight_kernel(float* partial, const T* dy, const T* x, Convolution s, int64_t part_pixels) {
   const int cg = int(s.group_channels()), og = int(s.group_out_channels()), kw = int(s.kernel_w);
   const int group = int(blockIdx.z % s.groups), part = int(blockIdx.z / s.groups), depth = int(s.taps()) * cg;
-  const int64_t ho = s.out_height(), wo = s.out_width(), pixels = s.batch * ho * wo;
+  const int ho = int(s.out_height()), wo = int(s.out_width()), height = int(s.height), width = int(s.width);
+  const int stride = int(s.stride), padding = int(s.padding);
+  const int64_t pixels = s.batch * ho * wo;
   const int first_row = int(blockIdx.x) * tile_side, first_column = int(blockIdx.y) * tile_side;
   float sums[4][4] = {};
   tile_product<Fast::side, Fast::side>(
@@ -99,10 +101,10 @@ __global__ void __launch_bounds__(tile_threads)
         return o < og ? float(dy[p * s.out_channels + group * og + o]) : 0.0f;
       },
       [&](int side, int64_t p) {
-        const int value = first_column + side, tap = value / cg;
-        const int64_t iy = p / wo % ho * s.stride + tap / kw - s.padding, ix = p % wo * s.stride + tap % kw - s.padding;
-        const bool inside = value < depth && iy >= 0 && iy < s.height && ix >= 0 && ix < s.width;
-        return inside ? float(x[((p / wo / ho * s.height + iy) * s.width + ix) * s.channels + group * cg + value % cg]) : 0.0f;
+        const int value = first_column + side, tap = value / cg, row = int(p / wo), column = int(p) - row * wo;
+        const int iy = row % ho * stride + tap / kw - padding, ix = column * stride + tap % kw - padding;
+        const bool inside = value < depth && iy >= 0 && iy < height && ix >= 0 && ix < width;
+        return inside ? float(x[(int64_t(row / ho * height + iy) * width + ix) * s.channels + group * cg + value % cg]) : 0.0f;
       });
   const int row = first_row + int(threadIdx.x / 16 * 4), column = first_column + int(threadIdx.x % 16 * 4);
   for (int i = 0; i < 4; i++)

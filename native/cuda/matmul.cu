@@ -7,28 +7,29 @@ namespace turl {
 namespace {
 
 struct MatmulSizes {
-  int64_t m, n, k;
+  int m, n, k;
 };
 
 template <class R, class T, bool transpose_a, bool transpose_b>
-__global__ void __launch_bounds__(tile_threads) matmul_kernel(R* y, const T* a, const T* b, MatmulSizes s) {
-  const int64_t first_row = int64_t(blockIdx.x) * tile_side, first_column = int64_t(blockIdx.y) * tile_side;
-  a += blockIdx.z * s.m * s.k, b += blockIdx.z * s.k * s.n, y += blockIdx.z * s.m * s.n;
+__global__ void __launch_bounds__(tile_threads, 2) matmul_kernel(R* y, const T* a, const T* b, MatmulSizes s) {
+  const int first_row = int(blockIdx.x) * tile_side, first_column = int(blockIdx.y) * tile_side;
+  const int64_t matrix = blockIdx.z;
+  a += matrix * s.m * s.k, b += matrix * s.k * s.n, y += matrix * s.m * s.n;
   float sums[4][4] = {};
   tile_product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
       sums, 0, s.k,
       [&](int side, int64_t k) {
-        const int64_t row = first_row + side;
-        return row < s.m ? float(a[transpose_a ? k * s.m + row : row * s.k + k]) : 0.0f;
+        const int row = first_row + side;
+        return row < s.m ? float(a[transpose_a ? k * s.m + row : int64_t(row) * s.k + k]) : 0.0f;
       },
       [&](int side, int64_t k) {
-        const int64_t column = first_column + side;
-        return column < s.n ? float(b[transpose_b ? column * s.k + k : k * s.n + column]) : 0.0f;
+        const int column = first_column + side;
+        return column < s.n ? float(b[transpose_b ? int64_t(column) * s.k + k : k * s.n + column]) : 0.0f;
       });
-  const int64_t row = first_row + threadIdx.x / 16 * 4, column = first_column + threadIdx.x % 16 * 4;
+  const int row = first_row + int(threadIdx.x / 16 * 4), column = first_column + int(threadIdx.x % 16 * 4);
   for (int i = 0; i < 4; i++)
     for (int j = 0; j < 4; j++)
-      if (row + i < s.m && column + j < s.n) y[(row + i) * s.n + column + j] = R(sums[i][j]);
+      if (row + i < s.m && column + j < s.n) y[int64_t(row + i) * s.n + column + j] = R(sums[i][j]);
 }
 
 template <class R, class T>
@@ -49,7 +50,7 @@ void launch_matmul(Context& context, R* y, const T* a, const T* b, int64_t batch
 
 void matmul(Context& context, Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a,
             int64_t transpose_b) {
-  const MatmulSizes s{m, n, k};
+  const MatmulSizes s{int(m), int(n), int(k)};
   with_float(a.dtype, [&]<class T>() {
     if (y.dtype == DType::float32)
       launch_matmul(context, y.as<float>(), a.as<T>(), b.as<T>(), batch, s, transpose_a != 0, transpose_b != 0);
