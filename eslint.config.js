@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import ts from 'typescript-eslint';
 
 export default ts.config(
-  { ignores: ['dist', 'build*', 'node_modules', 'runs', 'bin', 'scripts', 'eslint.config.js', 'examples'] },
+  { ignores: ['dist', 'build*', 'node_modules', 'runs', 'bin', 'scripts', 'bench', 'eslint.config.js', 'examples'] },
   js.configs.recommended,
   ...ts.configs.recommendedTypeChecked,
   {
