@@ -31,9 +31,12 @@ struct Problem {
 struct Running {
   float maximum = lowest, sum = 0;
   __device__ void add(float m, float s) {
-    float top = max(maximum, m);
-    sum = sum * expf(maximum - top) + s * expf(m - top);
-    maximum = top;
+    if (m > maximum) {
+      sum = sum * expf(maximum - m) + s;
+      maximum = m;
+    } else {
+      sum += s * expf(m - maximum);  // a NaN ends here and stays
+    }
   }
   template <int bits> __device__ void merge_lanes() {
     for (int bit = bits; bit > 0; bit /= 2) {
