@@ -1,9 +1,10 @@
 // Convolutions beside PyTorch, float32, alternating between the two in one run so that a busy machine disturbs both alike.
 // usage: node bench/peers/conv.mjs [PATTERN]   TURL_PYTHON names a Python with torch (default /usr/bin/python3).
-// Prints CSV: case, direction, GFLOP/s of turl and of PyTorch (fastest of the rounds), their ratio, share of the FMA peak when
-// TURL_PEAK gives it in GFLOP/s.
+// Prints CSV: case, direction, GFLOP/s of turl and of PyTorch (fastest of TURL_ROUNDS rounds), their ratio, and the machine.
+// bench/convolution.csv keeps such a run; the load beside it halves or worse what a machine gives, so read the ratio there.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { device, empty } from '../../dist/index.js';
 import { randomTensor } from '../../dist/testing.js';
@@ -27,7 +28,8 @@ const cases = [
 ];
 const rounds = Number(process.env.TURL_ROUNDS ?? 7);
 const cpu = device('cpu');
-const { threads } = cpu.statistics();
+const { threads, description } = cpu.statistics();
+const machine = `${description.replaceAll(',', ';')}; load ${loadavg()[0]?.toFixed(1)}`;
 const torch = spawn(
   process.env.TURL_PYTHON ?? '/usr/bin/python3',
   [join(import.meta.dirname, 'torch_conv.py'), `${threads}`],
@@ -35,7 +37,7 @@ const torch = spawn(
 );
 const answers = createInterface({ input: torch.stdout })[Symbol.asyncIterator]();
 
-console.log('case,direction,turl_gflops,torch_gflops,ratio,share_of_peak');
+console.log('case,direction,turl_gflops,torch_gflops,ratio,machine');
 for (const { name, size, channels, out, kernel = 3, stride = 1, padding = 1, groups = 1 } of cases) {
   if (!name.includes(process.argv[2] ?? '')) continue;
   const outSize = Math.floor((size + 2 * padding - kernel) / stride) + 1;
@@ -52,9 +54,7 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, padding = 1, gro
   const ours = {};
   const theirs = {};
   for (let round = 0; round <= rounds; round++) {
-    torch.stdin.write(
-      JSON.stringify({ batch, size, channels, out, kernel, stride, padding, groups }) + '\n',
-    );
+    torch.stdin.write(JSON.stringify({ batch, size, channels, out, kernel, stride, padding, groups }) + '\n');
     const answer = JSON.parse((await answers.next()).value);
     for (const [direction, run] of Object.entries(directions)) {
       const start = performance.now();
@@ -68,8 +68,7 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, padding = 1, gro
   const gflop = (2 * batch * outSize * outSize * out * kernel * kernel * channels) / groups / 1e9;
   for (const direction of Object.keys(directions)) {
     const [a, b] = [gflop / ours[direction], gflop / theirs[direction]];
-    const share = process.env.TURL_PEAK ? (a / Number(process.env.TURL_PEAK)).toFixed(2) : '';
-    console.log(`${name},${direction},${a.toFixed(0)},${b.toFixed(0)},${(a / b).toFixed(2)},${share}`);
+    console.log(`${name},${direction},${a.toFixed(0)},${b.toFixed(0)},${(a / b).toFixed(2)},${machine}`);
   }
   for (const t of [x, weight, dy, y, dx, dweight]) t.dispose();
 }

@@ -50,26 +50,40 @@ void pack_weight(Context& context, float* panels, const float* weight, const Gat
   });
 }
 
-// Fills rows[t][p] and result[p] for the pixels [begin, end) of a phase; the table's step is `step`, and missing pixels are `zero`.
+// Fills rows[t][p] and result[p] for the pixels [begin, end) of a phase, line by line of the result; the table's step is `step`,
+// and missing pixels are `zero`.
 void point(const float** rows, float** result, int64_t step, int64_t begin, int64_t end, const float* in, float* out,
            const float* zero, const Gather& g, const Phase& phase) {
-  const int64_t in_c = g.groups * g.depth, out_c = g.groups * g.width;
-  int64_t j = begin % phase.columns, i = begin / phase.columns % phase.rows, b = begin / phase.columns / phase.rows;
-  for (int64_t p = 0; p < step; p++) {
-    if (begin + p >= end) {
-      for (size_t t = 0; t < phase.taps.size(); t++) rows[int64_t(t) * step + p] = zero;
-      continue;
+  const int64_t in_c = g.groups * g.depth, out_c = g.groups * g.width, taps = int64_t(phase.taps.size());
+  for (int64_t p = begin; p < end;) {
+    const int64_t first = p % phase.columns, i = p / phase.columns % phase.rows, b = p / phase.columns / phase.rows;
+    const int64_t count = std::min(phase.columns - first, end - p), at = p - begin;
+    float* line = out + ((b * g.out_h + phase.out_y + i * phase.out_step) * g.out_w + phase.out_x) * out_c;
+    for (int64_t k = 0; k < count; k++) result[at + k] = line + (first + k) * phase.out_step * out_c;
+    for (int64_t t = 0; t < taps; t++) {
+      const float** row = rows + t * step + at;
+      const int64_t y = i * phase.in_step + phase.taps[size_t(t)].y, x = first * phase.in_step + phase.taps[size_t(t)].x;
+      // The columns [from, to) of the line whose input column x + k in_step lies in the image.
+      const bool inside = y >= 0 && y < g.in_h;
+      const int64_t to = inside && x < g.in_w ? std::min(count, divide_up(g.in_w - x, phase.in_step)) : 0;
+      const int64_t from = std::min(to, x < 0 ? divide_up(-x, phase.in_step) : 0);
+      const float* pixel = in + ((b * g.in_h + y) * g.in_w + x) * in_c;
+      for (int64_t k = 0; k < from; k++) row[k] = zero;
+      for (int64_t k = from; k < to; k++) row[k] = pixel + k * phase.in_step * in_c;
+      for (int64_t k = to; k < count; k++) row[k] = zero;
     }
-    const float* image = in + b * g.in_h * g.in_w * in_c;
-    for (size_t t = 0; t < phase.taps.size(); t++) {
-      const int64_t y = i * phase.in_step + phase.taps[t].y, x = j * phase.in_step + phase.taps[t].x;
-      const bool inside = uint64_t(y) < uint64_t(g.in_h) && uint64_t(x) < uint64_t(g.in_w);
-      rows[int64_t(t) * step + p] = inside ? image + (y * g.in_w + x) * in_c : zero;
-    }
-    result[p] = out + ((b * g.out_h + phase.out_y + i * phase.out_step) * g.out_w + phase.out_x + j * phase.out_step) * out_c;
-    if (++j == phase.columns) j = 0, i++;
-    if (i == phase.rows) i = 0, b++;
+    p += count;
   }
+  for (int64_t t = 0; t < taps; t++) std::fill(rows + t * step + end - begin, rows + (t + 1) * step, zero);
+}
+
+// Copies the pixels of all taps side by side: patch [step][taps][depth]. `fixed` is the depth where it is known beforehand.
+template <int64_t fixed>
+void copy_patches(float* patch, const float* const* rows, int64_t step, int64_t taps, int64_t any_depth) {
+  const int64_t depth = fixed > 0 ? fixed : any_depth;
+  for (int64_t t = 0; t < taps; t++)
+    for (int64_t p = 0; p < step; p++)
+      for (int64_t d = 0; d < depth; d++) patch[(p * taps + t) * depth + d] = rows[t * step + p][d];
 }
 
 void gather_phase(Context& context, float* out, const float* in, const float* weight, const Gather& g, const Phase& phase) {
@@ -92,9 +106,7 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
     point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
     if (patches) {
       float* patch = thread_memory<0>(step * tile_depth);
-      for (int64_t p = 0; p < step; p++)
-        for (int64_t t = 0; t < taps; t++)
-          for (int64_t d = 0; d < g.depth; d++) patch[p * tile_depth + t * g.depth + d] = rows[size_t(t * step + p)][d];
+      (g.depth == 3 ? copy_patches<3> : copy_patches<0>)(patch, rows.data(), step, taps, g.depth);
       for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * tile_depth;
     }
     for (int64_t n = 0; n < g.groups * panels; n++) {
