@@ -1,5 +1,6 @@
 // Walks over a contiguous index space whose elements lie at strides in two arrays.
 #pragma once
+#include <algorithm>
 #include "types.h"
 
 namespace turl {
@@ -11,6 +12,7 @@ constexpr int max_rank = 16;
 template <class F>
 void for_runs(Ints shape, Ints a_strides, Ints b_strides, int64_t begin, int64_t end, F&& f) {
   int rank = int(shape.size);
+  if (rank > max_rank) throw std::runtime_error("at most 16 axes, got " + std::to_string(rank));
   int64_t at[max_rank], a = 0, b = 0, rest = begin;
   for (int d = rank - 1; d >= 0; rest /= shape[d], d--) {
     at[d] = rest % shape[d];

@@ -65,6 +65,10 @@ test('wrong shapes are refused', () => {
     () => reshape(zeros([2, 3]), [4, -1]),
     /reshape: expected a shape of 6 elements, got \[4, -1\]/,
   );
+  assert.throws(
+    () => transpose(zeros(Array.from({ length: 17 }, () => 1))),
+    /strided_copy: at most 16 axes, got 17/,
+  );
   assert.throws(() => transpose(zeros([2, 3]), [0, 0]), /transpose: expected an order of the 2 axes/);
   assert.throws(() => slice(zeros([2, 3]), 1, 2, 4), /slice: expected 0 <= start <= end <= 3, got 2 and 4/);
   assert.throws(
