@@ -16,7 +16,7 @@ class Pool {
   void* take(size_t bytes);  // nullptr when the limit or the device's memory is reached
   void give(void* data, size_t bytes);
   void trim();  // returns the cached blocks to the system
-  static size_t class_size(size_t bytes);
+  size_t class_size(size_t bytes) const;
 
   int64_t live = 0, peak = 0, cached = 0, limit = 0;  // limit 0: none
   int64_t allocations = 0;                            // taken from the system

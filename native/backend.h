@@ -5,7 +5,7 @@
 
 namespace turl {
 
-constexpr int backend_abi = 1;
+constexpr int backend_abi = 2;
 
 struct Backend {
   virtual ~Backend() = default;
@@ -22,6 +22,7 @@ struct Backend {
   void* (*scratch)(void* owner, size_t bytes) = nullptr;
   void* scratch_owner = nullptr;
   virtual Context& context() = 0;
+  bool exact = false;  // every buffer is to be a block of its own, of its exact size, so that a sanitizer sees its bounds
   const KernelTable* kernels = nullptr;  // a missing kernel is a null entry, and calling it is an error (src/tensor/device.ts)
 };
 

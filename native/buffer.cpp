@@ -4,7 +4,8 @@
 namespace turl {
 
 // Powers of two in eight steps: at most 12.5 % is wasted, and blocks of nearly equal sizes can stand in for each other.
-size_t Pool::class_size(size_t bytes) {
+size_t Pool::class_size(size_t bytes) const {
+  if (backend_.exact) return bytes;
   if (bytes <= 256) return 256;
   size_t step = size_t(1) << (63 - __builtin_clzll(bytes - 1));
   step /= 8;
@@ -37,8 +38,9 @@ void* Pool::take(size_t bytes) {
 
 void Pool::give(void* data, size_t bytes) {
   size_t size = class_size(bytes);
-  free_[size].push_back(data);
   live -= int64_t(size);
+  if (backend_.exact) return backend_.release(data, size);
+  free_[size].push_back(data);
   cached += int64_t(size);
 }
 

@@ -37,10 +37,6 @@ Order order() {
 std::string text(dim3 i) {
   return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
 }
-std::string text(Site s) {
-  const char* name = std::strrchr(s.file, '/');
-  return std::string(s.primitive) + " (" + (name ? name + 1 : s.file) + ":" + std::to_string(s.line) + ")";
-}
 dim3 index_in(dim3 size, int64_t i) {
   return {unsigned(i % size.x), unsigned(i / size.x % size.y), unsigned(i / size.x / size.y)};
 }
@@ -48,9 +44,18 @@ int64_t volume(dim3 d) { return int64_t(d.x) * d.y * d.z; }
 
 }  // namespace
 
+std::string text(Site s) {
+  const char* name = std::strrchr(s.file, '/');
+  return std::string(s.primitive) + " (" + (name ? name + 1 : s.file) + ":" + std::to_string(s.line) + ")";
+}
+
 Processor::Processor() : threads_(max_threads), ready_(max_threads) {
   size_t bytes = max_shared + max_static_shared + 1024;
   arena_ = static_cast<char*>(std::aligned_alloc(1024, (bytes + 1023) / 1024 * 1024));
+  // Nothing is allocated while CUDA threads wait and wake.
+  woken_.reserve(max_threads);
+  for (Barrier& b : barriers_) b.waiting.reserve(max_threads);
+  variables_.reserve(max_static_shared / red_zone);
 }
 Processor::~Processor() { std::free(arena_); }
 
@@ -69,7 +74,11 @@ void Processor::run(const Launch& launch, int64_t first, int64_t step) {
     }
     prepared_ = count_;
   }
-  for (int i = 0; i < count_; i++) threads_[size_t(i)].index = index_in(launch.block, i);
+  for (int i = 0; i < count_; i++) {
+    Thread& t = threads_[size_t(i)];
+    t.index = index_in(launch.block, i), t.group = 0;
+    t.copies.clear();
+  }
   int64_t blocks = volume(launch.grid);
   for (int64_t i = first; i < blocks; i += step) {
     block_index = index_in(launch.grid, order() == Order::forward ? i : blocks - 1 - i);
@@ -83,20 +92,21 @@ void Processor::run(const Launch& launch, int64_t first, int64_t step) {
 
 void Processor::run_block() {
   begin_shared();
+  pending.clear();
   for (Barrier& b : barriers_) b.waiting.clear(), b.generation = 0;
   std::fill(std::begin(arrived_), std::end(arrived_), 0u);
   head_ = tail_ = 0;
-  std::vector<Thread*> all;
-  for (int i = 0; i < count_; i++) all.push_back(&threads_[size_t(i)]);
-  if (order() == Order::reverse) std::reverse(all.begin(), all.end());
+  for (int i = 0; i < count_; i++) woken_.push_back(&threads_[size_t(i)]);
+  if (order() == Order::reverse) std::reverse(woken_.begin(), woken_.end());
   running_ = count_;
-  make_ready(all);
+  make_ready(woken_);
   publish(&start_);
   Thread* next = ready_[head_++ % max_threads];
   self = next;
   switch_fiber(home_, *next);
   self = nullptr;
   observe(&end_);
+  if (error_.empty() && !pending.empty()) error_ = "block " + text(block_index) + " ends before its bulk copies are done";
 }
 
 void Processor::entry() {
@@ -110,6 +120,7 @@ void Processor::thread_main() {
   for (;;) {
     observe(&start_);
     launch->body(launch->argument);
+    if (!me.copies.empty()) fail("returns before its asynchronous copies are done");
     publish(&end_);
     me.state = State::returned;
     running_--;
@@ -208,11 +219,10 @@ void Processor::collective(uint32_t mask, void* argument, void (*body)(void* con
       Unobserved guard;
       if (body) body(arguments, mask);
     }
-    std::vector<Thread*> woken;
     for (int lane = 0; lane < lanes; lane++)
-      if (mask >> lane & 1) woken.push_back(&threads_[size_t(first + lane)]);
-    if (order() == Order::reverse) std::reverse(woken.begin(), woken.end());
-    make_ready(woken);
+      if (mask >> lane & 1) woken_.push_back(&threads_[size_t(first + lane)]);
+    if (order() == Order::reverse) std::reverse(woken_.begin(), woken_.end());
+    make_ready(woken_);
   }
   switch_to_next();
   if (orders) observe(seen);
@@ -224,12 +234,23 @@ void Processor::wait(const void* awaited, Site site) {
 }
 
 void Processor::wake(const void* awaited) {
-  std::vector<Thread*> woken;
   for (int i = 0; i < count_; i++) {
     Thread& t = threads_[size_t(i)];
-    if (t.state == State::condition && t.awaited == awaited) woken.push_back(&t);
+    if (t.state == State::condition && t.awaited == awaited) woken_.push_back(&t);
   }
-  make_ready(woken);
+  make_ready(woken_);
+}
+
+bool Processor::awaited(const void* object) const {
+  return std::any_of(threads_.begin(), threads_.begin() + count_,
+                     [&](const Thread& t) { return t.state == State::condition && t.awaited == object; });
+}
+
+bool Processor::in_shared(const void* p, size_t bytes) const {
+  const char* begin = static_cast<const char*>(p);
+  if (begin >= arena_ && begin + bytes <= arena_ + launch->shared_bytes) return true;
+  return std::any_of(variables_.begin(), variables_.end(),
+                     [&](const Variable& v) { return begin >= v.data && begin + bytes <= v.data + v.bytes; });
 }
 
 // Shared memory starts as NaN (all bits set) in every block, so that what is read before it is written shows.
@@ -255,7 +276,7 @@ void* Processor::static_shared(const void* key, size_t bytes, size_t alignment) 
   char* data = arena_ + (static_begin_ + offset + zones + 127) / 128 * 128;
   unpoison(data, bytes);
   std::memset(data, 0xff, bytes);
-  variables_.push_back({key, data});
+  variables_.push_back({key, data, bytes});
   return data;
 }
 

@@ -24,11 +24,21 @@ struct Site {
   int line;
   bool operator==(const Site&) const = default;
 };
+std::string text(Site site);
 #define TURL_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 enum class State : uint8_t { ready, barrier, warp, condition, returned };
 
 struct Processor;
+
+// An asynchronous copy that has not happened yet (async.cpp); zeros where there is no source.
+struct Copy {
+  char* to;
+  const char* from;
+  size_t bytes;
+  const void* barrier;  // of a bulk copy
+  int group;            // of a thread's own copy
+};
 
 struct Thread : Fiber {
   dim3 index;
@@ -40,6 +50,8 @@ struct Thread : Fiber {
   void* argument = nullptr;   // of that collective
   const void* awaited = nullptr;  // the object whose condition it waits for
   int collectives = 0;            // passed so far
+  std::vector<Copy> copies;       // its own, under way
+  int group = 0;                  // the group that the next copy belongs to
   int lane() const { return rank % warp_size; }
 };
 
@@ -76,11 +88,14 @@ struct Processor {
   // Waits until wake(awaited) is called.
   void wait(const void* awaited, Site site);
   void wake(const void* awaited);
+  bool awaited(const void* object) const;  // whether a thread waits for it
+  bool in_shared(const void* p, size_t bytes) const;
   [[noreturn]] void fail(const std::string& what);
 
   dim3 block_index;
   const Launch* launch = nullptr;
   char* dynamic_shared() const { return arena_; }
+  std::vector<Copy> pending;  // bulk copies under way
 
  private:
   void run_block();
@@ -94,11 +109,13 @@ struct Processor {
   struct Variable {
     const void* key;
     char* data;
+    size_t bytes;
   };
   Fiber home_;
   std::vector<Thread> threads_;
   int prepared_ = 0, count_ = 0, running_ = 0;
   std::vector<Thread*> ready_;  // a ring of max_threads
+  std::vector<Thread*> woken_;  // those about to become ready
   size_t head_ = 0, tail_ = 0;
   Barrier barriers_[barrier_count];
   uint32_t arrived_[max_threads / warp_size];  // lanes that wait in a collective, by warp

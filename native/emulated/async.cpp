@@ -1,0 +1,125 @@
+#include "cuda/async.h"
+#include "emulated/sanitizer.h"
+
+namespace turl {
+namespace emulated {
+
+void check_shared(const void* p, size_t bytes, Site site) {
+  if (reinterpret_cast<uintptr_t>(p) % 16 != 0) self->processor->fail(text(site) + ": the address is no multiple of 16 bytes");
+  if (!self->processor->in_shared(p, bytes)) self->processor->fail(text(site) + ": the address is not in shared memory");
+}
+
+namespace {
+
+void check_global(const void* p, Site site) {
+  if (reinterpret_cast<uintptr_t>(p) % 16 != 0) self->processor->fail(text(site) + ": the address is no multiple of 16 bytes");
+  if (self->processor->in_shared(p, 1)) self->processor->fail(text(site) + ": the source is in shared memory");
+}
+
+void perform(const Copy& copy) {
+  if (copy.from) std::memcpy(copy.to, copy.from, copy.bytes);
+  else std::memset(copy.to, 0, copy.bytes);
+}
+
+// What the eight bytes of an mbarrier hold here.
+struct Phase {
+  int32_t bytes;                 // still to come in this phase
+  uint32_t expected : 11;        // arrivals in each phase
+  uint32_t missing : 11;         // arrivals still to come in this phase
+  uint32_t parity : 1, magic : 9;  // parity of the phase under way; whether it was initialised
+};
+constexpr uint32_t magic = 0x155;
+
+Phase phase_of(const Mbarrier& barrier, Site site) {
+  auto p = std::bit_cast<Phase>(__atomic_load_n(&barrier.state, __ATOMIC_RELAXED));
+  if (p.magic != magic) self->processor->fail(text(site) + ": the mbarrier was not initialised");
+  return p;
+}
+void store(Mbarrier& barrier, Phase p) { __atomic_store_n(&barrier.state, std::bit_cast<uint64_t>(p), __ATOMIC_RELAXED); }
+
+// The race check's view: whoever arrives publishes, whoever has waited observes; a byte of the barrier for each parity.
+char* seen(Mbarrier& barrier, uint32_t parity) { return reinterpret_cast<char*>(&barrier) + 4 * parity; }
+
+// Ends the phase if every arrival and every byte is there; the pending copies happen now.
+void settle(Mbarrier& barrier, Site site) {
+  Phase p = phase_of(barrier, site);
+  if (p.missing > 0) return;
+  auto& pending = self->processor->pending;
+  int64_t coming = 0;
+  for (const Copy& c : pending)
+    if (c.barrier == &barrier) coming += int64_t(c.bytes);
+  if (coming > p.bytes) self->processor->fail(text(site) + ": more bytes are copied than the mbarrier expects");
+  if (coming < p.bytes) return;
+  observe(seen(barrier, p.parity));
+  std::erase_if(pending, [&](const Copy& c) {
+    if (c.barrier == &barrier) perform(c);
+    return c.barrier == &barrier;
+  });
+  publish(seen(barrier, p.parity));
+  store(barrier, {0, p.expected, p.expected, p.parity ^ 1u, magic});
+  self->processor->wake(&barrier);
+}
+
+void count_arrival(Mbarrier& barrier, int bytes, Site site) {
+  Phase p = phase_of(barrier, site);
+  if (p.missing == 0) self->processor->fail(text(site) + ": more arrivals than the mbarrier was initialised for");
+  p.missing--;
+  p.bytes += bytes;
+  store(barrier, p);
+  publish(seen(barrier, p.parity));
+  if (p.missing == 0 && (p.bytes == 0 || self->processor->awaited(&barrier))) settle(barrier, site);
+}
+
+}  // namespace
+
+void wait_groups(int latest) {
+  std::erase_if(self->copies, [&](const Copy& c) {
+    bool due = c.group < self->group - latest;
+    if (due) perform(c);
+    return due;
+  });
+}
+
+}  // namespace emulated
+
+using emulated::self;
+
+void copy_async(void* shared, const void* global, bool inside, const char* file, int line) {
+  emulated::Site site{"copy_async", file, line};
+  emulated::check_shared(shared, 16, site);
+  emulated::check_global(global, site);
+  self->copies.push_back({static_cast<char*>(shared), inside ? static_cast<const char*>(global) : nullptr, 16, nullptr, self->group});
+}
+void commit_copies() { self->group++; }
+
+void init_mbarrier(Mbarrier& barrier, int arrivals, const char* file, int line) {
+  if (arrivals < 1 || arrivals > 1024) self->processor->fail("init_mbarrier: expected 1 to 1024 arrivals");
+  emulated::store(barrier, {0, uint32_t(arrivals), uint32_t(arrivals), 0, emulated::magic});
+}
+void arrive(Mbarrier& barrier, const char* file, int line) { emulated::count_arrival(barrier, 0, {"arrive", file, line}); }
+void expect_bytes(Mbarrier& barrier, int bytes, const char* file, int line) {
+  emulated::count_arrival(barrier, bytes, {"expect_bytes", file, line});
+}
+void wait_mbarrier(Mbarrier& barrier, int phase, const char* file, int line) {
+  emulated::Site site{"wait_mbarrier", file, line};
+  while (emulated::phase_of(barrier, site).parity == uint32_t(phase)) {
+    emulated::settle(barrier, site);
+    if (emulated::phase_of(barrier, site).parity != uint32_t(phase)) break;
+    self->processor->wait(&barrier, site);
+  }
+  emulated::observe(emulated::seen(barrier, uint32_t(phase)));
+}
+void copy_bulk(void* shared, const void* global, int bytes, Mbarrier& barrier, const char* file, int line) {
+  emulated::Site site{"copy_bulk", file, line};
+  emulated::check_shared(shared, size_t(bytes), site);
+  emulated::check_global(global, site);
+  if (bytes % 16 != 0) self->processor->fail(emulated::text(site) + ": the size is no multiple of 16 bytes");
+  {
+    emulated::Unobserved guard;
+    self->processor->pending.push_back({static_cast<char*>(shared), static_cast<const char*>(global), size_t(bytes), &barrier, 0});
+  }
+  emulated::publish(emulated::seen(barrier, emulated::phase_of(barrier, site).parity));
+  if (self->processor->awaited(&barrier)) emulated::settle(barrier, site);
+}
+
+}  // namespace turl

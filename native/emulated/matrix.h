@@ -1,0 +1,12 @@
+// The emulated side of native/cuda/matrix.h, where the layouts are explained. Products are exact, sums are float32 in order of k;
+// a GPU's own rounding inside one product is not specified.
+#pragma once
+#include "emulated/device.h"
+
+namespace turl {
+
+void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, TURL_HERE);
+void load_matrix_4(uint32_t (&r)[4], const void* row, TURL_HERE);
+void load_matrix_4_transposed(uint32_t (&r)[4], const void* row, TURL_HERE);
+
+}  // namespace turl

@@ -1,0 +1,107 @@
+// Kernels that are wrong on purpose: the emulated device must say what is wrong, and where.
+#if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
+#include "cuda/async.h"
+#include "cuda/matrix.h"
+#include "tests/test.h"
+
+namespace turl::test {
+namespace {
+
+__global__ void skip_barrier_kernel() {
+  if (threadIdx.x < 8) __syncthreads();
+}
+TURL_TEST(a_barrier_that_some_threads_skip) {
+  TURL_EXPECT_THROW(launch(context, skip_barrier_kernel, 1, 32, 0),
+                    "deadlock in block (0, 0, 0): 8 threads wait at __syncthreads (faults.cu:");
+}
+
+__global__ void two_barriers_kernel() {
+  if (threadIdx.x < 8) __syncthreads();
+  else __syncthreads();
+}
+TURL_TEST(threads_at_different_barriers) {
+  TURL_EXPECT_THROW(launch(context, two_barriers_kernel, 1, 32, 0), "another thread of its block at __syncthreads");
+}
+
+__global__ void wrong_mask_kernel() {
+  if (threadIdx.x < 8) __shfl_xor_sync(full_warp, 1, 1);
+}
+TURL_TEST(a_mask_of_lanes_that_have_left) {
+  TURL_EXPECT_THROW(launch(context, wrong_mask_kernel, 1, 32, 0), "__shfl_xor_sync (faults.cu:");
+}
+
+__global__ void disagreeing_kernel() { __ballot_sync(threadIdx.x < 8 ? 0xffu : full_warp, 1); }
+TURL_TEST(lanes_with_different_masks) {
+  TURL_EXPECT_THROW(launch(context, disagreeing_kernel, 1, 32, 0), "__ballot_sync (faults.cu:");
+}
+
+__global__ void too_much_kernel() {
+  TURL_SHARED(float, tile, [13 * 1024]);
+  tile[threadIdx.x] = 0;
+}
+TURL_TEST(too_much_static_shared_memory) {
+  TURL_EXPECT_THROW(launch(context, too_much_kernel, 1, 32, 0), "static shared memory is over 48 KiB");
+}
+
+__global__ void unwritten_kernel(float* y) {
+  TURL_SHARED(float, tile, [32]);
+  y[threadIdx.x] = tile[threadIdx.x] + dynamic_shared<float>()[threadIdx.x];
+}
+TURL_TEST(shared_memory_starts_as_nan) {
+  Array<float> y(32);
+  launch(context, unwritten_kernel, 1, 32, 128, y.data);
+  for (size_t i = 0; i < 32; i++) TURL_EXPECT(y[i] != y[i]);
+}
+
+__global__ void early_kernel(float* y, const float* x) {
+  TURL_SHARED(Pack<float>, tile, [32]);
+  copy_async(&tile[threadIdx.x], x + threadIdx.x * 4);
+  commit_copies();
+  y[threadIdx.x] = tile[threadIdx.x][0];
+  wait_copies<0>();
+}
+TURL_TEST(a_copy_arrives_only_when_waited_for) {
+  Array<float> x(128, 1.0f), y(32);
+  launch(context, early_kernel, 1, 32, 0, y.data, x.data);
+  for (size_t i = 0; i < 32; i++) TURL_EXPECT(y[i] != y[i]);
+}
+
+__global__ void unfinished_kernel(const float* x) {
+  TURL_SHARED(Pack<float>, tile, [32]);
+  copy_async(&tile[threadIdx.x], x + threadIdx.x * 4);
+}
+TURL_TEST(a_copy_that_nobody_waits_for) {
+  Array<float> x(128, 1.0f);
+  TURL_EXPECT_THROW(launch(context, unfinished_kernel, 1, 32, 0, x.data), "before its asynchronous copies are done");
+}
+
+__global__ void misaligned_kernel(const float* x) {
+  TURL_SHARED(Pack<float>, tile, [32]);
+  copy_async(&tile[0][1], x);
+}
+TURL_TEST(a_misaligned_copy) {
+  Array<float> x(128, 1.0f);
+  TURL_EXPECT_THROW(launch(context, misaligned_kernel, 1, 1, 0, x.data), "no multiple of 16 bytes");
+}
+
+__global__ void uninitialised_kernel() {
+  TURL_SHARED(Mbarrier, full);
+  wait_mbarrier(full, 0);
+}
+TURL_TEST(an_mbarrier_that_was_not_initialised) {
+  TURL_EXPECT_THROW(launch(context, uninitialised_kernel, 1, 32, 0), "the mbarrier was not initialised");
+}
+
+__global__ void starved_kernel() {
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) init_mbarrier(full, 1), expect_bytes(full, 16);
+  __syncthreads();
+  wait_mbarrier(full, 0);
+}
+TURL_TEST(an_mbarrier_whose_bytes_never_come) {
+  TURL_EXPECT_THROW(launch(context, starved_kernel, 1, 32, 0), "32 threads wait at wait_mbarrier (faults.cu:");
+}
+
+}  // namespace
+}  // namespace turl::test
+#endif
