@@ -3,12 +3,13 @@
 
 namespace turl {
 
-// Powers of two in eight steps: at most 12.5 % is wasted, and blocks of nearly equal sizes can stand in for each other.
+// Powers of two in eight steps: at most 12.5 % is wasted, and blocks of nearly equal sizes can stand in for each other. The
+// steps end at 16 MiB, so that gigabytes of prototypes waste little.
 size_t Pool::class_size(size_t bytes) const {
   if (backend_.exact) return bytes;
   if (bytes <= 256) return 256;
   size_t step = size_t(1) << (63 - __builtin_clzll(bytes - 1));
-  step /= 8;
+  step = std::min(step / 8, size_t(16) << 20);
   return (bytes + step - 1) / step * step;
 }
 

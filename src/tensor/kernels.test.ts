@@ -12,14 +12,8 @@ test('the twin of native/kernels.h says what the addon was built with', () => {
 });
 
 for (const device of devices) {
-  test(`a kernel that ${device.name} lacks says so when it is called`, () => {
-    for (const name of device.missingKernels)
-      assert.throws(
-        () => {
-          Reflect.apply(Reflect.get(device.kernels, name) as () => void, undefined, []);
-        },
-        new RegExp(`${name}: device ${device.name} has no such kernel`),
-      );
+  test(`every kernel exists on ${device.name}`, () => {
+    assert.equal(device.missingKernels, []);
   });
 
   test(`wrong arguments are refused on ${device.name}`, () => {
