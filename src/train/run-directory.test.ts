@@ -122,10 +122,11 @@ test('what is not a run', ({ folder, run: path }) => {
   raises(() => RunDirectory.resume(folder, 0), /is not a run directory/);
   writeFileSync(join(folder, 'x'), '');
   raises(() => findCheckpoint(join(folder, 'x')), /is not a checkpoint of a run/);
-  raises(() => newestRun(folder, 'quickstart'), /there is no run in/);
+  raises(() => newestRun(folder, 'trial'), /there is no run of trial in/);
   raises(() => RunDirectory.create(config(join(folder, 'x'))), /cannot make the run directory/);
   RunDirectory.create(config(path)).close();
-  assert.is(newestRun(folder, 'quickstart'), path);
+  assert.is(newestRun(folder, 'trial'), path);
+  raises(() => newestRun(folder, 'other'), /there is no run of other in/);
 });
 
 test('a second process, and the same one twice', ({ run: path }) => {
