@@ -158,6 +158,11 @@ export class Experiment {
     });
   }
 
+  /** The images of a batch as the network sees them: normalised pixels [B, size, size, 3]. */
+  augmented({ pixels, augmentation }: Pick<Batch, 'pixels' | 'augmentation'>): Float32Array {
+    return scope(() => ({ images: Float32Array.from(this.#prepare(pixels, augmentation).toArray()) })).images;
+  }
+
   /** Embeddings of images [n, size, size, 3] with their augmentation parameters, in evaluation mode. */
   embed(pixels: Uint8Array, parameters: Int32Array): Embeddings {
     this.backbone.evaluate();

@@ -4,8 +4,10 @@
  */
 import { join } from 'node:path';
 import type { Config } from '../config/index.js';
+import { writeContactSheet } from '../data/contact-sheet.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
 import { Loader, type Batch } from '../data/loader.js';
+import { variationNames } from '../data/variations.js';
 import { evaluate, type TestSet } from '../evaluate/evaluate.js';
 import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
@@ -98,6 +100,7 @@ class Trainer {
           batches.push(
             config.train.accumulate === 1 ? await loader.next() : structuredClone(await loader.next()),
           );
+        if (step === 0) await this.#contactSheet(batches[0] as Batch);
         const report = this.#update(batches, step);
         step++;
         const seconds = (performance.now() - mark.time) / 1000;
@@ -143,6 +146,23 @@ class Trainer {
       workers: data.workers,
       prefetch: data.prefetch,
       start: step * options.accumulate,
+    });
+  }
+
+  /** faces.png: the first images of the run as the network sees them, with their identities and variations. */
+  async #contactSheet(batch: Batch): Promise<void> {
+    const { model, data } = this.experiment.config;
+    const shown = Math.min(32, batch.labels.length);
+    const labels = Array.from({ length: shown }, (_, i) => {
+      const applied = variationNames.filter((_, m) => batch.variations[i * variationNames.length + m]);
+      return [batch.labels[i], ...applied].join(' ');
+    });
+    await writeContactSheet(join(this.directory.path, 'faces.png'), {
+      images: this.experiment.augmented(batch).subarray(0, shown * model.input_size ** 2 * 3),
+      size: model.input_size,
+      mean: data.pixel_mean,
+      scale: data.pixel_scale,
+      labels,
     });
   }
 
