@@ -1,0 +1,117 @@
+// Runs of `turl train` in processes of their own, killed, interrupted and damaged.
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { checkpoints } from './run-directory.js';
+
+const steps = 24;
+const test = suite<{ folder: string; file: string }>('resume');
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'turl-resume-'));
+  context.file = join(context.folder, 'trial.yaml');
+  writeFileSync(
+    context.file,
+    `name: trial
+model: { name: iresnet-small, input_size: 32, embedding_size: 16, channels: [4, 4, 8, 8], blocks: [1, 1, 1, 1], dropout: 0.2 }
+data: { source: synthetic, identities: 6, images_per_identity: 5, held_out_identities: 6, image_size: 34, workers: 1 }
+loss: { groups: 4, margin: 2, confidence: { initial: 4 } }
+train: { batch_size: 6, steps: ${steps}, accumulate: 2, checkpoint_every: 2, log_every: 1, keep: 50 }
+evaluate: { pair_count: 20, folds: 2, degrade: [{ blur: 5 }] }
+`,
+  );
+});
+test.after.each(({ folder }) => rmSync(folder, { recursive: true }));
+
+const turl = join(import.meta.dirname, '../../bin/turl.js');
+const run = (...args: string[]) => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [turl, ...args], { encoding: 'utf8' });
+  return { status, stdout, stderr };
+};
+const weights = (path: string) => {
+  const last = checkpoints(path).at(-1);
+  return { step: last?.step, bytes: last && readFileSync(last.file) };
+};
+
+/** Starts training, and sends `signal` once a checkpoint of `step` or later is there. Resolves to the exit code, null if killed. */
+function stopAfter(step: number, signal: NodeJS.Signals, file: string, path: string): Promise<number | null> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [turl, 'train', file, '--work-dir', path], { stdio: 'ignore' });
+    const timer = setInterval(() => {
+      if (existsSync(join(path, 'checkpoints')) && (checkpoints(path).at(-1)?.step ?? 0) >= step) {
+        clearInterval(timer);
+        child.kill(signal);
+      }
+    }, 2);
+    child.on('error', reject).on('close', (code) => {
+      clearInterval(timer);
+      resolve(code);
+    });
+  });
+}
+
+test('killed, interrupted, or left alone: the same weights, bit for bit', async ({ folder, file }) => {
+  const whole = join(folder, 'whole');
+  const first = run('train', file, '--work-dir', whole);
+  assert.is(first.status, 0, first.stderr);
+  const expected = weights(whole);
+  assert.is(expected.step, steps);
+  for (const [signal, code] of [
+    ['SIGKILL', null],
+    ['SIGINT', 0],
+  ] as const) {
+    const path = join(folder, signal);
+    assert.is(await stopAfter(4, signal, file, path), code);
+    const stopped = weights(path);
+    assert.ok((stopped.step ?? steps) < steps, `stopped at step ${stopped.step}`);
+    const resumed = run('train', file, '--resume', path);
+    assert.is(resumed.status, 0, resumed.stderr);
+    const { step, bytes } = weights(path);
+    assert.is(step, steps);
+    assert.ok(bytes && expected.bytes?.equals(bytes), `weights after ${signal} differ`);
+    // Each step is logged once, though some were taken twice.
+    const logged = readFileSync(join(path, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+    const losses = logged.map((line) => JSON.parse(line) as Record<string, number>);
+    assert.equal(
+      losses.filter((l) => 'train/identification' in l).map((l) => l['step']),
+      Array.from({ length: steps }, (_, i) => i + 1),
+    );
+  }
+});
+
+test('damaged checkpoints and unfit inputs: one sentence, exit code 2', ({ folder, file }) => {
+  const path = join(folder, 'run');
+  assert.is(run('train', file, '--work-dir', path, '--set', 'train.steps=2').status, 0);
+  const again = run('train', file, '--work-dir', path);
+  const checkpoint = checkpoints(path).at(-1)?.file ?? '';
+  truncateSync(checkpoint, 2000);
+  const empty = join(folder, 'empty');
+  mkdirSync(empty);
+  const upright = ['--set', 'augment.pose.probability=0'];
+  const sentences: [ReturnType<typeof run>, RegExp][] = [
+    [again, /already holds a run/],
+    [run('eval', checkpoint), /step-000002\.safetensors/],
+    [run('train', file, '--data', empty), /photographs cannot be turned/],
+    [run('train', file, '--data', join(folder, 'nothing'), ...upright), /found none at .*nothing/],
+    [run('train', file, '--data', empty, ...upright), /expected images .* in .*empty/],
+    [run('train', file, '--set', 'train.batch_size=none'), /batch_size/],
+    [run('train', file, '--resume', empty), /is not a run directory/],
+  ];
+  for (const [{ status, stderr }, pattern] of sentences) {
+    assert.is(status, 2, stderr);
+    assert.match(stderr, pattern);
+    assert.is(stderr.trimEnd().split('\n').length, 1, stderr);
+  }
+});
+
+test.run();
