@@ -19,7 +19,12 @@ const options = {
 
 function run(label, command, args, env) {
   const start = performance.now();
-  const result = spawnSync(command, args, { cwd: root, env: { ...process.env, ...env }, encoding: 'utf8' });
+  const result = spawnSync(command, args, {
+    cwd: root,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+    maxBuffer: 256 * 2 ** 20, // the tests of the race check print megabytes of races
+  });
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   console.log(`${result.status === 0 ? 'ok  ' : 'FAIL'} ${label}  ${seconds} s`);
   if (result.status === 0) return true;
