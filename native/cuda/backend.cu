@@ -12,9 +12,9 @@ class CudaBackend final : public Backend, public Context {
     int devices = 0;
     cudaError_t error = cudaGetDeviceCount(&devices);
     if (error == cudaErrorInsufficientDriver)
-      throw std::runtime_error("no NVIDIA driver, or one too old for CUDA 13: the cuda device cannot be used here");
+      throw std::runtime_error("no NVIDIA driver, or one too old for CUDA 13");
     if (error == cudaErrorNoDevice || (error == cudaSuccess && devices == 0))
-      throw std::runtime_error("no NVIDIA GPU: the cuda device cannot be used here");
+      throw std::runtime_error("no NVIDIA GPU");
     check_cuda(error, "looking for GPUs");
     check_cuda(cudaGetDeviceProperties(&properties_, 0), "reading the GPU's properties");
     if (properties_.major < 8)

@@ -1,5 +1,6 @@
 // The command line. Each command is a file of its own that parses, calls one library function and prints. Exit codes: 0 done,
 // 1 an unexpected error, 2 something the user can mend.
+import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { UserError } from '../tensor/errors.js';
@@ -7,10 +8,13 @@ import { evalCommand } from './eval.js';
 import { infoCommand } from './info.js';
 import { trainCommand } from './train.js';
 
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
 /** Runs `args` (without node and the script) and gives the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const program = new Command('turl')
     .description('Universal face representations: train, evaluate and look at them.')
+    .version(version, '--version')
     .configureOutput({ outputError: (text, write) => write(withMark(text.replace(/^error: /, ''))) })
     .exitOverride()
     .showHelpAfterError('(turl --help lists the commands, turl COMMAND --help the options)');

@@ -6,7 +6,7 @@ import { UserError } from '../tensor/errors.js';
 interface Options {
   data?: string;
   device?: string;
-  set: string[];
+  set?: string[];
   workDir?: string;
   resume?: string | true;
   seed?: number;
@@ -20,7 +20,7 @@ function overridesOf(options: Options): (string | Override)[] {
   const named = (source: string, path: string, value: unknown): Override[] =>
     value === undefined ? [] : [{ source, path, value }];
   return [
-    ...set,
+    ...(set ?? []),
     ...named(`--data ${data}`, 'data.source', data && 'folder'),
     ...named(`--data ${data}`, 'data.path', data),
     ...named(`--device ${device}`, 'device', device),
@@ -30,7 +30,7 @@ function overridesOf(options: Options): (string | Override)[] {
   ];
 }
 
-const collect = (value: string, previous: string[]) => [...previous, value];
+const collect = (value: string, previous: string[] = []) => [...previous, value];
 
 export function trainCommand(): Command {
   return new Command('train')
@@ -42,7 +42,6 @@ export function trainCommand(): Command {
       '--set <key=value>',
       'change a key of the experiment, such as loss.margin=20; may be repeated',
       collect,
-      [],
     )
     .option('--work-dir <dir>', 'the run directory; by default runs/<name>-<time>')
     .option(

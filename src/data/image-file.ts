@@ -117,6 +117,9 @@ export function imageFault(bytes: Buffer): string | null {
     decodeImage(bytes, 1, new Uint8Array(3));
     return null;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    const reason = error instanceof Error ? error.message : String(error);
+    return reason.includes('format could not be determined')
+      ? 'expected JPEG, PNG, WebP, PGM, PPM or BMP, found none of these'
+      : reason;
   }
 }

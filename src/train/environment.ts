@@ -30,17 +30,20 @@ export interface Versions {
   turl: string;
   node: string;
   system: string;
-  /** The commit of the source, `+` behind it when files were changed since; null outside a repository. */
+  /** The commit of the source, `+` behind it when files were changed since; null outside a repository and `npm run bundle`. */
   commit: string | null;
 }
 
 export function versions(): Versions {
   const manifest: unknown = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const { version, gitHead } = z
+    .object({ version: z.string(), gitHead: z.string().nullish() })
+    .parse(manifest);
   return {
-    turl: z.object({ version: z.string() }).parse(manifest).version,
+    turl: version,
     node: process.version,
     system: `${platform()} ${release()} ${arch()}`,
-    commit: commit(),
+    commit: commit() ?? gitHead ?? null,
   };
 }
 
