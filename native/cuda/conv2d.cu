@@ -1,8 +1,10 @@
-// 2-d convolution, its gradient with respect to the image and to the weight; the kernels are in conv_gemm.h and, for one filter a
-// channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
+// 2-d convolution, its gradient with respect to the image and to the weight. The kernels are in conv_matrix.h (bfloat16 on matrix
+// units), conv_gemm.h (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts
+// of the pixels, added in order.
 #include <algorithm>
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
+#include "cuda/conv_matrix.h"
 #include "kernels.h"
 
 namespace turl {
@@ -20,12 +22,22 @@ __global__ void add_parts_kernel(float* total, const float* partial, int64_t par
 dim3 tiles(int64_t rows, int64_t columns, int64_t groups) {
   return {unsigned(ceil_div<int64_t>(rows, tile_side)), unsigned(ceil_div<int64_t>(columns, tile_side)), unsigned(groups)};
 }
+dim3 matrix_tiles(int64_t rows, int64_t columns, int64_t groups) {
+  return {unsigned(ceil_div<int64_t>(rows, matrix_rows)), unsigned(ceil_div<int64_t>(columns, matrix_columns)), unsigned(groups)};
+}
+
+bool on_matrix_units(const Convolution& s, In a, In b) {
+  return a.dtype == DType::bfloat16 && on_matrix_units(s) && packs<bfloat16>(8, a.as<bfloat16>(), b.as<bfloat16>());
+}
 
 }  // namespace
 
 void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
                     int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (on_matrix_units(s, x, weight))
+    return launch(context, conv_forward_matrix_kernel, matrix_tiles(y.size / out_channels, s.group_out_channels(), groups),
+                  matrix_threads, 0, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
   with_float(x.dtype, [&]<class T>() {
     if (s.depthwise())
       launch(context, depthwise_forward_kernel<T>, blocks_for(y.size, 256), 256, 0, y.as<T>(), x.as<T>(), weight.as<T>(), s);
@@ -39,6 +51,12 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
                           int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
                           int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (on_matrix_units(s, dy, weight)) {
+    const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
+    return launch(context, conv_backward_data_matrix_kernel,
+                  matrix_tiles(largest_phase, s.group_channels(), groups * stride * stride), matrix_threads, 0, dx.as<bfloat16>(),
+                  dy.as<bfloat16>(), weight.as<bfloat16>(), s);
+  }
   with_float(dx.dtype, [&]<class T>() {
     if (s.depthwise())
       launch(context, depthwise_backward_data_kernel<T>, blocks_for(dx.size, 256), 256, 0, dx.as<T>(), dy.as<T>(),
@@ -55,13 +73,18 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   // Parts enough to fill the device, though no more memory than 64 MiB and no fewer pixels than a tile is deep.
   const int64_t pixels = batch * s.out_height() * s.out_width(), size = s.weight_size();
-  const int64_t tiles_of_weight = ceil_div<int64_t>(s.group_out_channels(), tile_side) *
+  const bool matrix = on_matrix_units(s, dy, x);
+  const int64_t tiles_of_weight = ceil_div<int64_t>(s.group_out_channels(), matrix ? matrix_rows : tile_side) *
                                   ceil_div<int64_t>(s.taps() * s.group_channels(), tile_side) * groups;
   const int64_t wanted = std::clamp<int64_t>(std::min<int64_t>(512 / tiles_of_weight, (int64_t(16) << 20) / size), 1, 128);
   const int64_t part_pixels = std::max<int64_t>(64, ceil_div(std::max<int64_t>(pixels, 1), wanted));
   const int64_t parts = ceil_div(pixels, part_pixels);
   auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
-  with_float(x.dtype, [&]<class T>() {
+  if (matrix)
+    launch(context, conv_backward_weight_matrix_kernel,
+           matrix_tiles(s.group_out_channels(), s.taps() * s.group_channels(), parts * groups), matrix_threads, 0, partial,
+           dy.as<bfloat16>(), x.as<bfloat16>(), s, part_pixels);
+  else with_float(x.dtype, [&]<class T>() {
     if (s.depthwise()) {
       const dim3 grid{unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), unsigned(parts)};
       launch(context, depthwise_backward_weight_kernel<T>, grid, 64, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);

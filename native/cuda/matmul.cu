@@ -1,6 +1,7 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n], sums in
-// float32. One block computes a 64 x 64 tile of y; of an operand it reads 64 k values, once per tile.
-#include "cuda/tile_product.h"
+// float32. One block computes a tile of y: 128 x 64 on matrix units for bfloat16 whose rows come in packs of 8, else 64 x 64; of an
+// operand it reads the tile's side times k values, once per tile.
+#include "cuda/matrix_product.h"
 #include "kernels.h"
 
 namespace turl {
@@ -32,17 +33,47 @@ __global__ void __launch_bounds__(tile_threads, 2) matmul_kernel(R* y, const T* 
       if (row + i < s.m && column + j < s.n) y[int64_t(row + i) * s.n + column + j] = R(sums[i][j]);
 }
 
+template <class R, bool transpose_a, bool transpose_b>
+__global__ void __launch_bounds__(matrix_threads, 3) matmul_matrix_kernel(R* y, const bfloat16* a, const bfloat16* b, MatmulSizes s) {
+  const int first_row = int(blockIdx.x) * matrix_rows, first_column = int(blockIdx.y) * matrix_columns;
+  const int64_t matrix = blockIdx.z;
+  a += matrix * s.m * s.k, b += matrix * s.k * s.n, y += matrix * s.m * s.n;
+  const MatrixSums sums = matrix_product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
+      0, s.k,
+      [&](int, int side, int64_t k) {
+        const int row = first_row + side;
+        const bool inside = row < s.m && k < s.k;
+        return Source{inside ? a + (transpose_a ? k * s.m + row : int64_t(row) * s.k + k) : a, inside};
+      },
+      [&](int, int side, int64_t k) {
+        const int column = first_column + side;
+        const bool inside = column < s.n && k < s.k;
+        return Source{inside ? b + (transpose_b ? int64_t(column) * s.k + k : k * s.n + column) : b, inside};
+      });
+  sums.each_pair([&](int row, int column, float first, float second) {
+    if (first_row + row < s.m)
+      put_pair(y + int64_t(first_row + row) * s.n + first_column + column, first, second, s.n - first_column - column);
+  });
+}
+
 template <class R, class T>
 void launch_matmul(Context& context, R* y, const T* a, const T* b, int64_t batch, const MatmulSizes& s, bool transpose_a,
                    bool transpose_b) {
   auto kernel = transpose_a ? (transpose_b ? matmul_kernel<R, T, true, true> : matmul_kernel<R, T, true, false>)
                             : (transpose_b ? matmul_kernel<R, T, false, true> : matmul_kernel<R, T, false, false>);
+  int rows = tile_side, columns = tile_side, threads = tile_threads;
+  if constexpr (std::is_same_v<T, bfloat16>)
+    if (packs<bfloat16>(transpose_a ? s.m : s.k, a) && packs<bfloat16>(transpose_b ? s.k : s.n, b)) {
+      kernel = transpose_a ? (transpose_b ? matmul_matrix_kernel<R, true, true> : matmul_matrix_kernel<R, true, false>)
+                           : (transpose_b ? matmul_matrix_kernel<R, false, true> : matmul_matrix_kernel<R, false, false>);
+      rows = matrix_rows, columns = matrix_columns, threads = matrix_threads;
+    }
   // A grid has at most 65,535 matrices: longer batches go in several launches.
   constexpr int64_t most = 65535;
   for (int64_t first = 0; first < batch; first += most) {
     const int64_t count = batch - first < most ? batch - first : most;
-    const dim3 grid{unsigned(ceil_div<int64_t>(s.m, tile_side)), unsigned(ceil_div<int64_t>(s.n, tile_side)), unsigned(count)};
-    launch(context, kernel, grid, tile_threads, 0, y + first * s.m * s.n, a + first * s.m * s.k, b + first * s.k * s.n, s);
+    const dim3 grid{unsigned(ceil_div<int64_t>(s.m, rows)), unsigned(ceil_div<int64_t>(s.n, columns)), unsigned(count)};
+    launch(context, kernel, grid, threads, 0, y + first * s.m * s.n, a + first * s.m * s.k, b + first * s.k * s.n, s);
   }
 }
 

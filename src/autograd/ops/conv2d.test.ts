@@ -31,6 +31,12 @@ const cases: Record<string, Case> = {
   'depthwise 3x3': { x: [2, 6, 5, 19], out: 19, kernel: [3, 3], padding: 1, groups: 19 },
   'depthwise 3x3 stride 2': { x: [2, 7, 6, 16], out: 16, kernel: [3, 3], stride: 2, padding: 1, groups: 16 },
   'depthwise 7x7 global': { x: [3, 7, 7, 10], out: 10, kernel: [7, 7], groups: 10 },
+  // Channels in packs of 8: bfloat16 takes the matrix units of CUDA.
+  'packs, odd sizes': { x: [2, 9, 8, 8], out: 24, kernel: [3, 3], padding: 1 },
+  'packs, stride 2': { x: [3, 9, 7, 16], out: 8, kernel: [3, 3], stride: 2, padding: 1 },
+  'packs, stride wider than the window': { x: [1, 8, 9, 8], out: 8, kernel: [2, 1], stride: 3 },
+  'packs, several tiles': { x: [1, 12, 13, 72], out: 136, kernel: [1, 1] },
+  'packs in groups': { x: [2, 6, 5, 32], out: 48, kernel: [3, 3], padding: 1, groups: 2 },
   'no images': { x: [0, 4, 4, 3], out: 5, kernel: [3, 3], padding: 1 },
 };
 
@@ -38,6 +44,7 @@ const cases: Record<string, Case> = {
 const large: Record<string, Case> = {
   '28x28x40 -> 50': { x: [3, 28, 28, 40], out: 50, kernel: [3, 3], padding: 1 },
   '29x27x33 -> 35 stride 2': { x: [3, 29, 27, 33], out: 35, kernel: [3, 3], stride: 2, padding: 1 },
+  '30x30x64 -> 136': { x: [2, 30, 30, 64], out: 136, kernel: [3, 3], padding: 1 },
   '7x7x130 -> 70': { x: [9, 7, 7, 130], out: 70, kernel: [3, 3], padding: 1 },
   '14x14x64 -> 40, 1x1': { x: [3, 14, 14, 64], out: 40, kernel: [1, 1] },
   '30x30x3 -> 24': { x: [4, 30, 30, 3], out: 24, kernel: [3, 3], padding: 1 },

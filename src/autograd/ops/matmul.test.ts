@@ -15,6 +15,8 @@ const sizes = [
   [1, 7, 5, 3],
   [1, 13, 33, 17],
   [3, 4, 18, 9],
+  [1, 136, 72, 40], // rows in packs of 8: bfloat16 takes the matrix units of CUDA, in several tiles
+  [2, 8, 24, 104],
   [1, 0, 4, 3],
   [2, 3, 4, 0],
   [0, 2, 2, 2],

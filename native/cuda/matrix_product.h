@@ -1,0 +1,129 @@
+// A 128 x 64 tile of a matrix product on matrix units, bfloat16 operands with float32 sums, by a block of 128 threads.
+//
+// The operands pass through shared memory 32 deep, three pieces in flight: while one is multiplied, the copies of the next two go on
+// (cp.async, 16 bytes each). Four warps own 64 x 32 of the tile each, as 4 x 4 fragments of mma.m16n8k16: 16 products for every
+// 6 ldmatrix. A piece is 8 KiB of the left operand and 4 KiB of the right, 36 KiB for all three; its packs of 8 elements are
+// permuted (XOR) so that neither the copies nor ldmatrix meet bank conflicts.
+#pragma once
+#include "cuda/async.h"
+#include "cuda/matrix.h"
+#include "cuda/tile_product.h"
+
+namespace turl {
+
+constexpr int matrix_rows = 128, matrix_columns = 64, matrix_depth = 32, matrix_threads = 128, matrix_stages = 3;
+
+// Eight consecutive elements of an operand in memory, at a multiple of 16 bytes; zeros when not inside.
+struct Source {
+  const bfloat16* from;
+  bool inside;
+};
+
+// One piece of an operand in shared memory, `sides` rows or columns of the product by matrix_depth, in packs along `fast`.
+template <Fast fast, int sides> struct OperandPiece {
+  static constexpr int packs = sides * matrix_depth / 8, per_thread = packs / matrix_threads, side_packs = sides / 8;
+
+  // Where in the piece the i-th pack that this thread copies begins.
+  __device__ static int side(int i) {
+    return fast == Fast::depth ? int(threadIdx.x) / 4 + i * (matrix_threads / 4) : int(threadIdx.x) % side_packs * 8;
+  }
+  __device__ static int depth(int i) {
+    return fast == Fast::depth ? int(threadIdx.x) % 4 * 8 : int(threadIdx.x) / side_packs + i * (matrix_threads / side_packs);
+  }
+  __device__ static Pack<bfloat16>* at(Pack<bfloat16>* piece, int side, int depth) {
+    return fast == Fast::depth ? piece + side * 4 + (depth / 8 ^ side / 2 % 4)
+                               : piece + depth * side_packs + (side / 8 ^ depth % 8);
+  }
+};
+
+// The sums of a thread: rows warp_row + 16 m + {g, g + 8}, columns warp_column + 8 n + {2t, 2t + 1} (g, t: see matrix.h).
+struct MatrixSums {
+  float at[4][4][4];
+
+  __device__ static int warp_row() { return int(threadIdx.x) / 32 % 2 * 64; }
+  __device__ static int warp_column() { return int(threadIdx.x) / 64 * 32; }
+
+  // f(row, column, sum, next): every pair of neighbouring columns, the first one even.
+  template <class F> __device__ void each_pair(F f) const {
+    const int lane = int(threadIdx.x) % 32;
+#pragma unroll
+    for (int m = 0; m < 4; m++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+          f(warp_row() + m * 16 + half * 8 + lane / 4, warp_column() + n * 8 + lane % 4 * 2, at[m][n][half * 2],
+            at[m][n][half * 2 + 1]);
+  }
+};
+
+// The sums over k0 <= k < k1 of a(row, k) b(column, k). a(i, side, k) and b(i, side, k) give the Source of the pack that begins at
+// this side and k; i, known at compile time, numbers the packs of a thread, whose side stays the same as k goes on. All threads call it.
+template <Fast a_fast, Fast b_fast, class A, class B>
+__device__ inline MatrixSums matrix_product(int64_t k0, int64_t k1, A a, B b) {
+  using Left = OperandPiece<a_fast, matrix_rows>;
+  using Right = OperandPiece<b_fast, matrix_columns>;
+  TURL_SHARED(Pack<bfloat16>, left, [matrix_stages][Left::packs]);
+  TURL_SHARED(Pack<bfloat16>, right, [matrix_stages][Right::packs]);
+  const int64_t pieces = ceil_div<int64_t>(k1 - k0, matrix_depth);
+  const auto fetch = [&](int64_t piece) {
+    if (piece < pieces) {
+      const int64_t k = k0 + piece * matrix_depth;
+      const int stage = int(piece % matrix_stages);
+#pragma unroll
+      for (int i = 0; i < Left::per_thread; i++) {
+        const Source s = a(i, Left::side(i), k + Left::depth(i));
+        copy_async(Left::at(left[stage], Left::side(i), Left::depth(i)), s.from, s.inside);
+      }
+#pragma unroll
+      for (int i = 0; i < Right::per_thread; i++) {
+        const Source s = b(i, Right::side(i), k + Right::depth(i));
+        copy_async(Right::at(right[stage], Right::side(i), Right::depth(i)), s.from, s.inside);
+      }
+    }
+    commit_copies();  // also when there is nothing left, so that the count of groups stays the same
+  };
+  const int lane = int(threadIdx.x) % 32, row = MatrixSums::warp_row(), column = MatrixSums::warp_column();
+  MatrixSums sums = {};
+  for (int stage = 0; stage < matrix_stages - 1; stage++) fetch(stage);
+  for (int64_t piece = 0; piece < pieces; piece++) {
+    wait_copies<matrix_stages - 2>();
+    __syncthreads();  // the piece is there for all, and all are done with the one before, whose place the next copies take
+    fetch(piece + matrix_stages - 1);
+    Pack<bfloat16>* const x = left[piece % matrix_stages];
+    Pack<bfloat16>* const y = right[piece % matrix_stages];
+#pragma unroll
+    for (int k = 0; k < matrix_depth; k += 16) {
+      uint32_t p[4][4], q[2][4];
+#pragma unroll
+      for (int m = 0; m < 4; m++)
+        if (a_fast == Fast::depth) load_matrix_4(p[m], Left::at(x, row + m * 16 + lane % 16, k + lane / 16 * 8));
+        else load_matrix_4_transposed(p[m], Left::at(x, row + m * 16 + lane / 8 % 2 * 8, k + lane / 16 * 8 + lane % 8));
+#pragma unroll
+      for (int n = 0; n < 2; n++)
+        if (b_fast == Fast::depth)
+          load_matrix_4(q[n], Right::at(y, column + n * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
+        else load_matrix_4_transposed(q[n], Right::at(y, column + n * 16 + lane / 16 * 8, k + lane % 16));
+#pragma unroll
+      for (int m = 0; m < 4; m++)
+#pragma unroll
+        for (int n = 0; n < 4; n++) mma_bfloat16(sums.at[m][n], p[m], q[n / 2][n % 2 * 2], q[n / 2][n % 2 * 2 + 1]);
+    }
+  }
+  return sums;
+}
+
+// Writes two neighbours, as far as they are inside.
+template <class R> __device__ inline void put_pair(R* y, float first, float second, int64_t inside) {
+  if (inside > 1 && reinterpret_cast<uintptr_t>(y) % (2 * sizeof(R)) == 0) {
+    struct alignas(2 * sizeof(R)) Pair {
+      R first, second;
+    };
+    *reinterpret_cast<Pair*>(y) = {R(first), R(second)};
+    return;
+  }
+  if (inside > 0) y[0] = R(first);
+  if (inside > 1) y[1] = R(second);
+}
+
+}  // namespace turl
