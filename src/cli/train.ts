@@ -1,48 +1,20 @@
 // turl train: trains an experiment, or continues a run.
 import { Command } from 'commander';
-import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
+import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
 
-interface Options {
-  data?: string;
-  device?: string;
-  set?: string[];
-  workDir?: string;
+interface Options extends OverrideOptions {
   resume?: string | true;
-  seed?: number;
-  workers?: number;
   dryRun?: true;
 }
 
-/** The options that stand for keys of the configuration. */
-function overridesOf(options: Options): (string | Override)[] {
-  const { data, device, set, workDir, seed, workers } = options;
-  const named = (source: string, path: string, value: unknown): Override[] =>
-    value === undefined ? [] : [{ source, path, value }];
-  return [
-    ...(set ?? []),
-    ...named(`--data ${data}`, 'data.source', data && 'folder'),
-    ...named(`--data ${data}`, 'data.path', data),
-    ...named(`--device ${device}`, 'device', device),
-    ...named(`--work-dir ${workDir}`, 'work_dir', workDir),
-    ...named(`--seed ${seed}`, 'seed', seed),
-    ...named(`--workers ${workers}`, 'data.workers', workers),
-  ];
-}
-
-const collect = (value: string, previous: string[] = []) => [...previous, value];
-
 export function trainCommand(): Command {
-  return new Command('train')
+  const command = new Command('train')
     .description('Train an experiment.')
     .argument('<config>', 'the experiment, a YAML file')
     .option('--data <dir>', 'train on the images of this folder: <identity>/<image>')
-    .option('--device <name>', 'cpu, cuda or emulated')
-    .option(
-      '--set <key=value>',
-      'change a key of the experiment, such as loss.margin=20; may be repeated',
-      collect,
-    )
+    .option('--device <name>', 'cpu, cuda or emulated');
+  return addSet(command)
     .option('--work-dir <dir>', 'the run directory; by default runs/<name>-<time>')
     .option(
       '--resume [run]',

@@ -87,7 +87,8 @@ export async function evaluate(
   const groups = loss.groups;
   const rows: EvaluationRow[] = [];
   let correlation: number | null = null;
-  for (const version of versions.filter(({ yaw }) => yaw === undefined || dataset.yawAvailable)) {
+  const leftOut = versions.filter(({ yaw }) => yaw !== undefined && !dataset.yawAvailable);
+  for (const version of versions.filter((one) => !leftOut.includes(one))) {
     const embeddings = await embedDataset(experiment, dataset, version);
     const scored = meanCosine(embeddings, pairs, model.embedding_size, groups);
     rows.push({
@@ -115,5 +116,5 @@ export async function evaluate(
     fusion: 'none: one image on each side',
     failures,
   };
-  return { protocol, rows, correlation };
+  return { protocol, rows, leftOut: leftOut.map(degradationName), correlation };
 }

@@ -1,4 +1,5 @@
 /** Evaluation of a checkpoint of a run. */
+import type { Override } from '../config/index.js';
 import { openDataset } from '../data/dataset.js';
 import { UserError } from '../tensor/errors.js';
 import { checkpointIdentities, loadCheckpoint } from '../train/checkpoint.js';
@@ -9,15 +10,35 @@ import { evaluate } from './evaluate.js';
 import type { Evaluation } from './table.js';
 import { openTestSet } from './test-set.js';
 
-/** Evaluates the checkpoint that `path` names, a run directory or a file, on the run's own test set. */
-export async function evaluateRun(path: string): Promise<Evaluation> {
+/** `blur=7+yaw=50` as { blur: 7, yaw: 50 }; what the keys may be is the configuration's to check. */
+export function parseDegradation(text: string): Record<string, number> {
+  return Object.fromEntries(
+    text.split('+').map((part) => {
+      const [, key, value] = /^(\w+)=([\d.]+)$/.exec(part) ?? [];
+      if (key === undefined)
+        throw new UserError(
+          `--degrade ${text}: expected blur=7, occlusion=0.2, yaw=50, or several joined by +`,
+        );
+      return [key, Number(value)];
+    }),
+  );
+}
+
+/**
+ * Evaluates the checkpoint that `path` names, a run directory or a file, on the run's own test set, or as `overrides` of its
+ * configuration say.
+ */
+export async function evaluateRun(
+  path: string,
+  overrides: readonly (string | Override)[] = [],
+): Promise<Evaluation> {
   const { run, checkpoint } = findCheckpoint(path);
-  const config = runConfig(run);
+  const config = runConfig(run, overrides);
   const identities = checkpointIdentities(checkpoint.file, readSafetensorsMetadata(checkpoint.file));
   const experiment = new Experiment(config, identities);
   try {
     loadCheckpoint(checkpoint.file, experiment, checkpoint.step);
-    const test = await openTestSet(config, await openDataset(config));
+    const test = await openTestSet(config, () => openDataset(config));
     if (!test)
       throw new UserError(
         `${run}: expected evaluate.pairs or data.held_out_identities in its configuration, found neither to test on`,

@@ -29,6 +29,7 @@ const evaluation: Evaluation = {
     row('clean', [0.9, 0.8, 0.7, 0.6, 0.35, 0.3, 0.2, 0.1]),
     row('blur=9', [0.9, 0.2, 0.7, 0.6, 0.5, 0.3, 0.65, 0.1]),
   ],
+  leftOut: ['yaw=50'],
   correlation: 0.5712,
 };
 
@@ -74,6 +75,7 @@ test('JSON: everything, with what each figure means', () => {
 
 test('no correlation, no rows', () => {
   assert.match(evaluationTable({ ...evaluation, rows: [], correlation: null }), 'not defined');
+  assert.match(evaluationTable(evaluation), 'cannot be turned: yaw=50');
 });
 
 test.run();

@@ -33,13 +33,15 @@ export interface EvaluationRow {
 export interface Evaluation {
   protocol: Protocol;
   rows: EvaluationRow[];
+  /** Versions asked for that these images cannot be brought to: photographs without a fitted mesh cannot be turned. */
+  leftOut: string[];
   /** Mean absolute correlation between sub-embeddings of the clean images; null where it is not defined. */
   correlation: number | null;
 }
 
 const percent = (share: number) => (100 * share).toFixed(2);
 
-export function evaluationTable({ protocol, rows, correlation }: Evaluation): string {
+export function evaluationTable({ protocol, rows, leftOut, correlation }: Evaluation): string {
   const far = rows[0]?.verification.tarAtFar.map((point) => point.far) ?? [];
   const table = new Table({
     head: ['test', 'accuracy %', ...far.map((f) => `TAR % @ FAR ${f}`), 'AUC %', 'EER %'],
@@ -64,6 +66,7 @@ export function evaluationTable({ protocol, rows, correlation }: Evaluation): st
     `${pairs} of ${protocol.identities} identities (${protocol.data}; ${protocol.pairs}), ${protocol.folds} folds`,
     `score: ${protocol.score}; images that could not be used: ${protocol.failures}`,
     `mean absolute correlation between sub-embeddings: ${correlation === null ? 'not defined' : correlation.toFixed(3)}`,
+    ...(leftOut.length > 0 ? [`left out, since these images cannot be turned: ${leftOut.join(', ')}`] : []),
   ].join('\n');
 }
 
@@ -85,6 +88,6 @@ export function evaluationCsv({ protocol, rows, correlation }: Evaluation): Prom
 }
 
 /** Everything, each fold and threshold included, with what each figure means; null as a threshold: no finite one, all pairs alike. */
-export function evaluationJson({ protocol, rows, correlation }: Evaluation): string {
-  return `${JSON.stringify({ protocol: { ...protocol, definitions }, correlation, rows }, null, 2)}\n`;
+export function evaluationJson({ protocol, ...figures }: Evaluation): string {
+  return `${JSON.stringify({ protocol: { ...protocol, definitions }, ...figures }, null, 2)}\n`;
 }

@@ -6,8 +6,11 @@ import { scanFolder } from '../data/folder.js';
 import { drawPairs, readPairs } from '../data/pairs.js';
 import type { TestSet } from './evaluate.js';
 
-/** Undefined when there is nothing to test on. */
-export async function openTestSet(config: Config, { heldOut }: Dataset): Promise<TestSet | undefined> {
+/** Undefined when there is nothing to test on. `dataset` is asked for only when its held-out identities are what to test on. */
+export async function openTestSet(
+  config: Config,
+  dataset: () => Promise<Dataset>,
+): Promise<TestSet | undefined> {
   const { pairs: file, images, pair_count: count, folds } = config.evaluate;
   if (file !== null && images !== null) {
     const { image_size: size, workers } = config.data;
@@ -15,6 +18,7 @@ export async function openTestSet(config: Config, { heldOut }: Dataset): Promise
     const { pairs, failures } = readPairs(file, findByNumber(faces));
     return { dataset: faces, pairs, failures, data: images, rule: file };
   }
+  const { heldOut } = await dataset();
   if (!heldOut) return undefined;
   const pairs = drawPairs(heldOut.data.labels, count, folds, config.seed);
   const data = config.data.source === 'synthetic' ? 'generated faces' : (config.data.path ?? 'images');

@@ -7,7 +7,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import * as z from 'zod';
-import { configToYaml, loadConfig, type Config } from '../config/index.js';
+import { configToYaml, loadConfig, type Config, type Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { explainFileError, removeTemporaries, writeAtomic } from './atomic.js';
 import { deviceReport, machine, versions } from './environment.js';
@@ -119,11 +119,11 @@ function addStart(path: string, step: number, now: Date, config: Config): void {
   writeAtomic(file, `${JSON.stringify(starts, null, 2)}\n`);
 }
 
-/** The experiment of an existing run directory. */
-export function runConfig(path: string): Config {
+/** The experiment of an existing run directory, changed by `overrides`. */
+export function runConfig(path: string, overrides: readonly (string | Override)[] = []): Config {
   const file = join(path, 'config.yaml');
   if (!existsSync(file)) throw new UserError(`${path} is not a run directory: it has no config.yaml`);
-  return loadConfig(file);
+  return loadConfig(file, overrides);
 }
 
 export interface Checkpoint {

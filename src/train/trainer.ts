@@ -54,7 +54,7 @@ export async function train(config: Config, { resume, signal }: TrainOptions = {
     resume === undefined || checkpoints(resume).length === 0 ? undefined : findCheckpoint(resume).checkpoint;
   const first = latest?.step ?? 0;
   const dataset = await openDataset(config, { render: true });
-  const test = await openTestSet(config, dataset);
+  const test = await openTestSet(config, () => Promise.resolve(dataset));
   const experiment = new Experiment(config, dataset.train.identities);
   if (latest) loadCheckpoint(latest.file, experiment, first);
   const run = resume === undefined ? RunDirectory.create(config) : RunDirectory.resume(resume, first);

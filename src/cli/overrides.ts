@@ -1,0 +1,41 @@
+// Options that change keys of an experiment, the same for every command that takes an experiment.
+import type { Command } from 'commander';
+import type { Override } from '../config/index.js';
+
+export interface OverrideOptions {
+  data?: string;
+  device?: string;
+  set?: string[];
+  workDir?: string;
+  seed?: number;
+  workers?: number;
+  pairs?: string;
+  images?: string;
+}
+
+/** Adds an option that may be given several times. */
+export function repeatable(command: Command, flags: string, description: string): Command {
+  const collect = (value: string, previous: string[] = []) => [...previous, value];
+  return command.option(flags, `${description}; may be repeated`, collect);
+}
+
+export function addSet(command: Command): Command {
+  return repeatable(command, '--set <key=value>', 'change a key of the experiment, such as evaluate.folds=5');
+}
+
+export function overridesOf(options: OverrideOptions): (string | Override)[] {
+  const { data, device, set, workDir, seed, workers, pairs, images } = options;
+  const named = (source: string, path: string, value: unknown): Override[] =>
+    value === undefined ? [] : [{ source, path, value }];
+  return [
+    ...(set ?? []),
+    ...named(`--data ${data}`, 'data.source', data && 'folder'),
+    ...named(`--data ${data}`, 'data.path', data),
+    ...named(`--device ${device}`, 'device', device),
+    ...named(`--work-dir ${workDir}`, 'work_dir', workDir),
+    ...named(`--seed ${seed}`, 'seed', seed),
+    ...named(`--workers ${workers}`, 'data.workers', workers),
+    ...named(`--pairs ${pairs}`, 'evaluate.pairs', pairs),
+    ...named(`--images ${images}`, 'evaluate.images', images),
+  ];
+}
