@@ -1,68 +1,79 @@
-// Compiles the CUDA kernels and prints for each: registers, static shared memory and spilled bytes. Fails when a kernel spills, which
-// means that it keeps registers in slow memory. Skipped without nvcc.
-// usage: node scripts/check-cuda.mjs [FILE PATTERN]
-import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+// Compiles the CUDA kernels and prints for each: threads of a block, registers, static shared memory, blocks on a multiprocessor, matrix
+// and copy instructions. Fails when a kernel spills, which means that it keeps registers in slow memory, and when one that is named
+// *_matrix_kernel lacks the matrix instructions or the asynchronous copies it was written for. Skipped without nvcc.
+// usage: node scripts/check-cuda.mjs [FILE PATTERN] [--csv]   --csv also writes the table of all kernels to bench/cuda-kernels.csv
+import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeToString } from 'fast-csv';
+import { compileKernels, hasCompiler } from './cuda-kernels.mjs';
 
-const folder = path.join(path.dirname(import.meta.dirname), 'native');
-const pattern = process.argv[2] ?? '';
-const flags = [
-  '-std=c++20',
-  '--expt-relaxed-constexpr',
-  '--expt-extended-lambda',
-  '-DTURL_NO_FLOAT64',
-  `-I${folder}`,
-];
+const table = path.join(path.dirname(import.meta.dirname), 'bench', 'cuda-kernels.csv');
+const { values, positionals } = parseArgs({
+  options: { csv: { type: 'boolean', default: false } },
+  allowPositionals: true,
+});
+const pattern = positionals[0] ?? '';
 
-function compile(file, arch) {
-  const target = `-gencode=arch=compute_${arch},code=sm_${arch}`;
-  const args = [...flags, target, '-Xptxas=-v', '-cubin', '-o', '/dev/null', path.join(folder, 'cuda', file)];
-  const { status, stdout, stderr } = spawnSync('nvcc', args, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${file} does not compile for sm_${arch}:\n${stdout}${stderr}`);
-  const kernels = [];
-  const number = (line, words) => Number(new RegExp(`(\\d+) ${words}`).exec(line)?.[1] ?? 0);
-  for (const line of (stdout + stderr).split('\n')) {
-    const name = /Compiling entry function '([^']+)'/.exec(line)?.[1];
-    if (name) kernels.push({ file, arch, name, registers: 0, shared: 0, spills: 0 });
-    const kernel = kernels.at(-1);
-    if (!kernel) continue;
-    if (line.includes('spill'))
-      kernel.spills += number(line, 'bytes spill stores') + number(line, 'bytes spill loads');
-    if (line.includes('Used')) {
-      kernel.registers = number(line, 'registers');
-      kernel.shared = number(line, 'bytes smem');
-    }
-  }
-  return kernels;
+async function writeTable(kernels) {
+  const rows = kernels.map((k) => ({
+    kernel: k.name,
+    file: k.file,
+    sm: k.sm,
+    threads: k.threads,
+    threads_from: k.bounded ? 'launch bounds' : 'assumed',
+    registers: k.registers,
+    spill_bytes: k.spills,
+    shared_bytes: k.shared,
+    blocks_per_sm: k.blocks,
+    occupancy: k.occupancy.toFixed(3),
+    limited_by: k.limit,
+    mma_sync: k.mma,
+    ldmatrix: k.ldmatrix,
+    cp_async: k.cp_async,
+    loads_of_16_bytes: k.wide_loads,
+  }));
+  const temporary = `${table}.${process.pid}`;
+  writeFileSync(temporary, await writeToString(rows, { headers: true, includeEndRowDelimiter: true }));
+  renameSync(temporary, table);
+  console.log(`wrote ${path.relative(process.cwd(), table)}`);
 }
 
-// turl::(anonymous namespace)::fill_kernel<float>(float*, float, long) -> fill_kernel<float>
-function readable(names) {
-  const { stdout } = spawnSync('c++filt', { input: names.join('\n'), encoding: 'utf8' });
-  return stdout.split('\n').map((name) =>
-    name
-      .replace(/\(anonymous namespace\)::/g, '')
-      .replace(/turl::|void /g, '')
-      .replace(/\(.*$/, ''),
-  );
-}
-
-if (spawnSync('nvcc', ['--version']).status !== 0) {
-  console.log('skipped: nvcc was not found');
-} else {
-  const files = readdirSync(path.join(folder, 'cuda')).filter(
-    (file) => file.endsWith('.cu') && file.includes(pattern),
-  );
-  const kernels = files.flatMap((file) => ['80', '90a'].flatMap((arch) => compile(file, arch)));
-  const names = readable(kernels.map((kernel) => kernel.name));
-  const row = (...cells) =>
-    console.log(
-      cells.map((cell, i) => (i === 0 ? String(cell).padEnd(56) : String(cell).padStart(9))).join(''),
+function print(kernels) {
+  const row = (name, ...cells) =>
+    console.log(name.padEnd(52) + cells.map((cell) => String(cell).padStart(10)).join(''));
+  row('kernel', 'sm', 'threads', 'registers', 'shared', 'spilled', 'blocks', 'limit', 'mma', 'cp.async');
+  for (const k of kernels)
+    row(
+      k.name,
+      k.sm,
+      `${k.threads}${k.bounded ? '' : '?'}`,
+      k.registers,
+      k.shared,
+      k.spills,
+      k.blocks,
+      k.limit,
+      k.mma,
+      k.cp_async,
     );
-  row('kernel', 'sm', 'registers', 'shared', 'spilled');
-  kernels.forEach((kernel, i) => row(names[i], kernel.arch, kernel.registers, kernel.shared, kernel.spills));
-  const spilling = kernels.filter((kernel) => kernel.spills > 0);
-  console.log(`${kernels.length} kernels, ${spilling.length} spill`);
-  process.exitCode = spilling.length > 0 ? 1 : 0;
+}
+
+if (!hasCompiler()) {
+  console.log('skipped: nvcc was not found');
+} else if (values.csv && pattern !== '') {
+  console.error('error: --csv writes the table of all kernels, so expected no file pattern, got ' + pattern);
+  process.exitCode = 2;
+} else {
+  const kernels = compileKernels(pattern);
+  print(kernels);
+  const spilling = kernels.filter((k) => k.spills > 0);
+  const matrix = kernels.filter((k) => /_matrix_kernel\b/.test(k.name));
+  const plain = matrix.filter((k) => k.mma === 0 || k.ldmatrix === 0 || k.cp_async === 0);
+  for (const k of plain)
+    console.error(`${k.name}, sm_${k.sm}: ${k.mma} mma.sync, ${k.ldmatrix} ldmatrix, ${k.cp_async} cp.async`);
+  console.log(
+    `${kernels.length} kernels, ${spilling.length} spill; of ${matrix.length} for matrix units ${plain.length} lack instructions`,
+  );
+  if (values.csv) await writeTable(kernels);
+  process.exitCode = spilling.length + plain.length > 0 ? 1 : 0;
 }

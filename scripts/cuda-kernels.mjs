@@ -1,0 +1,126 @@
+// What nvcc makes of the CUDA kernels, for each kernel and processor: registers, shared memory and spills as ptxas reports them, the
+// matrix and copy instructions in its PTX, and how many of its blocks a multiprocessor can hold at once.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+const folder = path.join(path.dirname(import.meta.dirname), 'native');
+const flags = [
+  '-std=c++20',
+  '--expt-relaxed-constexpr',
+  '--expt-extended-lambda',
+  '-DTURL_NO_FLOAT64',
+  `-I${folder}`,
+];
+
+// Of one multiprocessor (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
+const limits = {
+  80: { threads: 2048, blocks: 32, registers: 65536, shared: 164 << 10 },
+  '90a': { threads: 2048, blocks: 32, registers: 65536, shared: 228 << 10 },
+};
+export const processors = Object.keys(limits);
+
+/** Threads of a block of a kernel that has no __launch_bounds__: what nearly all of them are launched with. */
+const usualThreads = 256;
+
+const instructions = {
+  mma: /^\s*mma\.sync/gm,
+  ldmatrix: /^\s*ldmatrix\.sync/gm,
+  cp_async: /^\s*cp\.async\.c[ag]/gm,
+  wide_loads: /^\s*ld\.global(\.\w+)*\.v(4\.[fub]32|2\.[fub]64)/gm,
+};
+
+const number = (line, words) => Number(new RegExp(`(\\d+) ${words}`).exec(line)?.[1] ?? 0);
+const upTo = (multiple, n) => Math.ceil(n / multiple) * multiple;
+
+/** Blocks that fit on a multiprocessor, the share of its threads that they occupy, and what allows no more. */
+function occupancy({ sm, threads, registers, shared }) {
+  const most = limits[sm];
+  const warps = Math.ceil(threads / 32);
+  const fits = {
+    threads: Math.floor(most.threads / 32 / warps),
+    blocks: most.blocks,
+    // Registers are given out by 256 to a warp; a block's shared memory by 128 bytes, and 1 KiB on top.
+    registers: Math.floor(Math.floor(most.registers / upTo(256, registers * 32)) / warps),
+    shared: Math.floor(most.shared / (upTo(128, shared) + 1024)),
+  };
+  const [limit, blocks] = Object.entries(fits).reduce((a, b) => (b[1] < a[1] ? b : a));
+  return { blocks, occupancy: (blocks * warps * 32) / most.threads, limit };
+}
+
+/** By mangled name: what the PTX of the kernel holds. */
+function readPtx(text) {
+  const entries = text.split(/^(?:\.visible |\.weak )?\.entry /m).slice(1);
+  return new Map(
+    entries.map((entry) => {
+      const counts = Object.entries(instructions).map(([key, pattern]) => [
+        key,
+        entry.match(pattern)?.length ?? 0,
+      ]);
+      const bounds = /^\.maxntid (\d+)(?:, (\d+), (\d+))?/m.exec(entry);
+      const threads = bounds && Number(bounds[1]) * Number(bounds[2] ?? 1) * Number(bounds[3] ?? 1);
+      return [/^[\w$]+/.exec(entry)[0], { ...Object.fromEntries(counts), threads }];
+    }),
+  );
+}
+
+function compile(file, sm, scratch) {
+  const target = `-gencode=arch=compute_${sm},code=sm_${sm}`;
+  const source = path.join(folder, 'cuda', file);
+  const keep = ['--keep', '--keep-dir', scratch, '-cubin', '-o', path.join(scratch, 'cubin')];
+  const { status, stdout, stderr } = spawnSync('nvcc', [...flags, target, '-Xptxas=-v', ...keep, source], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`${file} does not compile for sm_${sm}:\n${stdout}${stderr}`);
+  const ptx = readPtx(readFileSync(path.join(scratch, file.replace(/\.cu$/, '.ptx')), 'utf8'));
+  const kernels = [];
+  for (const line of (stdout + stderr).split('\n')) {
+    const name = /Compiling entry function '([^']+)'/.exec(line)?.[1];
+    if (name) kernels.push({ name, file, sm, registers: 0, shared: 0, spills: 0, ...ptx.get(name) });
+    const kernel = kernels.at(-1);
+    if (!kernel) continue;
+    if (line.includes('spill'))
+      kernel.spills += number(line, 'bytes spill stores') + number(line, 'bytes spill loads');
+    if (line.includes('Used')) {
+      kernel.registers = number(line, 'registers');
+      kernel.shared = number(line, 'bytes smem');
+    }
+  }
+  return kernels;
+}
+
+// turl::(anonymous namespace)::fill_kernel<float>(float*, float, long) -> fill_kernel<float>
+function readable(names) {
+  const { stdout } = spawnSync('c++filt', { input: names.join('\n'), encoding: 'utf8' });
+  return stdout.split('\n').map((name) =>
+    name
+      .replace(/\(anonymous namespace\)::/g, '')
+      .replace(/turl::|void /g, '')
+      .replace(/\(.*$/, ''),
+  );
+}
+
+export const hasCompiler = () => spawnSync('nvcc', ['--version']).status === 0;
+
+/**
+ * One row for each kernel and processor, for the files whose name contains `pattern`. `bounded` tells whether the kernel itself
+ * states its `threads`; shared memory is what the kernel declares, without what a launch adds.
+ */
+export function compileKernels(pattern) {
+  const scratch = mkdtempSync(path.join(tmpdir(), 'turl-cuda-'));
+  try {
+    const kernels = readdirSync(path.join(folder, 'cuda'))
+      .filter((file) => file.endsWith('.cu') && file.includes(pattern))
+      .sort()
+      .flatMap((file) => processors.flatMap((sm) => compile(file, sm, scratch)));
+    const names = readable(kernels.map((kernel) => kernel.name));
+    return kernels.map((kernel, i) => {
+      const row = { ...kernel, name: names[i], bounded: kernel.threads !== null };
+      row.threads ??= usualThreads;
+      return { ...row, ...occupancy(row) };
+    });
+  } finally {
+    rmSync(scratch, { recursive: true });
+  }
+}
