@@ -42,18 +42,18 @@ struct MatrixSums {
 
   __device__ static int warp_row() { return int(threadIdx.x) / 32 % 2 * 64; }
   __device__ static int warp_column() { return int(threadIdx.x) / 64 * 32; }
+  // Where at[m][n][2 half] is; at[m][n][2 half + 1] is in the next column.
+  __device__ static int row(int m, int half) { return warp_row() + m * 16 + half * 8 + int(threadIdx.x) % 32 / 4; }
+  __device__ static int column(int n) { return warp_column() + n * 8 + int(threadIdx.x) % 4 * 2; }
 
   // f(row, column, sum, next): every pair of neighbouring columns, the first one even.
   template <class F> __device__ void each_pair(F f) const {
-    const int lane = int(threadIdx.x) % 32;
 #pragma unroll
     for (int m = 0; m < 4; m++)
 #pragma unroll
       for (int half = 0; half < 2; half++)
 #pragma unroll
-        for (int n = 0; n < 4; n++)
-          f(warp_row() + m * 16 + half * 8 + lane / 4, warp_column() + n * 8 + lane % 4 * 2, at[m][n][half * 2],
-            at[m][n][half * 2 + 1]);
+        for (int n = 0; n < 4; n++) f(row(m, half), column(n), at[m][n][half * 2], at[m][n][half * 2 + 1]);
   }
 };
 

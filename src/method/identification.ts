@@ -6,11 +6,16 @@
  *     C-Softmax (Eq. 6)                          the same with K = 1
  *     CosFace                                    g = scale/K f;                          m = scale × cosine margin
  *     softmax of cosines                         g = scale/K f;                          m = 0
+ *
+ * g may be rounded to bfloat16, 2^-8 of it, before the products with the prototypes, which themselves are not; that is what CUDA's
+ * matrix units take.
  */
+import { cast } from '../autograd/ops/cast.js';
 import { affine } from '../autograd/ops/unary.js';
 import { mul } from '../autograd/ops/binary.js';
 import { marginSoftmax, type MarginSoftmax } from '../autograd/ops/margin-softmax.js';
 import { reshape } from '../autograd/ops/shape.js';
+import type { FloatType } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 /** g [B, D]: each group of f [B, D] times its confidence s [B, K], over K. */
@@ -21,15 +26,26 @@ export function scaleByConfidence(f: Tensor, s: Tensor): Tensor {
   return reshape(mul(parts, scales), [samples, size]);
 }
 
-/** Eq. 8 (Eq. 6 with K = 1): f [B, D] with normalised groups, s [B, K]; `margin` in units of the logits. */
+const rounded = (g: Tensor, precision: FloatType | undefined) => (precision ? cast(g, precision) : g);
+
+/** Eq. 8 (Eq. 6 with K = 1): f [B, D] with normalised groups, s [B, K]; `margin` in units of the logits; g in `precision`, if given. */
 export function confidenceSoftmax(
   f: Tensor,
   s: Tensor,
   prototypes: Tensor,
   labels: Tensor,
   margin: number,
+  precision?: FloatType,
 ): MarginSoftmax {
-  return marginSoftmax(scaleByConfidence(f, s), prototypes, labels, { groups: s.dim(1), margin });
+  const g = rounded(scaleByConfidence(f, s), precision);
+  return marginSoftmax(g, prototypes, labels, { groups: s.dim(1), margin });
+}
+
+export interface CosFaceOptions {
+  scale: number;
+  cosineMargin: number;
+  groups?: number;
+  precision?: FloatType | undefined;
 }
 
 /** CosFace (Wang et al. 2018): one constant scale, a margin of the cosine; plain softmax where that margin is 0. */
@@ -37,10 +53,8 @@ export function cosFace(
   f: Tensor,
   prototypes: Tensor,
   labels: Tensor,
-  { scale, cosineMargin, groups = 1 }: { scale: number; cosineMargin: number; groups?: number },
+  { scale, cosineMargin, groups = 1, precision }: CosFaceOptions,
 ): MarginSoftmax {
-  return marginSoftmax(affine(f, scale / groups), prototypes, labels, {
-    groups,
-    margin: scale * cosineMargin,
-  });
+  const g = rounded(affine(f, scale / groups), precision);
+  return marginSoftmax(g, prototypes, labels, { groups, margin: scale * cosineMargin });
 }

@@ -229,6 +229,27 @@ test('an untrained branch gives its initial value to every image, and never fall
   );
 });
 
+for (const device of complete)
+  test(`bfloat16 on ${device.name}: only g is rounded, by 2^-8`, () => {
+    const init = new Initialiser(3, { dtype: 'float32', device });
+    const { loss, batch } = setUp(full, init, 'float32');
+    const rounded = new UniversalLoss(
+      new Initialiser(3, { dtype: 'float32', device }),
+      sizes,
+      full,
+      'bfloat16',
+    );
+    for (const [name, t] of loss.state()) rounded.state().get(name)?.set(t.toArray());
+    const [exact, found] = [loss, rounded].map((l) => readLossParts(l.forward(batch).parts));
+    assert.ok(exact && found);
+    const difference = Math.abs(found.identification - exact.identification);
+    // A logit, at most the largest mean confidence, moves by 2^-8 of that, and the loss by no more than two logits together.
+    const confidences = loss.confidence?.forward(batch.features);
+    const largest = Math.max(...(confidences ? rowsOf(confidences).map(average) : []));
+    assert.ok(difference > 0 && difference < 2 * 2 ** -8 * largest, String(difference));
+    for (const key of lossParts) if (key !== 'identification') assert.is(found[key], exact[key], key);
+  });
+
 test('the margin grows over its warm-up', () => {
   const { loss, batch } = setUp({ ...full, margin_warmup_steps: 4 }, new Initialiser(3), 'float32');
   const at = (step: number) => readLossParts(loss.forward(batch, step).parts).identification;

@@ -77,6 +77,8 @@ export class UniversalLoss extends Module {
     init: Initialiser,
     readonly sizes: UniversalLossSizes,
     readonly options: Config['loss'],
+    /** Of the embeddings in the margin softmax; by default what they are in. */
+    readonly precision?: Config['precision'],
   ) {
     super();
     const { identities, embeddingSize, featureSize, variations } = sizes;
@@ -113,16 +115,17 @@ export class UniversalLoss extends Module {
   forward({ embedding, features, labels, targets }: LossBatch, step = Infinity): UniversalLossResult {
     const { groups, margin, lambda_reg, scale, cosine_margin, type } = this.options;
     const share = this.marginShare(step);
-    // Sub-embeddings and losses are float32 also when activations are bfloat16.
+    // Sub-embeddings and losses are float32 also when activations are bfloat16; only the margin softmax takes g as bfloat16.
     const wide = (x: Tensor) => cast(x, accumulator(x.dtype));
     const f = groupNormalize(wide(embedding), groups);
     const s = this.confidence?.forward(wide(features));
     const { loss, hit } = s
-      ? confidenceSoftmax(f, s, this.prototypes, labels, share * margin)
+      ? confidenceSoftmax(f, s, this.prototypes, labels, share * margin, this.precision)
       : cosFace(f, this.prototypes, labels, {
           scale,
           cosineMargin: type === 'cosface' ? share * cosine_margin : 0,
           groups,
+          precision: this.precision,
         });
     const identification = mean(loss);
     const regulariser = s && mean(confidenceRegulariser(s));

@@ -68,6 +68,7 @@ export class Experiment {
       init,
       { identities, embeddingSize, featureSize, variations: this.#active.length },
       config.loss,
+      config.precision,
     );
     const main = new Map([
       ...prefixed('network', this.backbone.parameters()),

@@ -1,0 +1,176 @@
+// The margin softmax of bfloat16 embeddings on matrix units (matrix_product.h), for sizes that come in packs of 8.
+//
+// Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits, so each product
+// runs over its inner dimension once for each part: a = g low + g high, and so on, smallest first. An error of 2^-17 of each
+// product is as good as none beside that of g, and costs no more time than reading w.
+// One slice of the classes at a time is normalised and split, 4 bytes an element, and read by every block from the L2 cache.
+#pragma once
+#include "cuda/margin_softmax_parts.h"
+#include "cuda/matrix_product.h"
+
+namespace turl {
+
+// high + low = x within 2^-17 of it.
+struct Split {
+  bfloat16 *high, *low;
+  __device__ static bfloat16 rest(float x) { return bfloat16(x - float(bfloat16(x))); }
+};
+
+// The normalised prototypes v [count, D] of the classes from `first`.
+struct Slice {
+  Split v;
+  int64_t first;
+  int count;
+};
+
+// One thread: 8 elements of v; reads 32 bytes, writes 32.
+__global__ void __launch_bounds__(256) split_prototypes_kernel(Slice slice, Problem p) {
+  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 8;
+  if (i >= int64_t(slice.count) * p.size) return;
+  const int64_t j = slice.first + i / p.size;
+  const int e = int(i % p.size);
+  Pack<bfloat16> high, low;
+#pragma unroll
+  for (int part = 0; part < 2; part++) {
+    const auto x = *reinterpret_cast<const Pack<float>*>(p.w + j * p.size + e + part * 4);
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+      const float v = x[n] * p.inverse[j * p.groups + (e + part * 4 + n) / p.length];
+      high[part * 4 + n] = bfloat16(v), low[part * 4 + n] = Split::rest(v);
+    }
+  }
+  *reinterpret_cast<Pack<bfloat16>*>(slice.v.high + i) = high;
+  *reinterpret_cast<Pack<bfloat16>*>(slice.v.low + i) = low;
+}
+
+// The logits of 128 samples and 64 classes of the slice: reads (128 + 2 x 64) D elements of 2 bytes for 2 x 128 x 64 D products.
+__device__ inline MatrixSums matrix_logits(const bfloat16* g, const Slice& slice, const Problem& p, int first_sample, int first_class) {
+  const int size = p.size, samples = int(p.samples);
+  return matrix_product<Fast::depth, Fast::depth>(
+      0, 2 * size,
+      [&](int, int side, int64_t k) {
+        const int i = first_sample + side, e = int(k) < size ? int(k) : int(k) - size;
+        const bool inside = i < samples && k < 2 * size;
+        return Source{inside ? g + int64_t(i) * size + e : g, inside};
+      },
+      [&](int, int side, int64_t k) {
+        const int j = first_class + side, e = int(k) < size ? int(k) : int(k) - size;
+        const bfloat16* const v = int(k) < size ? slice.v.low : slice.v.high;
+        const bool inside = j < slice.count && k < 2 * size;
+        return Source{inside ? v + int64_t(j) * size + e : v, inside};
+      });
+}
+
+// Grid [class tiles of 64, sample tiles of 128]: maximum and sum [tiles, B] over the classes of a tile other than the label, in the
+// rows of the slice; target [B] the label's logit.
+__global__ void __launch_bounds__(matrix_threads, 3)
+    margin_softmax_forward_matrix_kernel(float* maximum, float* sum, float* target, const bfloat16* g, Slice slice, Problem p,
+                                         const int32_t* labels) {
+  TURL_SHARED(float, maxima, [2][matrix_rows]);  // of a row, by the two warps that have it
+  TURL_SHARED(float, parts, [2][matrix_rows]);
+  const int first_sample = int(blockIdx.y) * matrix_rows, first_class = int(blockIdx.x) * matrix_columns, samples = int(p.samples);
+  const MatrixSums sums = matrix_logits(g, slice, p, first_sample, first_class);
+#pragma unroll
+  for (int m = 0; m < 4; m++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int row = MatrixSums::row(m, half), i = first_sample + row;
+      const int64_t label = i < samples ? labels[i] - slice.first : -1;
+      Running running;
+#pragma unroll
+      for (int n = 0; n < 4; n++)
+#pragma unroll
+        for (int side = 0; side < 2; side++) {
+          const int j = first_class + MatrixSums::column(n) + side;
+          const float a = sums.at[m][n][half * 2 + side];
+          if (i >= samples || j >= slice.count) continue;
+          if (j == label) target[i] = a;
+          else running.add(a, 1.0f);
+        }
+      running.merge_lanes<2>();
+      if (threadIdx.x % 4 == 0) maxima[threadIdx.x / 64][row] = running.maximum, parts[threadIdx.x / 64][row] = running.sum;
+    }
+  __syncthreads();
+  const int i = first_sample + int(threadIdx.x);
+  if (i >= samples) return;
+  Running running{maxima[0][threadIdx.x], parts[0][threadIdx.x]};
+  running.add(maxima[1][threadIdx.x], parts[1][threadIdx.x]);
+  const int64_t to = (slice.first / matrix_columns + blockIdx.x) * samples + i;
+  maximum[to] = running.maximum, sum[to] = running.sum;
+}
+
+// p [B, stride] of the slice's classes, zeros from `count` to `stride`, which is a multiple of 8; grid as in forward.
+__global__ void __launch_bounds__(matrix_threads, 3)
+    softmax_gradient_matrix_kernel(Split out, const bfloat16* g, Slice slice, Problem p, const int32_t* labels, const float* dloss,
+                                   const float* loss, const float* logsumexp, int stride) {
+  const int first_sample = int(blockIdx.y) * matrix_rows, first_class = int(blockIdx.x) * matrix_columns;
+  const MatrixSums sums = matrix_logits(g, slice, p, first_sample, first_class);
+  sums.each_pair([&](int row, int column, float first, float second) {
+    const int i = first_sample + row, j = first_class + column;
+    if (i >= p.samples || j >= stride) return;
+    const int64_t label = labels[i] - slice.first;
+    const auto gradient = [&](int k, float a) {
+      if (k >= slice.count) return 0.0f;
+      // e^-loss - 1 keeps its digits when the softmax is nearly 1
+      return dloss[i] * (k == label ? expm1f(-loss[i]) : expf(a - logsumexp[i]));
+    };
+    first = gradient(j, first), second = gradient(j + 1, second);
+    const int64_t to = int64_t(i) * stride + j;
+    put_pair(out.high + to, first, second, 2);
+    put_pair(out.low + to, float(Split::rest(first)), float(Split::rest(second)), 2);
+  });
+}
+
+// dv [count, D] = p^T g; one block: 128 classes x 64 elements, reads 2 (128 + 64) B elements of 2 bytes.
+__global__ void __launch_bounds__(matrix_threads, 3)
+    prototype_gradient_matrix_kernel(float* dv, Split p, const bfloat16* g, int samples, int count, int stride, int size) {
+  const int first_class = int(blockIdx.x) * matrix_rows, first_e = int(blockIdx.y) * matrix_columns;
+  const MatrixSums sums = matrix_product<Fast::side, Fast::side>(
+      0, 2 * samples,
+      [&](int, int side, int64_t k) {
+        const int j = first_class + side, i = int(k) < samples ? int(k) : int(k) - samples;
+        const bfloat16* const part = int(k) < samples ? p.low : p.high;
+        const bool inside = j < stride && k < 2 * samples;
+        return Source{inside ? part + int64_t(i) * stride + j : part, inside};
+      },
+      [&](int, int side, int64_t k) {
+        const int e = first_e + side, i = int(k) < samples ? int(k) : int(k) - samples;
+        const bool inside = e < size && k < 2 * samples;
+        return Source{inside ? g + int64_t(i) * size + e : g, inside};
+      });
+  sums.each_pair([&](int row, int column, float first, float second) {
+    const int j = first_class + row, e = first_e + column;
+    if (j < count) put_pair(dv + int64_t(j) * size + e, first, second, size - e);
+  });
+}
+
+// partial [splits, B, D] (+)= p v = p_low v_high + p_high v_low + p_high v_high over a part of the slice's classes; one block: 128
+// samples x 64 elements; grid [tiles of D, sample tiles, splits].
+__global__ void __launch_bounds__(matrix_threads, 3)
+    embedding_gradient_matrix_kernel(float* partial, Split p, Slice slice, int samples, int stride, int size, int add) {
+  const int first_e = int(blockIdx.x) * matrix_columns, first_sample = int(blockIdx.y) * matrix_rows;
+  const int part = ceil_div(stride / 8, splits) * 8, begin = min(stride, int(blockIdx.z) * part), length = min(stride - begin, part);
+  const auto pass = [&](int64_t k) { return int(k >= length) + int(k >= 2 * length); };
+  const MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
+      0, 3 * length,
+      [&](int, int side, int64_t k) {
+        const int i = first_sample + side, j = begin + int(k) - pass(k) * length;
+        const bfloat16* const factor = pass(k) == 0 ? p.low : p.high;
+        const bool inside = i < samples && k < 3 * length;
+        return Source{inside ? factor + int64_t(i) * stride + j : factor, inside};
+      },
+      [&](int, int side, int64_t k) {
+        const int e = first_e + side, j = begin + int(k) - pass(k) * length;
+        const bfloat16* const factor = pass(k) == 1 ? slice.v.low : slice.v.high;
+        const bool inside = e < size && k < 3 * length && j < slice.count;
+        return Source{inside ? factor + int64_t(j) * size + e : factor, inside};
+      });
+  sums.each_pair([&](int row, int column, float first, float second) {
+    const int i = first_sample + row, e = first_e + column;
+    if (i >= samples || e >= size) return;
+    float* const to = partial + (int64_t(blockIdx.z) * samples + i) * size + e;
+    put_pair(to, (add ? to[0] : 0.0f) + first, (add ? to[1] : 0.0f) + second, 2);
+  });
+}
+
+}  // namespace turl

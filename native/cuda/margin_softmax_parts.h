@@ -1,0 +1,91 @@
+// What both ways to compute the margin softmax share (margin_softmax.cu): the problem, running sums of exponentials and their merging,
+// the norms of the prototypes and their gradient.
+#pragma once
+#include "cuda/normalize_group.h"
+
+namespace turl {
+
+constexpr float lowest = -1e30f;  // below every logit: the maximum of nothing
+constexpr int splits = 16;        // parts of a slice whose contributions to dg are summed side by side
+constexpr int warps = 8;
+#ifdef TURL_EMULATED  // small, so that small tests go through several of each
+constexpr int64_t most_runs = 2, slice_elements = 4096;
+#else
+constexpr int64_t most_runs = 512;                    // runs of class tiles in forward
+constexpr int64_t slice_elements = int64_t(8) << 20;  // of what is in scratch for a slice of the classes
+#endif
+
+struct Problem {
+  const float *w, *inverse;  // [N, D], [N, K]
+  int64_t samples, classes;
+  int size, groups, length;
+  __device__ float prototype(int64_t j, int64_t e) const {
+    return j < classes ? w[j * size + e] * inverse[j * groups + int(e) / length] : 0.0f;
+  }
+};
+
+// The running maximum and the sum of e^(a - maximum).
+struct Running {
+  float maximum = lowest, sum = 0;
+  __device__ void add(float m, float s) {
+    if (m > maximum) {
+      sum = sum * expf(maximum - m) + s;
+      maximum = m;
+    } else {
+      sum += s * expf(m - maximum);  // a NaN ends here and stays
+    }
+  }
+  template <int bits> __device__ void merge_lanes() {
+    for (int bit = bits; bit > 0; bit /= 2) {
+      float m = __shfl_xor_sync(full_warp, maximum, bit), s = __shfl_xor_sync(full_warp, sum, bit);
+      add(m, s);
+    }
+  }
+};
+
+__global__ void inverse_norm_kernel(float* inverse, const float* w, int64_t total, int length, float epsilon) {
+  int64_t group = int64_t(blockIdx.x) * warps + threadIdx.x / 32;
+  if (group >= total) return;
+  float value = inverse_norm(w + group * length, length, epsilon);
+  if (threadIdx.x % 32 == 0) inverse[group] = value;
+}
+
+__global__ void fill_nan_kernel(float* y, int64_t n) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < n) y[i] = NAN;
+}
+
+// One warp a sample: merges the runs and forms the results.
+__global__ void margin_softmax_merge_kernel(float* loss, float* logsumexp, float* hit, const float* maximum, const float* sum,
+                                            const float* target, int64_t samples, int64_t runs, float margin) {
+  int64_t sample = int64_t(blockIdx.x) * warps + threadIdx.x / 32;
+  if (sample >= samples) return;
+  Running others;
+  for (int64_t run = threadIdx.x % 32; run < runs; run += 32)
+    others.add(maximum[run * samples + sample], sum[run * samples + sample]);
+  others.merge_lanes<16>();
+  if (threadIdx.x % 32 != 0) return;
+  float own = target[sample] - margin;
+  float above = others.maximum + logf(others.sum) - own;  // how far all others together are above the label
+  float value = above > 0 ? above + log1pf(expf(-above)) : log1pf(expf(above));
+  loss[sample] = value;
+  logsumexp[sample] = own + value;
+  hit[sample] = target[sample] > others.maximum ? 1.0f : 0.0f;
+}
+
+template <class T> __global__ void add_splits_kernel(T* dg, const float* partial, int64_t n) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  float sum = 0;
+  for (int split = 0; split < splits; split++) sum += partial[split * n + i];
+  dg[i] = T(sum);
+}
+
+// dw from dv, in place; one warp a group.
+__global__ void project_kernel(float* dw, const float* w, const float* inverse, int64_t total, int length, float epsilon) {
+  int64_t group = int64_t(blockIdx.x) * warps + threadIdx.x / 32;
+  if (group >= total) return;
+  project_group(dw + group * length, dw + group * length, w + group * length, inverse[group], length, epsilon);
+}
+
+}  // namespace turl
