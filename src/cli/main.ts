@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { UserError } from '../tensor/errors.js';
+import { dataCommand } from './data.js';
 import { evalCommand } from './eval.js';
 import { infoCommand } from './info.js';
 import { trainCommand } from './train.js';
@@ -18,7 +19,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .configureOutput({ outputError: (text, write) => write(withMark(text.replace(/^error: /, ''))) })
     .exitOverride()
     .showHelpAfterError('(turl --help lists the commands, turl COMMAND --help the options)');
-  for (const command of [trainCommand(), evalCommand(), infoCommand()])
+  for (const command of [trainCommand(), evalCommand(), dataCommand(), infoCommand()])
     program.addCommand(command.copyInheritedSettings(program));
   try {
     await program.parseAsync([...args], { from: 'user' });

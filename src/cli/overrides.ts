@@ -29,7 +29,7 @@ export function overridesOf(options: OverrideOptions): (string | Override)[] {
     value === undefined ? [] : [{ source, path, value }];
   return [
     ...(set ?? []),
-    ...named(`--data ${data}`, 'data.source', data && 'folder'),
+    ...named(`--data ${data}`, 'data.source', data && 'photographs'),
     ...named(`--data ${data}`, 'data.path', data),
     ...named(`--device ${device}`, 'device', device),
     ...named(`--work-dir ${workDir}`, 'work_dir', workDir),

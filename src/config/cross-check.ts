@@ -27,13 +27,13 @@ export function crossCheck({ model, data, augment, loss, schedule, evaluate }: C
     `expected at most data.image_size (${data.image_size}), got ${model.input_size}`,
   );
   demand(
-    data.source === 'folder' || data.identities !== null,
+    data.source === 'photographs' || data.identities !== null,
     'data.identities',
     'data.source',
     'expected how many identities to generate, got nothing',
   );
   demand(
-    evaluate.pairs === null || evaluate.images !== null,
+    evaluate.pairs === null || evaluate.pairs.endsWith('.bin') || evaluate.images !== null,
     'evaluate.images',
     'evaluate.pairs',
     'expected the image folder that evaluate.pairs names, got nothing',

@@ -46,28 +46,30 @@ const model = z
 const data = z
   .strictObject({
     source: z
-      .enum(['synthetic', 'folder'])
-      .default('folder')
-      .describe('Generated faces, or a folder with one sub-folder of images for each identity.'),
+      .enum(['synthetic', 'photographs'])
+      .default('photographs')
+      .describe('Generated faces, or photographs in a folder or file.'),
     path: z
       .string()
       .min(1)
       .nullable()
       .default(null)
-      .describe('The image folder, relative to the current directory; --data sets it.'),
+      .describe(
+        'Photographs: a folder of <identity>/<image>, a .rec, a .parquet or a list file, relative to the current directory; --data sets it.',
+      ),
     identities: z
       .int()
       .min(2)
       .nullable()
       .default(null)
-      .describe('Identities to generate; for a folder at most so many are used, and null means all.'),
+      .describe('Identities to generate; of photographs at most so many are used, and null means all.'),
     images_per_identity: count().default(20).describe('Images to generate for each identity.'),
     held_out_identities: atLeastZero()
       .default(0)
       .describe('Identities kept from training, for verification.'),
     min_images_per_identity: count()
       .default(2)
-      .describe('Identities of a folder with fewer images are left out.'),
+      .describe('Identities of photographs with fewer images are left out.'),
     image_size: z
       .int()
       .min(16)
@@ -277,13 +279,15 @@ const evaluate = z
       .min(1)
       .nullable()
       .default(null)
-      .describe('An LFW-style pairs file; null draws pairs from the held-out identities.'),
+      .describe(
+        'An LFW-style pairs file, or a .bin verification set; null draws pairs from the held-out identities.',
+      ),
     images: z
       .string()
       .min(1)
       .nullable()
       .default(null)
-      .describe('The image folder that the pairs file names.'),
+      .describe('The images that the pairs file names: a folder of <identity>/<image>.'),
     pair_count: z.int().min(20).default(6000).describe('Pairs to draw, half genuine and half impostor.'),
     folds: z.int().min(2).default(10).describe('Folds of the accuracy.'),
     far: z

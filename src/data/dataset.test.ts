@@ -62,7 +62,13 @@ test('photographs that should be turned are refused', async () => {
       const image = sharp({ create: { width: 24, height: 24, channels: 3, background: 'red' } });
       writeFileSync(join(root, name, '1.png'), await image.png().toBuffer());
     }
-    const folder = { source: 'folder', path: root, image_size: 24, min_images_per_identity: 1, workers: 0 };
+    const folder = {
+      source: 'photographs',
+      path: root,
+      image_size: 24,
+      min_images_per_identity: 1,
+      workers: 0,
+    };
     const failure = await openDataset(configSchema.parse({ name: 'test', data: folder })).then(
       () => 'nothing was thrown',
       (error: Error) => error.message,

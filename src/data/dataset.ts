@@ -1,24 +1,24 @@
-/** The images that a configuration asks for: generated or from a folder, split by identity into training and held-out ones. */
+/** The images that a configuration asks for: generated or photographs, split by identity into training and held-out ones. */
 import type { Config } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { splitIdentities, type FaceSet } from './face-set.js';
-import { scanFolder, type FolderScan } from './folder.js';
 import { renderAhead, syntheticFaces } from './generate.js';
+import { openPhotographs, type Photographs } from './photographs.js';
 
 export interface Dataset {
   train: FaceSet;
   /** Identities that are never trained on. */
   heldOut: FaceSet | undefined;
-  /** Files that could not be used, and why. */
-  broken: FolderScan['broken'];
+  /** Images that could not be used, and why. */
+  broken: Photographs['broken'];
 }
 
-/** Where folder scans are remembered. */
+/** Where it is remembered what was found in photographs. */
 export const scanCache = '.turl-cache';
 
 /**
  * Opens the images of `config.data`. With `render`, generated training faces are rendered into memory, plain and turned.
- * @throws UserError for an empty or one-identity folder, or a variation that the images cannot have
+ * @throws UserError for too few identities, or a variation that the images cannot have
  */
 export async function openDataset(config: Config, { render = false } = {}): Promise<Dataset> {
   const { data, augment, seed } = config;
@@ -43,12 +43,12 @@ export async function openDataset(config: Config, { render = false } = {}): Prom
     };
   }
   if (data.path === null)
-    throw new UserError('data.path: expected a folder of images (or --data DIR), found nothing');
+    throw new UserError('data.path: expected the path of photographs (or --data PATH), found nothing');
   if (augment.pose.probability > 0)
     throw new UserError(
-      `augment.pose.probability: photographs cannot be turned; expected 0 with data.source folder, got ${augment.pose.probability}`,
+      `augment.pose.probability: photographs cannot be turned; expected 0 with data.source photographs, got ${augment.pose.probability}`,
     );
-  const { faces, broken } = await scanFolder(data.path, {
+  const { faces, broken } = await openPhotographs(data.path, {
     size: data.image_size,
     minImagesPerIdentity: data.min_images_per_identity,
     maxIdentities: data.identities,

@@ -1,9 +1,8 @@
-// A set of face images with identity labels, wherever the images come from: generated faces or a folder. A FaceSet knows what there
+// A set of face images with identity labels, wherever the images come from: generated faces, or files of photographs. A FaceSet knows what there
 // is; a FaceReader, opened on the set in any thread, makes the pixels.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { UserError } from '../tensor/errors.js';
 import { Draws, permuted, purposes } from '../tensor/philox.js';
+import { imageFile, imagePlace, openSource, type ImageSource } from './formats/image-source.js';
 import { decodeImage } from './image-file.js';
 import { FaceRenderer } from './synthetic/render.js';
 import type { Variety } from './synthetic/scene.js';
@@ -16,7 +15,7 @@ export type FaceSource =
       readonly imagesPerIdentity: number;
       readonly variety: Variety;
     }
-  | { readonly kind: 'folder'; readonly root: string; readonly files: readonly string[] };
+  | { readonly kind: 'photographs'; readonly images: ImageSource };
 
 /** Images rendered ahead, one after another: plain, and turned when training uses the pose variation. */
 export interface RenderedImages {
@@ -59,15 +58,15 @@ export class FaceSet {
   label(image: number): number {
     return this.data.labels[image] ?? -1;
   }
-  /** An identity's name: its folder, or its number in the generated population. */
+  /** An identity's name: as its source has it, or its number in the generated population. */
   identityName(identity: number): string {
     return this.data.names[identity] ?? '';
   }
-  /** An image's name: its path below the folder, or identity/number. */
+  /** An image's name: its path below the folder, its place in a file, or identity/number. */
   imageName(image: number): string {
     const { source, items } = this.data;
     const item = items[image] ?? 0;
-    if (source.kind === 'folder') return source.files[item] ?? '';
+    if (source.kind === 'photographs') return imagePlace(source.images, item);
     return `${Math.floor(item / source.imagesPerIdentity)}/${item % source.imagesPerIdentity}`;
   }
   /** For each identity, its images. */
@@ -135,15 +134,17 @@ function readerOfSource(data: FaceSetData): (item: number, out: Uint8Array, yaw?
     const each = source.imagesPerIdentity;
     return (item, out, yaw) => renderer.render(Math.floor(item / each), item % each, out, yaw);
   }
+  const { images } = source;
+  const reader = openSource(images);
   return (item, out, yaw) => {
-    const file = join(source.root, source.files[item] ?? '');
-    if (yaw !== undefined) throw new UserError(`${file}: photographs cannot be turned`);
+    if (yaw !== undefined) throw new UserError(`${imageFile(images, item)}: photographs cannot be turned`);
     try {
-      decodeImage(readFileSync(file), size, out);
+      decodeImage(reader.bytes(item), size, out);
     } catch (error) {
-      throw new UserError(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
-        cause: error,
-      });
+      throw new UserError(
+        `${imageFile(images, item)}: ${error instanceof Error ? error.message : String(error)}`,
+        { cause: error },
+      );
     }
   };
 }

@@ -41,7 +41,7 @@ export interface RenderOptions {
   onProgress?: (images: number, total: number) => void;
 }
 
-/** Renders the whole set into shared memory, so that training only copies. A folder is returned as it is: decoding is fast. */
+/** Renders the whole set into shared memory, so that training only copies. Photographs are returned as they are: decoding is fast. */
 export async function renderAhead(faces: FaceSet, options: RenderOptions = {}): Promise<FaceSet> {
   if (faces.data.source.kind !== 'synthetic') return faces;
   const { workers = availableParallelism(), yaw = null, seed = 0, onProgress } = options;
@@ -53,7 +53,7 @@ export async function renderAhead(faces: FaceSet, options: RenderOptions = {}): 
       turned: yaw ? new SharedArrayBuffer(bytes) : null,
     },
   };
-  const pool = new WorkerPool(workers, { faces: data, ring: null });
+  const pool = new WorkerPool(workers, { faces: data });
   try {
     let done = 0;
     // A job is one identity: its model is built once.

@@ -7,6 +7,9 @@ import { Transformer } from '@napi-rs/image';
 /** Extensions of the files that are read. */
 export const imageExtensions = ['.jpg', '.jpeg', '.png', '.webp', '.pgm', '.ppm', '.bmp'];
 
+/** No photograph is larger; a broken header may say anything. */
+const mostPixels = 2 ** 27;
+
 // Channels of the decoder's colour types, in its order; from the fifth on they have 16 bits.
 const channelsOf = [1, 2, 3, 4, 1, 2, 3, 4];
 
@@ -74,33 +77,63 @@ export function resizeSquare(pixels: Uint8Array, side: number, size: number, out
   }
 }
 
-/** Writes the image in `bytes` to `out` [size, size, 3]; throws an Error with the reason when it cannot be decoded. */
-export function decodeImage(bytes: Uint8Array, size: number, out: Uint8Array): void {
-  const image = new Transformer(bytes);
+function open(bytes: Uint8Array): Transformer {
+  try {
+    const image = new Transformer(bytes);
+    image.metadataSync();
+    return image;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      reason.includes('format could not be determined')
+        ? 'expected JPEG, PNG, WebP, PGM, PPM or BMP, found none of these'
+        : reason,
+      { cause: error },
+    );
+  }
+}
+
+/** An image as it is, RGB [height, width, 3]; throws an Error with the reason when it cannot be decoded. */
+export function decodePixels(bytes: Uint8Array): { width: number; height: number; pixels: Uint8Array } {
+  const image = open(bytes);
   const { width, height, colorType } = image.metadataSync();
   const type: number = colorType;
   const channels = channelsOf[type];
   if (channels === undefined) throw new Error('images of floating-point pixels are not supported');
+  if (width * height > mostPixels)
+    throw new Error(`expected at most ${mostPixels} pixels, found ${width} x ${height}`);
   const raw = image.rawPixelsSync();
   const wide = type >= 4;
   const stride = channels * (wide ? 2 : 1);
   if (width === 0 || height === 0 || raw.length !== width * height * stride)
     throw new Error(`expected ${width} x ${height} pixels of ${stride} bytes, got ${raw.length} bytes`);
-  if (width === size && height === size && channels === 3 && !wide) return out.set(raw);
+  if (channels === 3 && !wide) return { width, height, pixels: raw };
+  const pixels = new Uint8Array(width * height * 3);
+  // The upper byte of a little-endian 16-bit value is its second one.
+  const step = channels < 3 ? 0 : wide ? 2 : 1;
+  for (let from = wide ? 1 : 0, to = 0; to < pixels.length; from += stride, to += 3)
+    for (let c = 0; c < 3; c++) pixels[to + c] = raw[from + c * step] ?? 0;
+  return { width, height, pixels };
+}
+
+/** Side in pixels of the centred square of an image, as decoded. */
+export function readSize(bytes: Uint8Array): number {
+  const { width, height } = open(bytes).metadataSync();
+  return Math.min(width, height);
+}
+
+/** Writes the image in `bytes` to `out` [size, size, 3]; throws an Error with the reason when it cannot be decoded. */
+export function decodeImage(bytes: Uint8Array, size: number, out: Uint8Array): void {
+  const { width, height, pixels } = decodePixels(bytes);
+  if (width === size && height === size) return out.set(pixels);
   const side = Math.min(width, height);
   const left = (width - side) >> 1;
   const top = (height - side) >> 1;
   const square = side === size ? out : new Uint8Array(side * side * 3);
-  // The upper byte of a little-endian 16-bit value is its second one.
-  const high = wide ? 1 : 0;
-  const step = channels < 3 ? 0 : wide ? 2 : 1;
-  for (let y = 0, to = 0; y < side; y++)
-    for (let x = 0; x < side; x++, to += 3) {
-      const from = ((top + y) * width + left + x) * stride + high;
-      square[to] = raw[from] ?? 0;
-      square[to + 1] = raw[from + step] ?? 0;
-      square[to + 2] = raw[from + 2 * step] ?? 0;
-    }
+  for (let y = 0; y < side; y++) {
+    const from = ((top + y) * width + left) * 3;
+    square.set(pixels.subarray(from, from + side * 3), y * side * 3);
+  }
   if (side !== size) resizeSquare(square, side, size, out);
 }
 
@@ -117,9 +150,6 @@ export function imageFault(bytes: Buffer): string | null {
     decodeImage(bytes, 1, new Uint8Array(3));
     return null;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return reason.includes('format could not be determined')
-      ? 'expected JPEG, PNG, WebP, PGM, PPM or BMP, found none of these'
-      : reason;
+    return error instanceof Error ? error.message : String(error);
   }
 }

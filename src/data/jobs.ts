@@ -1,13 +1,32 @@
 // What worker threads do for the data layer: check files, render faces ahead, fill batches. The same code runs in the main thread
 // when there are no workers.
-import { readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { UserError } from '../tensor/errors.js';
 import { FaceSet, openReader, trainingYaw, type FaceSetData } from './face-set.js';
-import { imageFault } from './image-file.js';
+import { openSource, sourceLength, type ImageSource } from './formats/image-source.js';
+import { decodePixels, imageFault } from './image-file.js';
+
+/** What `describe` tells of an image: sums over its pixels are by channel (red, green, blue). */
+export type ImageFacts = { readonly hash: string; readonly bytes: number } & (
+  | { readonly fault: string }
+  | {
+      readonly fault: null;
+      readonly width: number;
+      readonly height: number;
+      readonly sums: readonly number[];
+      readonly squares: readonly number[];
+      /** Means over the middle ninth, where a face's skin is. */
+      readonly middle: readonly number[];
+    }
+);
 
 export type Job =
-  | { readonly kind: 'check'; readonly files: readonly string[] }
+  /** Decodes images of the source from `begin` to `end`. */
+  | { readonly kind: 'check'; readonly begin: number; readonly end: number }
+  /** The same, and what they are. */
+  | { readonly kind: 'describe'; readonly begin: number; readonly end: number }
   /** Renders images into the set's memory; with a range of yaw also their turned versions. */
   | {
       readonly kind: 'render';
@@ -20,29 +39,116 @@ export type Job =
 
 /** What a worker is started with. */
 export interface Materials {
-  readonly faces: FaceSetData | null;
-  readonly ring: SharedArrayBuffer | null;
+  readonly faces?: FaceSetData;
+  readonly ring?: SharedArrayBuffer;
+  /** What to check. */
+  readonly source?: ImageSource;
 }
 
-/** For `check`: for each file, what is wrong with it, or null. Nothing for the other jobs. */
-export type JobResult = (string | null)[] | null;
+/** What a job gives: for each image, what is wrong with it, or null (`check`), or its facts (`describe`); nothing of the others. */
+export interface JobResults {
+  check: (string | null)[];
+  describe: ImageFacts[];
+  render: null;
+  fill: null;
+}
+export type JobResult = JobResults[Job['kind']];
 
-function checkFile(file: string): string | null {
+function factsOf(bytes: Buffer): ImageFacts {
+  const common = { hash: createHash('sha1').update(bytes).digest('hex'), bytes: bytes.length };
+  const fault = imageFault(bytes);
+  if (fault !== null) return { ...common, fault };
+  const { width, height, pixels } = decodePixels(bytes);
+  const [sums, squares, middle] = [
+    [0, 0, 0],
+    [0, 0, 0],
+    [0, 0, 0],
+  ] as [number[], number[], number[]];
+  const inside = (at: number, side: number) => at >= side / 3 && at < (2 * side) / 3;
+  let count = 0;
+  for (let y = 0, i = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const central = inside(x, width) && inside(y, height);
+      if (central) count++;
+      for (let c = 0; c < 3; c++, i++) {
+        const value = pixels[i] ?? 0;
+        sums[c] = (sums[c] ?? 0) + value;
+        squares[c] = (squares[c] ?? 0) + value * value;
+        if (central) middle[c] = (middle[c] ?? 0) + value;
+      }
+    }
+  return {
+    ...common,
+    fault: null,
+    width,
+    height,
+    sums,
+    squares,
+    middle: middle.map((m) => m / Math.max(1, count)),
+  };
+}
+
+/** A job on each image of a source, in stretches, by worker threads. */
+export async function mapImages(
+  source: ImageSource,
+  {
+    workers = availableParallelism(),
+    onProgress,
+  }: { workers?: number; onProgress?: (done: number, total: number) => void },
+): Promise<ImageFacts[]> {
+  const total = sourceLength(source);
+  const pool = new WorkerPool(workers, { source });
+  const facts: ImageFacts[] = [];
   try {
-    return imageFault(readFileSync(file));
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    let done = 0;
+    await Promise.all(
+      Array.from({ length: Math.ceil(total / stretch) }, async (_, i) => {
+        const [begin, end] = [i * stretch, Math.min(total, (i + 1) * stretch)];
+        const found = await pool.run({ kind: 'describe', begin, end });
+        found.forEach((fact, k) => (facts[begin + k] = fact));
+        done += end - begin;
+        onProgress?.(done, total);
+      }),
+    );
+  } finally {
+    await pool.close();
   }
+  return facts;
 }
+/** Images in one job. */
+export const stretch = 64;
 
 /** The function that does jobs with these materials. */
-export function jobHandler({ faces, ring }: Materials): (job: Job) => JobResult {
+export function jobHandler({ faces, ring, source }: Materials): (job: Job) => JobResult {
+  const opened = source && openSource(source);
+  const encoded = () => {
+    if (!opened) throw new Error('a job without a source');
+    return opened;
+  };
+  const each = <T>({ begin, end }: { begin: number; end: number }, f: (item: number) => T): T[] =>
+    Array.from({ length: end - begin }, (_, i) => f(begin + i));
   const set = faces && new FaceSet(faces);
   const reader = set && openReader(set);
   // Rendering ahead must not read what it is about to write.
   const maker = faces && openReader(new FaceSet({ ...faces, rendered: null }));
   return (job) => {
-    if (job.kind === 'check') return job.files.map(checkFile);
+    if (job.kind === 'check') {
+      return each(job, (item) => {
+        try {
+          return imageFault(encoded().bytes(item));
+        } catch (error) {
+          return error instanceof Error ? error.message : String(error);
+        }
+      });
+    }
+    if (job.kind === 'describe')
+      return each(job, (item) => {
+        try {
+          return factsOf(encoded().bytes(item));
+        } catch (error) {
+          return { hash: '', bytes: 0, fault: error instanceof Error ? error.message : String(error) };
+        }
+      });
     if (!set || !reader || !maker) throw new Error(`a ${job.kind} job without faces`);
     const bytes = set.size * set.size * 3;
     const rendered = set.data.rendered;
@@ -100,6 +206,7 @@ export class WorkerPool {
   }
 
   /** Does a job, now or when a worker is free. */
+  run<J extends Job>(job: J): Promise<JobResults[J['kind']]>;
   run(job: Job): Promise<JobResult> {
     const inline = this.#inline;
     if (inline) return Promise.resolve().then(() => inline(job));

@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { augmentColumns } from './augment.js';
 import { writeContactSheet } from './contact-sheet.js';
-import { scanFolder } from './folder.js';
+import { openPhotographs } from './photographs.js';
 import { openReader, type FaceSet } from './face-set.js';
 import { renderAhead, syntheticFaces } from './generate.js';
 import { Loader, type Batch, type LoaderOptions } from './loader.js';
@@ -110,7 +110,7 @@ test('photographs are never turned, and a missing file ends in its name', async 
       const image = sharp({ create: { width: 24, height: 24, channels: 3, background: 'red' } });
       writeFileSync(join(root, name, '1.png'), await image.png().toBuffer());
     }
-    const { faces: photographs } = await scanFolder(root, { size: 24, workers: 0, cache: null });
+    const { faces: photographs } = await openPhotographs(root, { size: 24, workers: 0, cache: null });
     for (const batch of await take(4, options(photographs, { workers: 1 })))
       for (let i = 0; i < 5; i++) assert.is(batch.variations[i * 3 + 2], 0);
     rmSync(join(root, 'b/1.png'));

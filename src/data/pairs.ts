@@ -128,3 +128,15 @@ export function readPairs(
     throw new UserError(`${file}: none of its ${count} pairs could be found among the images`);
   return { pairs: collect(rows), failures };
 }
+
+/** The pairs both of whose images are among `items`, by their places there; the others are counted. */
+export function selectPairs(pairs: Pairs, items: Int32Array): { pairs: Pairs; failures: number } {
+  const places = new Map(Array.from(items, (item, place) => [item, place]));
+  const rows: [number, number, boolean, number][] = [];
+  pairs.genuine.forEach((genuine, i) => {
+    const [a, b] = [places.get(pairs.first[i] ?? -1), places.get(pairs.second[i] ?? -1)];
+    if (a !== undefined && b !== undefined) rows.push([a, b, genuine, pairs.fold[i] ?? 0]);
+  });
+  if (rows.length === 0) throw new UserError('expected pairs of usable images, found none');
+  return { pairs: collect(rows), failures: pairs.genuine.length - rows.length };
+}

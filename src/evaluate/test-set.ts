@@ -1,9 +1,11 @@
-/** The test set that a configuration names: pairs of the held-out identities, or a pairs file with its images. */
+/** The test set that a configuration names: pairs of the held-out identities, a pairs file with its images, or a verification set. */
 import type { Config } from '../config/index.js';
 import { scanCache, type Dataset } from '../data/dataset.js';
 import { findByNumber } from '../data/face-set.js';
-import { scanFolder } from '../data/folder.js';
-import { drawPairs, readPairs } from '../data/pairs.js';
+import { openArchive } from '../data/formats/archive.js';
+import { drawPairs, readPairs, selectPairs } from '../data/pairs.js';
+import { usableImages } from '../data/photographs.js';
+import { UserError } from '../tensor/errors.js';
 import type { TestSet } from './evaluate.js';
 
 /** Undefined when there is nothing to test on. `dataset` is asked for only when its held-out identities are what to test on. */
@@ -12,11 +14,16 @@ export async function openTestSet(
   dataset: () => Promise<Dataset>,
 ): Promise<TestSet | undefined> {
   const { pairs: file, images, pair_count: count, folds } = config.evaluate;
-  if (file !== null && images !== null) {
+  if (file !== null) {
     const { image_size: size, workers } = config.data;
-    const { faces } = await scanFolder(images, { size, workers, cache: scanCache });
-    const { pairs, failures } = readPairs(file, findByNumber(faces));
-    return { dataset: faces, pairs, failures, data: images, rule: file };
+    const archive = await openArchive(images ?? file);
+    const { faces } = await usableImages(archive, { size, workers, cache: scanCache });
+    const data = images ?? file;
+    if (!archive.pairs) {
+      if (file.endsWith('.bin')) throw new UserError(`${data}: expected a verification set`);
+      return { dataset: faces, ...readPairs(file, findByNumber(faces)), data, rule: file };
+    }
+    return { dataset: faces, ...selectPairs(archive.pairs, faces.data.items), data, rule: 'its own pairs' };
   }
   const { heldOut } = await dataset();
   if (!heldOut) return undefined;

@@ -6,9 +6,9 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../tensor/errors.js';
 import { findByNumber, openReader, splitIdentities } from './face-set.js';
-import { scanFolder } from './folder.js';
+import { openPhotographs } from './photographs.js';
 
-const test = suite<{ root: string }>('image folders');
+const test = suite<{ root: string }>('photographs');
 test.before.each((context) => {
   context.root = mkdtempSync(join(tmpdir(), 'turl-folder-'));
 });
@@ -51,7 +51,7 @@ test('every format becomes RGB of the wanted size', async ({ root }) => {
   put(root, 'bert/b.png', await flat(16, 16, orange).toColourspace('rgb16').png().toBuffer());
   put(root, 'bert/c.png', await flat(16, 16, orange).ensureAlpha(0.5).png().toBuffer());
   put(root, 'bert/notes.txt', Buffer.from('not an image, and not taken for one'));
-  const { faces, broken } = await scanFolder(root, { size: 16, ...quiet });
+  const { faces, broken } = await openPhotographs(root, { size: 16, ...quiet });
   assert.equal(broken, []);
   assert.is(faces.images, 7);
   assert.is(faces.identities, 2);
@@ -79,7 +79,7 @@ test('an image that is not square keeps its centred square', async ({ root }) =>
     .toBuffer();
   put(root, 'a/1.png', png);
   put(root, 'b/1.png', png);
-  const { faces } = await scanFolder(root, { size: 8, ...quiet });
+  const { faces } = await openPhotographs(root, { size: 8, ...quiet });
   const out = new Uint8Array(8 * 8 * 3);
   openReader(faces).read(0, out);
   assert.ok(out.every((x, i) => x === (i % 3 === 1 ? 255 : 0)));
@@ -92,7 +92,11 @@ test('broken images are named, skipped and counted', async ({ root }) => {
   put(root, 'b/3.jpg', Buffer.from('hello'));
   put(root, 'b/4.png', (await flat(40, 40, orange).png().toBuffer()).subarray(0, 80));
   put(root, 'c/1.jpg', Buffer.alloc(0));
-  const { faces, broken, tooFew } = await scanFolder(root, { size: 8, minImagesPerIdentity: 2, ...quiet });
+  const { faces, broken, tooFew } = await openPhotographs(root, {
+    size: 8,
+    minImagesPerIdentity: 2,
+    ...quiet,
+  });
   assert.is(faces.images, 4);
   assert.is(tooFew, 1);
   assert.equal(
@@ -116,13 +120,13 @@ test('workers find the same, and what was checked is remembered until a file cha
       cache,
       onProgress: (_: number, total: number) => (checked = total),
     };
-    const first = await scanFolder(root, options);
+    const first = await openPhotographs(root, options);
     assert.is(checked, 3);
     checked = 0;
-    assert.equal(await scanFolder(root, options), first);
+    assert.equal(await openPhotographs(root, options), first);
     assert.is(checked, 0);
     appendFileSync(join(root, 'b/1.jpg'), 'x');
-    await scanFolder(root, options);
+    await openPhotographs(root, options);
     assert.is(checked, 1);
   } finally {
     rmSync(cache, { recursive: true });
@@ -140,15 +144,15 @@ const message = async (promise: Promise<unknown>): Promise<string> => {
 };
 
 test('an empty, missing or one-identity folder is an error', async ({ root }) => {
-  assert.match(await message(scanFolder(join(root, 'no'), { size: 8, ...quiet })), 'found none at');
-  assert.match(await message(scanFolder(root, { size: 8, ...quiet })), 'found none');
+  assert.match(await message(openPhotographs(join(root, 'no'), { size: 8, ...quiet })), 'found none at');
+  assert.match(await message(openPhotographs(root, { size: 8, ...quiet })), 'found none');
   put(root, 'a/1.png', await flat(8, 8, orange).png().toBuffer());
-  assert.match(await message(scanFolder(root, { size: 8, ...quiet })), 'found 1 of 1');
+  assert.match(await message(openPhotographs(root, { size: 8, ...quiet })), 'found 1 of 1');
 });
 
 test('a file that breaks later is named', async ({ root }) => {
   for (const name of ['a', 'b']) put(root, `${name}/1.png`, await flat(8, 8, orange).png().toBuffer());
-  const { faces } = await scanFolder(root, { size: 8, ...quiet });
+  const { faces } = await openPhotographs(root, { size: 8, ...quiet });
   writeFileSync(join(root, 'b/1.png'), readFileSync(join(root, 'a/1.png')).subarray(0, 30));
   assert.throws(() => openReader(faces).read(1, new Uint8Array(192)), /b\/1\.png/);
 });
@@ -157,7 +161,7 @@ test('subsets, splits and names of pairs files', async ({ root }) => {
   const png = await flat(8, 8, orange).png().toBuffer();
   for (const name of ['Ann_Lee', 'Bo', 'Cy', 'Di', 'Ed'])
     for (const n of [1, 2]) put(root, `${name}/${name}_000${n}.png`, png);
-  const { faces } = await scanFolder(root, { size: 8, ...quiet });
+  const { faces } = await openPhotographs(root, { size: 8, ...quiet });
   assert.is(findByNumber(faces)('Bo', 2), 3);
   assert.is(findByNumber(faces)('Bo', 3), undefined);
   const { train, heldOut } = splitIdentities(faces, 2, 5);

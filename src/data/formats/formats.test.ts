@@ -1,0 +1,323 @@
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { UserError } from '../../tensor/errors.js';
+import { inspect } from '../inspect.js';
+import { pack, split } from '../pack.js';
+import { openArchive, type Archive } from './archive.js';
+import { openBin } from './bin.js';
+import { openSource } from './image-source.js';
+import { readPickle } from './pickle.js';
+import { header, imageRecord, magic, openRecordIo, record } from './recordio.js';
+import { createArchive } from './writers.js';
+
+const test = suite<{ root: string }>('formats');
+const home = process.cwd();
+test.before.each((context) => {
+  context.root = mkdtempSync(join(tmpdir(), 'turl-formats-'));
+  process.chdir(context.root); // the cache of unpacked Parquet goes here
+});
+test.after.each(({ root }) => {
+  process.chdir(home);
+  rmSync(root, { recursive: true });
+});
+
+/** Every image with its identity's number, in order. */
+function contents({ source, labels }: Archive): [number, string][] {
+  const reader = openSource(source);
+  const found = Array.from(labels, (label, image): [number, string] => [
+    label,
+    reader.bytes(image).toString('hex'),
+  ]);
+  reader.close();
+  return found;
+}
+const fails = async (run: () => unknown, pattern: RegExp) => {
+  try {
+    await run();
+  } catch (error) {
+    assert.instance(error, UserError);
+    assert.match((error as Error).message, pattern);
+    return;
+  }
+  assert.unreachable(`expected an error like ${pattern}`);
+};
+
+/** A folder of `identities` with two or more images each, every image of one colour. */
+async function folderOf(root: string, identities: number): Promise<string> {
+  const folder = join(root, 'faces');
+  for (let i = 0; i < identities; i++)
+    for (let j = 0; j < 2 + (i % 3); j++) {
+      mkdirSync(join(folder, `person ${i}`), { recursive: true });
+      const image = sharp({
+        create: { width: 20, height: 20, channels: 3, background: { r: 200 - j, g: 90 + i, b: 60 } },
+      });
+      writeFileSync(
+        join(folder, `person ${i}`, `${j}.${j % 2 ? 'png' : 'jpg'}`),
+        await (j % 2 ? image.png() : image.jpeg()).toBuffer(),
+      );
+    }
+  return folder;
+}
+
+test('folder, .rec, .parquet, folder: the same bytes and labels', async ({ root }) => {
+  const folder = await folderOf(root, 4);
+  const expected = contents(await openArchive(folder));
+  let from = folder;
+  for (const to of ['a.rec', 'b.parquet', 'c', 'd.parquet', 'e.rec']) {
+    const { images, identities } = await pack(await openArchive(from), to);
+    assert.equal([images, identities], [expected.length, 4]);
+    const archive = await openArchive(to);
+    assert.equal(contents(archive), expected, to);
+    assert.equal(archive.notes, []);
+    from = to;
+  }
+  assert.is(readFileSync('property', 'utf8'), '4,20,20\n');
+  assert.equal(
+    readdirSync(root).filter((name) => name.endsWith('.part')),
+    [],
+  );
+});
+
+test('a list in each of its shapes', async ({ root }) => {
+  await folderOf(root, 3);
+  const files = ['person 2/0.jpg', 'person 0/1.png', 'person 0/0.jpg'];
+  const texts: [string, string][] = [
+    ['a.csv', `path,label\n${files[0]},20\n${files[1]},3\n${files[2]},3\n`],
+    ['b.csv', `${files[0]},zoe\n${files[1]},adam\n${files[2]},adam\n`],
+    ['c.lst', `0\t20\t${files[0]}\n1\t3.000\t${files[1]}\n2\t3\t${files[2]}\n`],
+    ['d.tsv', `identity\tfile\nz\t${files[0]}\na\t${files[1]}\na\t${files[2]}\n`],
+  ];
+  for (const [name, text] of texts) {
+    writeFileSync(join(root, 'faces', name), text);
+    const archive = await openArchive(join(root, 'faces', name));
+    assert.equal(Array.from(archive.labels), [1, 0, 0], name);
+    assert.is(openSource(archive.source).bytes(1).toString('latin1', 1, 4), 'PNG');
+  }
+  writeFileSync('e.csv', 'path,label\nx.jpg\n');
+  await fails(() => openArchive('e.csv'), /e\.csv: image 1: expected a path and a label, found "x\.jpg"/);
+  writeFileSync('f.csv', 'foo,bar\n1,2\n');
+  await fails(() => openArchive('f.csv'), /f\.csv:1: expected the columns path and label/);
+});
+
+test('records: several labels, magic words inside, no index, an index in any order', ({ root }) => {
+  const word = Buffer.alloc(4);
+  word.writeUInt32LE(magic);
+  const images = [
+    Buffer.from('plain'),
+    Buffer.concat([word, word, Buffer.from('x'), word]),
+    Buffer.concat([Buffer.from('abcd'), word, Buffer.from('ef')]),
+  ];
+  const records = [
+    imageRecord(images[0] as Buffer, 7, 0),
+    imageRecord(images[1] as Buffer, 5, 1),
+    record(Buffer.concat([header([7, 1, 2], 2), images[2] as Buffer])),
+  ];
+  const file = join(root, 'a.rec');
+  writeFileSync(file, Buffer.concat(records));
+  const expected = [1, 0, 1].map((label, i) => [label, images[i]?.toString('hex')]);
+  const scanned = openRecordIo(file);
+  assert.equal(contents(scanned), expected);
+  assert.equal(scanned.names, ['5', '7']);
+  assert.match(scanned.notes[0] ?? '', 'a.idx is missing');
+  const starts = [0, records[0]?.length, (records[0]?.length ?? 0) + (records[1]?.length ?? 0)];
+  writeFileSync(join(root, 'a.idx'), `2\t${starts[2]}\n0\t${starts[0]}\r\n1\t${starts[1]}`);
+  assert.equal(contents(openRecordIo(file)), expected);
+  writeFileSync(join(root, 'property'), '9,112,112');
+  assert.equal(openRecordIo(file).notes, ['property says 9 identities, the records have 2']);
+});
+
+test('broken records are named with their place', async ({ root }) => {
+  const file = join(root, 'a.rec');
+  const records = Buffer.concat([
+    imageRecord(Buffer.from('one'), 0, 0),
+    imageRecord(Buffer.from('two'), 1, 1),
+  ]);
+  writeFileSync(file, records.subarray(0, records.length - 8));
+  await fails(() => openArchive(file), /a\.rec: the record at byte 36 is cut off: it needs 8 bytes more/);
+  writeFileSync(file, records);
+  writeFileSync(join(root, 'a.idx'), '0\t0\n1\t40\n');
+  await fails(() => openArchive(file), /a\.rec: expected a record at byte 40, found none/);
+  writeFileSync(join(root, 'a.idx'), '0\t0\nx\t40\n');
+  await fails(() => openArchive(file), /a\.idx:2: expected a key, a tab and an offset, found "x\t40"/);
+  writeFileSync(join(root, 'a.idx'), '0\t0\n1\t99999\n');
+  await fails(() => openArchive(file), /record 1: expected an offset within the 72 bytes/);
+  writeFileSync(file, imageRecord(Buffer.from('one'), 0.5, 0));
+  rmSync(join(root, 'a.idx'));
+  await fails(() => openArchive(file), /at byte 0: expected a whole number as label, found 0\.5/);
+});
+
+/** Values of both Pythons, written out by hand; what a tool of the day would write is in `independent.py`. */
+test('pickles: what they may hold, and what is refused by name', () => {
+  const of = (text: string) => readPickle(Buffer.from(text, 'latin1'));
+  assert.equal(of("(lp0\nS'a\\x00\\'\\\\'\np1\naI01\naI00\na."), [Buffer.from("a\0'\\"), true, false]); // Python 2, protocol 0
+  assert.equal(of('\x80\x02]q\x00(U\x02abT\x01\x00\x00\x00c\x88\x89Ne.'), [
+    Buffer.from('ab'),
+    Buffer.from('c'),
+    true,
+    false,
+    null,
+  ]);
+  assert.equal(of('\x80\x04\x95\x09\x00\x00\x00\x00\x00\x00\x00C\x01x\x94\x85\x94.'), [Buffer.from('x')]);
+  const refused: [string, RegExp][] = [
+    ["cos\nsystem\n(S'true'\ntR.", /names os\.system, which could run code/],
+    ['c__builtin__\neval\n.', /names __builtin__\.eval/],
+    ["(S'true'\nios\nsystem\n.", /the opcode INST/],
+    ['\x80\x04\x8c\x02os\x8c\x06system\x93.', /names os\.system/],
+    ['\x80\x02}.', /the opcode EMPTY_DICT/],
+    ['\x80\x02c__builtin__\nbytes\n)\x81.', /the opcode NEWOBJ/],
+    ['\x80\x06.', /a protocol of at most 5/],
+    ['\x80\x03B\xff\xff\xff\x7fabc.', /expected 2147483647 more bytes, found 4/],
+    ['\x80\x03h\x05.', /memo 5 is empty/],
+    ['\x80\x03](', /found the end/],
+    ['\x80\x03K\x01K\x02.', /values are left over/],
+    ['e.', /a mark is missing/],
+    ['.', /values are left over/],
+    ['constructor\nname\n.', /names onstructor\.name/],
+  ];
+  for (const [text, pattern] of refused) assert.throws(() => of(text), pattern, text);
+});
+
+const script = join(import.meta.dirname, '../../../src/data/formats/independent.py');
+const python = (...args: string[]): string => {
+  const { status, stdout, stderr } = spawnSync('python3', [script, ...args], { encoding: 'utf8' });
+  assert.is(status, 0, stderr);
+  return stdout;
+};
+const withPython = existsSync(script) && spawnSync('python3', ['--version']).status === 0;
+if (!withPython) console.log('skipped: python3 was not found');
+
+if (withPython)
+  test('an independent implementation reads what is written here, and the reverse', async ({ root }) => {
+    python('write-rec', root);
+    const read = openRecordIo(join(root, 'train.rec'));
+    const lines = (archive: Archive) =>
+      contents(archive)
+        .map(([label, hex]) => `${label} ${hex}`)
+        .join('\n');
+    assert.is(`${lines(read)}\n`, python('read-rec', join(root, 'train.rec')));
+    assert.is(read.labels.length, 9);
+    await pack(read, join(root, 'other/again.rec')).catch((error: unknown) => {
+      // Its images are no images: only their size cannot be told.
+      assert.match(String(error), 'expected');
+    });
+    const writer = createArchive(join(root, 'mine/a.rec'), 112);
+    const reader = openSource(read.source);
+    read.labels.forEach(
+      (label, image) => void writer.add({ bytes: reader.bytes(image), label, identity: '', name: '' }),
+    );
+    await writer.finish();
+    assert.is(python('read-rec', join(root, 'mine/a.rec')), python('read-rec', join(root, 'train.rec')));
+    for (const kind of ['bytes', 'bytearray'])
+      for (let protocol = 0; protocol <= 5; protocol++) {
+        const file = join(root, `${kind}-${protocol}.bin`);
+        python('write-bin', file, String(protocol), kind);
+        const archive = openBin(file);
+        const images = contents(archive).map(([, hex]) => hex);
+        const ours = archive.pairs?.genuine
+          .map((g, i) => `${Number(g)} ${images[2 * i]} ${images[2 * i + 1]}\n`)
+          .join('');
+        assert.is(ours, python('read-bin', file), file);
+      }
+    const from = openBin(join(root, 'bytes-4.bin'));
+    const bin = createArchive(join(root, 'mine.bin'), 112);
+    const images = openSource(from.source);
+    from.labels.forEach(
+      (_, image) => void bin.add({ bytes: images.bytes(image), label: 0, identity: '', name: '' }),
+    );
+    await bin.finish(from.pairs?.genuine);
+    assert.is(python('read-bin', join(root, 'mine.bin')), python('read-bin', join(root, 'bytes-4.bin')));
+  });
+
+test('ten folds as even as can be', ({ root }) => {
+  const file = join(root, 'a.bin');
+  const pairs = 23;
+  writeFileSync(
+    file,
+    Buffer.concat([
+      Buffer.from('\x80\x03](', 'latin1'),
+      ...Array.from({ length: 2 * pairs }, () => Buffer.from('C\x01x')),
+      Buffer.from(`e](${'\x88'.repeat(pairs)}e\x86.`, 'latin1'),
+    ]),
+  );
+  const counts = new Array<number>(10).fill(0);
+  openBin(file).pairs?.fold.forEach((fold) => (counts[fold] = (counts[fold] ?? 0) + 1));
+  assert.equal(counts, [3, 3, 3, 2, 2, 2, 2, 2, 2, 2]);
+});
+
+test('a pack that was cut off goes on, and ends the same', async ({ root }) => {
+  const archive = await openArchive(await folderOf(root, 5));
+  for (const to of ['whole.rec', 'whole']) await pack(archive, to);
+  for (const [to, file] of [
+    ['again.rec', 'again.rec.part'],
+    ['again', undefined],
+  ] as const) {
+    let seen = 0;
+    const stop = new Error('stop');
+    await pack(archive, to, {
+      onProgress: () => {
+        if (++seen === 7) throw stop;
+      },
+    }).catch((error: unknown) => assert.is(error, stop));
+    if (file) truncateSync(file, readFileSync(file).length - 5);
+    const { resumed } = await pack(archive, to);
+    assert.is(resumed, file ? 6 : 7);
+    assert.equal(contents(await openArchive(to)), contents(archive));
+  }
+  assert.ok(readFileSync('again.rec').equals(readFileSync('whole.rec')));
+  assert.ok(readFileSync('again.idx').equals(readFileSync('whole.idx')));
+  await fails(() => pack(archive, 'whole'), /whole is there already/);
+  await fails(() => pack(archive, 'x.bin'), /expected a verification set/);
+  await fails(() => pack(archive, 'x.doc'), /expected a folder of .* found x\.doc/);
+});
+
+test('split: by identity, by seed, nothing lost', async ({ root }) => {
+  const folder = await folderOf(root, 6);
+  const { train, test: held } = await split(folder, 'train.rec', 'test.parquet', 2, 3);
+  assert.equal([train.identities, held.identities], [4, 2]);
+  const all = contents(await openArchive(folder)).map(([, hex]) => hex);
+  const parts = [...contents(await openArchive('train.rec')), ...contents(await openArchive('test.parquet'))];
+  assert.equal(parts.map(([, hex]) => hex).sort(), all.sort());
+  await split(folder, 'b.rec', 'c.parquet', 2, 3);
+  assert.equal(contents(await openArchive('b.rec')), contents(await openArchive('train.rec')));
+  await fails(() => split(folder, 'd.rec', 'e.rec', 6, 1), /expected 1 to 5 of the 6 identities/);
+});
+
+test('inspect: counts, statistics, duplicates, swapped colours, broken images', async ({ root }) => {
+  const folder = join(root, 'x');
+  const put = async (name: string, background: { r: number; g: number; b: number }) => {
+    mkdirSync(join(folder, name, '..'), { recursive: true });
+    const bytes = await sharp({ create: { width: 10, height: 10, channels: 3, background } })
+      .png()
+      .toBuffer();
+    writeFileSync(join(folder, name), bytes);
+  };
+  await put('a/1.png', { r: 40, g: 80, b: 160 });
+  await put('a/2.png', { r: 60, g: 80, b: 160 });
+  await put('b/1.png', { r: 40, g: 80, b: 160 });
+  writeFileSync(join(folder, 'b/2.png'), 'no');
+  const found = await inspect(folder, { workers: 0, against: folder });
+  assert.equal([found.images, found.identities, found.broken.length], [4, 2, 1]);
+  assert.equal(found.imagesPerIdentity, { least: 2, median: 2, most: 2 });
+  assert.equal(found.mean.map(Math.round), [47, 80, 160]);
+  assert.ok(Math.abs((found.std[0] ?? 0) - Math.sqrt(800 / 9)) < 1e-9);
+  assert.equal(found.duplicates.within, [[join(folder, 'a/1.png'), join(folder, 'b/1.png')]]);
+  assert.is(found.duplicates.across.length, 4);
+  assert.match(found.colourOrder ?? '', 'in 3 of 3 colour images');
+  assert.match(found.broken[0]?.reason ?? '', 'found none of these');
+});
+
+test.run();

@@ -1,0 +1,107 @@
+/** Where encoded images lie and how their bytes are read, one at a time, in any order, in any thread. */
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+import { UserError } from '../../tensor/errors.js';
+import { recordImage } from './recordio.js';
+
+/** Plain data: it can be sent to a worker. */
+export type ImageSource =
+  /** A file for each image. */
+  | { readonly kind: 'files'; readonly root: string; readonly files: readonly string[] }
+  /** A record of a RecordIO file for each image: where it begins, and the bytes to the next one. */
+  | {
+      readonly kind: 'records';
+      readonly file: string;
+      readonly starts: Float64Array;
+      readonly spans: Int32Array;
+    }
+  /** A slice for each image, of a file or of memory. */
+  | {
+      readonly kind: 'slices';
+      readonly file: string;
+      readonly memory: SharedArrayBuffer | null;
+      readonly starts: Float64Array;
+      readonly lengths: Int32Array;
+    };
+
+export function sourceLength(source: ImageSource): number {
+  return source.kind === 'files' ? source.files.length : source.starts.length;
+}
+
+/** An image's name: its path below the root, or its place in the file. */
+export function imagePlace(source: ImageSource, item: number): string {
+  if (source.kind === 'files') return source.files[item] ?? '';
+  return `${item} (at byte ${source.starts[item] ?? 0})`;
+}
+
+/** The place with the file it is in, for messages. */
+export function imageFile(source: ImageSource, item: number): string {
+  return source.kind === 'files'
+    ? join(source.root, source.files[item] ?? '')
+    : `${source.file}: image ${imagePlace(source, item)}`;
+}
+
+export interface SourceReader {
+  /** The bytes of an image; they hold until the next call. @throws UserError with the reason, without the place */
+  bytes(item: number): Buffer;
+  close(): void;
+}
+
+/** Reads `length` bytes at `position`, into a buffer that is used again. */
+function fileReader(file: string): { at(position: number, length: number): Buffer; close(): void } {
+  let descriptor: number;
+  try {
+    descriptor = openSync(file, 'r');
+  } catch {
+    throw new UserError(`${file} cannot be opened`);
+  }
+  let buffer = Buffer.alloc(1 << 16);
+  return {
+    at(position, length) {
+      if (length > buffer.length) buffer = Buffer.alloc(length);
+      let done = 0;
+      while (done < length) {
+        const count = readSync(descriptor, buffer, done, length - done, position + done);
+        if (count === 0) throw new UserError(`the file ends at byte ${position + done}, inside of the image`);
+        done += count;
+      }
+      return buffer.subarray(0, length);
+    },
+    close: () => closeSync(descriptor),
+  };
+}
+
+/** Opens a source in this thread. */
+export function openSource(source: ImageSource): SourceReader {
+  if (source.kind === 'files')
+    return {
+      bytes(item) {
+        const file = join(source.root, source.files[item] ?? '');
+        try {
+          return readFileSync(file);
+        } catch {
+          throw new UserError('the file cannot be read');
+        }
+      },
+      close: () => undefined,
+    };
+  const { starts } = source;
+  if (source.kind === 'records') {
+    const reader = fileReader(source.file);
+    return {
+      bytes: (item) => recordImage(reader.at(starts[item] ?? 0, source.spans[item] ?? 0)),
+      close: () => reader.close(),
+    };
+  }
+  const { memory, lengths } = source;
+  if (memory)
+    return {
+      bytes: (item) => Buffer.from(memory, starts[item] ?? 0, lengths[item] ?? 0),
+      close: () => undefined,
+    };
+  const reader = fileReader(source.file);
+  return {
+    bytes: (item) => reader.at(starts[item] ?? 0, lengths[item] ?? 0),
+    close: () => reader.close(),
+  };
+}
