@@ -37,7 +37,7 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   if (on_matrix_units(s, x, weight))
     return launch(context, conv_forward_matrix_kernel, matrix_tiles(y.size / out_channels, s.group_out_channels(), groups),
-                  matrix_threads, 0, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
+                  matrix_threads, 0, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
   with_float(x.dtype, [&]<class T>() {
     if (s.depthwise())
       launch(context, depthwise_forward_kernel<T>, blocks_for(y.size, 256), 256, 0, y.as<T>(), x.as<T>(), weight.as<T>(), s);
@@ -55,7 +55,7 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
     const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
     return launch(context, conv_backward_data_matrix_kernel,
                   matrix_tiles(largest_phase, s.group_channels(), groups * stride * stride), matrix_threads, 0, dx.as<bfloat16>(),
-                  dy.as<bfloat16>(), weight.as<bfloat16>(), s);
+                  dy.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
   }
   with_float(dx.dtype, [&]<class T>() {
     if (s.depthwise())
@@ -83,7 +83,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   if (matrix)
     launch(context, conv_backward_weight_matrix_kernel,
            matrix_tiles(s.group_out_channels(), s.taps() * s.group_channels(), parts * groups), matrix_threads, 0, partial,
-           dy.as<bfloat16>(), x.as<bfloat16>(), s, part_pixels);
+           dy.as<bfloat16>(), x.as<bfloat16>(), MatrixConvolution(s), part_pixels);
   else with_float(x.dtype, [&]<class T>() {
     if (s.depthwise()) {
       const dim3 grid{unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), unsigned(parts)};

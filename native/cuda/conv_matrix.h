@@ -1,59 +1,76 @@
 // Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h), for channels that come in packs of 8; shapes and
 // formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the pixels that its
 // threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies.
+// For each step of the inner dimension a block reads (128 + 64) x 2 bytes for 128 x 64 products: 43 operations a byte.
 #pragma once
 #include "convolution.h"
 #include "cuda/matrix_product.h"
+#include "divisor.h"
 
 namespace turl {
 
 // Whether the kernels below can take it: 16-byte packs of channels on both sides, and indices that fit.
 inline bool on_matrix_units(const Convolution& s) {
   return s.group_channels() % 8 == 0 && s.group_out_channels() % 8 == 0 && s.x_size() / s.channels < (1 << 30) &&
-         s.y_size() / s.out_channels < (1 << 30);
+         s.y_size() / s.out_channels < (1 << 30) && s.weight_size() / s.out_channels < (1 << 30);
 }
+
+// The sizes of a Convolution as the kernels use them, and what they divide by as they go.
+struct MatrixConvolution {
+  int batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups;
+  int out_height, out_width, taps, group_channels, group_out_channels;
+  Divisor by_group_channels, by_group_out_channels, by_kernel_w, by_out_height, by_out_width;
+
+  explicit MatrixConvolution(const Convolution& s)
+      : batch(int(s.batch)), height(int(s.height)), width(int(s.width)), channels(int(s.channels)),
+        out_channels(int(s.out_channels)), kernel_h(int(s.kernel_h)), kernel_w(int(s.kernel_w)), stride(int(s.stride)),
+        padding(int(s.padding)), groups(int(s.groups)), out_height(int(s.out_height())), out_width(int(s.out_width())),
+        taps(int(s.taps())), group_channels(int(s.group_channels())), group_out_channels(int(s.group_out_channels())),
+        by_group_channels(group_channels), by_group_out_channels(group_out_channels), by_kernel_w(kernel_w),
+        by_out_height(out_height), by_out_width(out_width) {}
+};
 
 // The pixels that a thread copies: first input pixel of its image, and the position that tap (0, 0) meets; row -2^20 past the end.
 template <int count> struct Pixels {
   int image[count], y[count], x[count];
 
-  __device__ void set(int i, int64_t pixel, int64_t pixels, int rows, int columns, int step, int shift_y, int shift_x, int image_size) {
-    const int p = int(pixel < pixels ? pixel : 0);
+  __device__ void set(int i, int pixel, int pixels, int rows, int columns, int step, int shift_y, int shift_x, int image_size) {
+    const int p = pixel < pixels ? pixel : 0;
     image[i] = p / columns / rows * image_size;
     y[i] = pixel < pixels ? p / columns % rows * step + shift_y : -(1 << 20);
     x[i] = p % columns * step + shift_x;
   }
 };
 
+__device__ inline bool within(int i, int size) { return unsigned(i) < unsigned(size); }
+
 // One block: 128 pixels of y x 64 output channels of one group.
 __global__ void __launch_bounds__(matrix_threads, 3)
-    conv_forward_matrix_kernel(bfloat16* y, const bfloat16* x, const bfloat16* weight, Convolution s) {
+    conv_forward_matrix_kernel(bfloat16* y, const bfloat16* x, const bfloat16* weight, MatrixConvolution s) {
   using Piece = OperandPiece<Fast::depth, matrix_rows>;
-  const int cg = int(s.group_channels()), og = int(s.group_out_channels()), group = int(blockIdx.z), kw = int(s.kernel_w);
-  const int height = int(s.height), width = int(s.width), depth = int(s.taps()) * cg;
-  const int64_t pixels = s.batch * s.out_height() * s.out_width(), first_pixel = int64_t(blockIdx.x) * matrix_rows;
-  const int first_channel = int(blockIdx.y) * matrix_columns;
+  const int group = int(blockIdx.z), depth = s.taps * s.group_channels, pixels = s.batch * s.out_height * s.out_width;
+  const int first_pixel = int(blockIdx.x) * matrix_rows, first_channel = int(blockIdx.y) * matrix_columns;
+  x += group * s.group_channels, y += group * s.group_out_channels, weight += int64_t(group) * s.group_out_channels * depth;
   Pixels<Piece::per_thread> at;
 #pragma unroll
   for (int i = 0; i < Piece::per_thread; i++)
-    at.set(i, first_pixel + Piece::side(i), pixels, int(s.out_height()), int(s.out_width()), int(s.stride), -int(s.padding),
-           -int(s.padding), height * width);
+    at.set(i, first_pixel + Piece::side(i), pixels, s.out_height, s.out_width, s.stride, -s.padding, -s.padding, s.height * s.width);
   const MatrixSums sums = matrix_product<Fast::depth, Fast::depth>(
       0, depth,
-      [&](int i, int, int64_t k) {
-        const int tap = int(k) / cg, iy = at.y[i] + tap / kw, ix = at.x[i] + tap % kw;
-        const bool inside = k < depth && iy >= 0 && iy < height && ix >= 0 && ix < width;
-        return Source{inside ? x + int64_t(at.image[i] + iy * width + ix) * s.channels + group * cg + int(k) % cg : x, inside};
+      [&](int i, int, int k) {
+        const int tap = s.by_group_channels.quotient(k), c = s.by_group_channels.rest(k, tap);
+        const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.rest(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
+        const bool inside = k < depth && within(iy, s.height) && within(ix, s.width);
+        return Source{x + int64_t(inside ? at.image[i] + iy * s.width + ix : 0) * s.channels + c, inside};
       },
-      [&](int, int side, int64_t k) {
-        const int o = first_channel + side;
-        const bool inside = o < og && k < depth;
-        return Source{inside ? weight + (int64_t(group) * og + o) * depth + k : weight, inside};
+      [&](int, int side, int k) {
+        const bool inside = first_channel + side < s.group_out_channels && k < depth;
+        return Source{weight + (inside ? int64_t(first_channel + side) * depth + k : 0), inside};
       });
   sums.each_pair([&](int row, int column, float first, float second) {
-    const int64_t pixel = first_pixel + row;
     const int o = first_channel + column;
-    if (pixel < pixels) put_pair(y + pixel * s.out_channels + group * og + o, first, second, og - o);
+    if (first_pixel + row < pixels)
+      put_pair(y + int64_t(first_pixel + row) * s.out_channels + o, first, second, s.group_out_channels - o);
   });
 }
 
@@ -61,74 +78,78 @@ __global__ void __launch_bounds__(matrix_threads, 3)
 // (mod s), v = q + padding (mod s), so no product with a zero is computed. One block: 128 pixels of a phase x 64 input channels of
 // one group; blockIdx.z runs over groups and phases.
 __global__ void __launch_bounds__(matrix_threads, 3)
-    conv_backward_data_matrix_kernel(bfloat16* dx, const bfloat16* dy, const bfloat16* weight, Convolution s) {
+    conv_backward_data_matrix_kernel(bfloat16* dx, const bfloat16* dy, const bfloat16* weight, MatrixConvolution s) {
   using Piece = OperandPiece<Fast::depth, matrix_rows>;
-  const int cg = int(s.group_channels()), og = int(s.group_out_channels()), stride = int(s.stride), padding = int(s.padding);
-  const int group = int(blockIdx.z) % int(s.groups), phase = int(blockIdx.z) / int(s.groups), p = phase / stride, q = phase % stride;
-  const int height = int(s.height), width = int(s.width), ho = int(s.out_height()), wo = int(s.out_width());
-  const int rows = (height - p + stride - 1) / stride, columns = (width - q + stride - 1) / stride;
-  const int64_t pixels = s.batch * rows * columns, first_pixel = int64_t(blockIdx.x) * matrix_rows;
+  const int cg = s.group_channels, og = s.group_out_channels, stride = s.stride;
+  const int group = int(blockIdx.z) % s.groups, phase = int(blockIdx.z) / s.groups, p = phase / stride, q = phase % stride;
+  const int rows = (s.height - p + stride - 1) / stride, columns = (s.width - q + stride - 1) / stride;
+  const int pixels = s.batch * rows * columns, first_pixel = int(blockIdx.x) * matrix_rows;
   if (first_pixel >= pixels) return;
   const int first_channel = int(blockIdx.y) * matrix_columns;
+  dy += group * og, dx += group * cg, weight += int64_t(group) * og * s.taps * cg;
   // Taps (u0 + stride a, v0 + stride b), a < taps_y, b < taps_x; they meet row i + (p + padding - u0) / stride - a of dy.
-  const int u0 = (p + padding) % stride, v0 = (q + padding) % stride;
-  const int taps_y = max(0, (int(s.kernel_h) - u0 + stride - 1) / stride), taps_x = max(0, (int(s.kernel_w) - v0 + stride - 1) / stride);
-  const int depth = taps_y * taps_x * og, taps = int(s.taps());
+  const int u0 = (p + s.padding) % stride, v0 = (q + s.padding) % stride;
+  const int taps_y = max(0, (s.kernel_h - u0 + stride - 1) / stride), taps_x = max(0, (s.kernel_w - v0 + stride - 1) / stride);
+  const int depth = taps_y * taps_x * og;
+  const Divisor by_taps_x{max(1, taps_x)};
   Pixels<Piece::per_thread> at;
 #pragma unroll
   for (int i = 0; i < Piece::per_thread; i++)
-    at.set(i, first_pixel + Piece::side(i), pixels, rows, columns, 1, (p + padding - u0) / stride, (q + padding - v0) / stride, ho * wo);
+    at.set(i, first_pixel + Piece::side(i), pixels, rows, columns, 1, (p + s.padding - u0) / stride, (q + s.padding - v0) / stride,
+           s.out_height * s.out_width);
   const MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
       0, depth,
-      [&](int i, int, int64_t k) {
-        const int tap = int(k) / og, oy = at.y[i] - tap / taps_x, ox = at.x[i] - tap % taps_x;
-        const bool inside = k < depth && oy >= 0 && oy < ho && ox >= 0 && ox < wo;
-        return Source{inside ? dy + int64_t(at.image[i] + oy * wo + ox) * s.out_channels + group * og + int(k) % og : dy, inside};
+      [&](int i, int, int k) {
+        const int tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
+        const int a = by_taps_x.quotient(tap), oy = at.y[i] - a, ox = at.x[i] - by_taps_x.rest(tap, a);
+        const bool inside = k < depth && within(oy, s.out_height) && within(ox, s.out_width);
+        return Source{dy + int64_t(inside ? at.image[i] + oy * s.out_width + ox : 0) * s.out_channels + o, inside};
       },
-      [&](int, int side, int64_t k) {
-        const int c = first_channel + side, tap = int(k) / og, o = int(k) % og;
+      [&](int, int side, int k) {
+        const int c = first_channel + side, tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
+        const int a = by_taps_x.quotient(tap), u = u0 + stride * a, v = v0 + stride * by_taps_x.rest(tap, a);
         const bool inside = c < cg && k < depth;
-        const int u = u0 + stride * (tap / taps_x), v = v0 + stride * (tap % taps_x);
-        const int64_t from = ((int64_t(group) * og + o) * taps + u * int(s.kernel_w) + v) * cg + c;
-        return Source{inside ? weight + from : weight, inside};
+        return Source{weight + (inside ? int64_t(o * s.taps + u * s.kernel_w + v) * cg + c : 0), inside};
       });
   sums.each_pair([&](int row, int column, float first, float second) {
-    const int64_t pixel = first_pixel + row;
+    const int pixel = first_pixel + row;
     if (pixel >= pixels) return;
-    const int i = int(pixel) / columns % rows, j = int(pixel) % columns, image = int(pixel) / columns / rows, c = first_channel + column;
-    const int64_t to = int64_t((image * height + i * stride + p) * width + j * stride + q);
-    put_pair(dx + to * s.channels + group * cg + c, first, second, cg - c);
+    const int i = pixel / columns % rows, j = pixel % columns, image = pixel / columns / rows, c = first_channel + column;
+    const int to = (image * s.height + i * stride + p) * s.width + j * stride + q;
+    put_pair(dx + int64_t(to) * s.channels + c, first, second, cg - c);
   });
 }
 
 // One block: 128 output channels x 64 values of taps x channels of one group, over one part of the pixels, into
 // partial[part][out_channels][taps][channels of a group]; parts are added in order afterwards.
 __global__ void __launch_bounds__(matrix_threads, 3)
-    conv_backward_weight_matrix_kernel(float* partial, const bfloat16* dy, const bfloat16* x, Convolution s, int64_t part_pixels) {
-  const int cg = int(s.group_channels()), og = int(s.group_out_channels()), kw = int(s.kernel_w), depth = int(s.taps()) * cg;
-  const int group = int(blockIdx.z) % int(s.groups), part = int(blockIdx.z) / int(s.groups);
-  const int ho = int(s.out_height()), wo = int(s.out_width()), height = int(s.height), width = int(s.width);
-  const int64_t pixels = s.batch * ho * wo, end = min(pixels, (part + 1) * part_pixels);
+    conv_backward_weight_matrix_kernel(float* partial, const bfloat16* dy, const bfloat16* x, MatrixConvolution s, int part_pixels) {
+  const int og = s.group_out_channels, depth = s.taps * s.group_channels;
+  const int group = int(blockIdx.z) % s.groups, part = int(blockIdx.z) / s.groups;
+  const int pixels = s.batch * s.out_height * s.out_width, begin = part * part_pixels, end = begin + min(pixels - begin, part_pixels);
   const int first_row = int(blockIdx.x) * matrix_rows, first_column = int(blockIdx.y) * matrix_columns;
+  dy += group * og;
   // The side of this thread's packs of x, one tap and 8 channels, is the same for all pixels.
-  const int value = first_column + OperandPiece<Fast::side, matrix_columns>::side(0), tap = value / cg;
-  const int shift_y = tap / kw - int(s.padding), shift_x = tap % kw - int(s.padding), stride = int(s.stride);
-  const bfloat16* const channel = x + group * cg + value % cg;
+  const int value = first_column + OperandPiece<Fast::side, matrix_columns>::side(0), tap = value / s.group_channels;
+  const int shift_y = tap / s.kernel_w - s.padding, shift_x = tap % s.kernel_w - s.padding;
+  x += group * s.group_channels + value % s.group_channels;
   const MatrixSums sums = matrix_product<Fast::side, Fast::side>(
-      part * part_pixels, end,
-      [&](int, int side, int64_t p) {
+      begin, end,
+      [&](int, int side, int p) {
         const int o = first_row + side;
         const bool inside = o < og && p < end;
-        return Source{inside ? dy + p * s.out_channels + group * og + o : dy, inside};
+        return Source{dy + (inside ? int64_t(p) * s.out_channels + o : 0), inside};
       },
-      [&](int, int, int64_t p) {
-        const int row = int(p) / wo, iy = row % ho * stride + shift_y, ix = (int(p) - row * wo) * stride + shift_x;
-        const bool inside = value < depth && p < end && iy >= 0 && iy < height && ix >= 0 && ix < width;
-        return Source{inside ? channel + int64_t((row / ho * height + iy) * width + ix) * s.channels : x, inside};
+      [&](int, int, int p) {
+        const int row = s.by_out_width.quotient(p), image = s.by_out_height.quotient(row);
+        const int iy = s.by_out_height.rest(row, image) * s.stride + shift_y, ix = s.by_out_width.rest(p, row) * s.stride + shift_x;
+        const bool inside = value < depth && p < end && within(iy, s.height) && within(ix, s.width);
+        return Source{x + int64_t(inside ? (image * s.height + iy) * s.width + ix : 0) * s.channels, inside};
       });
+  partial += (int64_t(part) * s.out_channels + int64_t(group) * og) * depth;
   sums.each_pair([&](int row, int column, float first, float second) {
     const int o = first_row + row, v = first_column + column;
-    if (o < og) put_pair(partial + part * s.weight_size() + (int64_t(group) * og + o) * depth + v, first, second, depth - v);
+    if (o < og) put_pair(partial + int64_t(o) * depth + v, first, second, depth - v);
   });
 }
 

@@ -13,7 +13,7 @@ namespace turl {
 
 constexpr int matrix_rows = 128, matrix_columns = 64, matrix_depth = 32, matrix_threads = 128, matrix_stages = 3;
 
-// Eight consecutive elements of an operand in memory, at a multiple of 16 bytes; zeros when not inside.
+// Eight consecutive elements of an operand in memory, at a multiple of 16 bytes; zeros when not inside (then nothing is read).
 struct Source {
   const bfloat16* from;
   bool inside;
@@ -60,38 +60,39 @@ struct MatrixSums {
 // The sums over k0 <= k < k1 of a(row, k) b(column, k). a(i, side, k) and b(i, side, k) give the Source of the pack that begins at
 // this side and k; i, known at compile time, numbers the packs of a thread, whose side stays the same as k goes on. All threads call it.
 template <Fast a_fast, Fast b_fast, class A, class B>
-__device__ inline MatrixSums matrix_product(int64_t k0, int64_t k1, A a, B b) {
+__device__ inline MatrixSums matrix_product(int k0, int k1, A a, B b) {
   using Left = OperandPiece<a_fast, matrix_rows>;
   using Right = OperandPiece<b_fast, matrix_columns>;
   TURL_SHARED(Pack<bfloat16>, left, [matrix_stages][Left::packs]);
   TURL_SHARED(Pack<bfloat16>, right, [matrix_stages][Right::packs]);
-  const int64_t pieces = ceil_div<int64_t>(k1 - k0, matrix_depth);
-  const auto fetch = [&](int64_t piece) {
-    if (piece < pieces) {
-      const int64_t k = k0 + piece * matrix_depth;
-      const int stage = int(piece % matrix_stages);
+  int next = k0, free_stage = 0, stage = 0;
+  const auto fetch = [&] {
+    if (next < k1) {
 #pragma unroll
       for (int i = 0; i < Left::per_thread; i++) {
-        const Source s = a(i, Left::side(i), k + Left::depth(i));
-        copy_async(Left::at(left[stage], Left::side(i), Left::depth(i)), s.from, s.inside);
+        const Source s = a(i, Left::side(i), next + Left::depth(i));
+        copy_async(Left::at(left[free_stage], Left::side(i), Left::depth(i)), s.from, s.inside);
       }
 #pragma unroll
       for (int i = 0; i < Right::per_thread; i++) {
-        const Source s = b(i, Right::side(i), k + Right::depth(i));
-        copy_async(Right::at(right[stage], Right::side(i), Right::depth(i)), s.from, s.inside);
+        const Source s = b(i, Right::side(i), next + Right::depth(i));
+        copy_async(Right::at(right[free_stage], Right::side(i), Right::depth(i)), s.from, s.inside);
       }
     }
     commit_copies();  // also when there is nothing left, so that the count of groups stays the same
+    next += matrix_depth;
+    free_stage = free_stage == matrix_stages - 1 ? 0 : free_stage + 1;
   };
   const int lane = int(threadIdx.x) % 32, row = MatrixSums::warp_row(), column = MatrixSums::warp_column();
   MatrixSums sums = {};
-  for (int stage = 0; stage < matrix_stages - 1; stage++) fetch(stage);
-  for (int64_t piece = 0; piece < pieces; piece++) {
+  for (int ahead = 0; ahead < matrix_stages - 1; ahead++) fetch();
+  for (int done = k0; done < k1; done += matrix_depth) {
     wait_copies<matrix_stages - 2>();
     __syncthreads();  // the piece is there for all, and all are done with the one before, whose place the next copies take
-    fetch(piece + matrix_stages - 1);
-    Pack<bfloat16>* const x = left[piece % matrix_stages];
-    Pack<bfloat16>* const y = right[piece % matrix_stages];
+    fetch();
+    Pack<bfloat16>* const x = left[stage];
+    Pack<bfloat16>* const y = right[stage];
+    stage = stage == matrix_stages - 1 ? 0 : stage + 1;
 #pragma unroll
     for (int k = 0; k < matrix_depth; k += 16) {
       uint32_t p[4][4], q[2][4];
