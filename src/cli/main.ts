@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { UserError } from '../tensor/errors.js';
+import { ablateCommand } from './ablate.js';
 import { dataCommand } from './data.js';
 import { evalCommand } from './eval.js';
 import { infoCommand } from './info.js';
@@ -19,7 +20,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .configureOutput({ outputError: (text, write) => write(withMark(text.replace(/^error: /, ''))) })
     .exitOverride()
     .showHelpAfterError('(turl --help lists the commands, turl COMMAND --help the options)');
-  for (const command of [trainCommand(), evalCommand(), dataCommand(), infoCommand()])
+  for (const command of [trainCommand(), evalCommand(), ablateCommand(), dataCommand(), infoCommand()])
     program.addCommand(command.copyInheritedSettings(program));
   try {
     await program.parseAsync([...args], { from: 'user' });

@@ -2,7 +2,7 @@
 import type { Config } from './schema.js';
 
 /** A value that another rules out: its place, the place of the other, and what is wrong. */
-interface Clash {
+export interface Clash {
   path: string[];
   because: string[];
   text: string;

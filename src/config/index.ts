@@ -1,4 +1,5 @@
-export { configFrom, configSchemaJson, configToYaml, loadConfig } from './load.js';
+export { checked, configFrom, configSchemaJson, configToYaml, loadConfig } from './load.js';
+export { addFile, Layers } from './layers.js';
 export type { Override } from './layers.js';
 export type { Config } from './schema.js';
 export { nearest } from './nearest.js';

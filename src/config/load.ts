@@ -3,7 +3,7 @@
 import * as YAML from 'yaml';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { crossCheck } from './cross-check.js';
+import { crossCheck, type Clash } from './cross-check.js';
 import { addFile, describeValue, Layers, parseOverride, type Override, type Path } from './layers.js';
 import { nearest } from './nearest.js';
 import { configSchema, type Config } from './schema.js';
@@ -40,25 +40,43 @@ export function configSchemaJson(): string {
 
 function resolve(layers: Layers, overrides: readonly (string | Override)[]): Config {
   for (const given of overrides) layers.override(typeof given === 'string' ? parseOverride(given) : given);
-  const result = configSchema.safeParse(layers.tree, { reportInput: true });
+  return freeze(checked(configSchema, layers, crossCheck));
+}
+
+/**
+ * What the layers hold, by `schema`, with its defaults.
+ * @param clashes of values that are each right by themselves
+ * @throws UserError with a line for each mistake: where, the key, what was expected, what was found
+ */
+export function checked<S extends z.ZodObject>(
+  schema: S,
+  layers: Layers,
+  clashes: (value: z.output<S>) => readonly Clash[] = () => [],
+): z.output<S> {
+  const result = schema.safeParse(layers.tree, { reportInput: true });
   const mistakes = result.success
-    ? crossCheck(result.data).map(({ path, because, text }) => ({
+    ? clashes(result.data).map(({ path, because, text }) => ({
         path,
         at: layers.written(path) ? path : because,
         text,
       }))
-    : result.error.issues.flatMap(explain).map(({ path, text }) => ({ path, at: path, text }));
+    : result.error.issues
+        .flatMap((issue) => explain(schema, issue))
+        .map(({ path, text }) => ({ path, at: path, text }));
   if (mistakes.length > 0 || !result.success)
     throw new UserError(
       mistakes.map(({ path, at, text }) => `${layers.origin(at)}: ${path.join('.')}: ${text}`).join('\n'),
     );
-  return freeze(result.data);
+  return result.data;
 }
 
-function explain(issue: z.core.$ZodIssue): { path: Path; text: string }[] {
+function explain(schema: z.core.$ZodType, issue: z.core.$ZodIssue): { path: Path; text: string }[] {
   const path = issue.path.map((key) => (typeof key === 'number' ? key : String(key)));
   if (issue.code === 'unrecognized_keys')
-    return issue.keys.map((key) => ({ path: [...path, key], text: `unknown key${suggestion(key, path)}` }));
+    return issue.keys.map((key) => ({
+      path: [...path, key],
+      text: `unknown key${suggestion(schema, key, path)}`,
+    }));
   return [{ path, text: `${expectation(issue)}, got ${describeValue(issue.input)}` }];
 }
 
@@ -103,11 +121,11 @@ const typeNames: Readonly<Record<string, string>> = {
 };
 
 /** The nearest key of the same section, else one of the same name elsewhere, else all keys of the section. */
-function suggestion(key: string, section: Path): string {
-  const known = keysAt(configSchema, section);
+function suggestion(schema: z.core.$ZodType, key: string, section: Path): string {
+  const known = keysAt(schema, section);
   const near = nearest(key, known);
   if (near !== undefined) return `, did you mean "${near}"?`;
-  const elsewhere = allPaths(configSchema).find((path) => path.at(-1) === key);
+  const elsewhere = allPaths(schema).find((path) => path.at(-1) === key);
   if (elsewhere) return `, did you mean "${elsewhere.join('.')}"?`;
   return `, expected one of ${known.join(', ')}`;
 }

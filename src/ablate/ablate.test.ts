@@ -1,0 +1,237 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
+import { slurmScript } from './slurm.js';
+import { loadSweep } from './sweep.js';
+import { buildTable, latex, markdown } from './tables.js';
+import type { CellResult } from './results.js';
+
+const test = suite<{ folder: string }>('ablate');
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'turl-ablate-'));
+  writeFileSync(
+    join(context.folder, 'base.yaml'),
+    `model: { name: iresnet-small, input_size: 32, embedding_size: 16, channels: [4, 4, 8, 8], blocks: [1, 1, 1, 1] }
+data: { source: synthetic, identities: 4, images_per_identity: 4, held_out_identities: 4, image_size: 34, workers: 0 }
+loss: { groups: 4, margin: 2, confidence: { initial: 4 } }
+train: { batch_size: 4, steps: 6, checkpoint_every: 2, log_every: 2 }
+evaluate: { pair_count: 20, folds: 2, degrade: [{ blur: 5 }] }
+`,
+  );
+});
+test.after.each(({ folder }) => rmSync(folder, { recursive: true }));
+
+const put = (folder: string, text: string): string => {
+  const file = join(folder, 'sweep.yaml');
+  writeFileSync(file, text);
+  return file;
+};
+
+// Quantiles from printed tables of Student's distribution, to the digits that they give.
+test('Student: quantiles and their inverse', () => {
+  for (const [degrees, t] of [
+    [1, 12.7062047364],
+    [2, 4.30265272991],
+    [4, 2.7764451052],
+    [10, 2.22813885196],
+    [100, 1.98397151845],
+  ] as const)
+    assert.ok(Math.abs(studentQuantile(0.975, degrees) - t) < 1e-9 * t, String(degrees));
+  assert.is(studentCumulative(0, 7), 0.5);
+  assert.ok(Math.abs(studentCumulative(1, 1) - 0.75) < 1e-14); // Cauchy: 1/2 + atan(t)/pi
+});
+
+test('mean, deviation, paired difference', () => {
+  const { n, mean, std, margin } = estimate([1, 2, 4]);
+  assert.equal([n, mean], [3, 7 / 3]);
+  assert.ok(Math.abs(std - Math.sqrt(7 / 3)) < 1e-15);
+  assert.ok(Math.abs(margin - (4.30265272991 * std) / Math.sqrt(3)) < 1e-9);
+  assert.ok(Number.isNaN(estimate([5]).margin));
+  const a = new Map([[1, 5], [2, 7], [9, 0]]); // prettier-ignore
+  const b = new Map([[2, 4], [1, 4]]); // prettier-ignore
+  assert.equal(pairedDifference(a, b)?.n, 2);
+  assert.is(pairedDifference(a, b)?.mean, 2);
+  assert.is(pairedDifference(a, new Map()), undefined);
+});
+
+test('a sweep: arms add up, the grid is everywhere, what is wrong is named', ({ folder }) => {
+  const sweep = loadSweep(
+    put(
+      folder,
+      `base: base.yaml
+set: { loss.margin: 1 }
+arms:
+  - { name: A, set: { train.batch_size: 8 } }
+  - { name: +B, set: { loss.margin: 3 } }
+  - { name: C, from: A, set: { loss.groups: 2 } }
+grid: { loss.lambda_cls: [0, 2] }
+seeds: [4, 5]
+`,
+    ),
+  );
+  assert.is(sweep.cells.length, 12);
+  const of = (label: string) => sweep.cells.find(({ variant }) => variant.label === label)?.config;
+  assert.equal(
+    ['A loss.lambda_cls=0', '+B loss.lambda_cls=2', 'C loss.lambda_cls=2'].map((label) => {
+      const { loss, train } = of(label) ?? { loss: undefined, train: undefined };
+      return [loss?.margin, loss?.groups, loss?.lambda_cls, train?.batch_size];
+    }),
+    [
+      [1, 4, 0, 8],
+      [3, 4, 2, 8],
+      [1, 2, 2, 8],
+    ],
+  );
+  assert.equal(
+    sweep.variants.map(({ before }) => before),
+    [
+      null,
+      'A loss.lambda_cls=0',
+      'A loss.lambda_cls=0',
+      'A loss.lambda_cls=2',
+      'A loss.lambda_cls=0',
+      'A loss.lambda_cls=2',
+    ],
+  );
+  assert.is(new Set(sweep.cells.map(({ fingerprint }) => fingerprint)).size, 12);
+  for (const [text, pattern] of [
+    ['base: base.yaml\nseed: [1]\n', /sweep\.yaml:2: seed: unknown key, did you mean "seeds"/],
+    [
+      'base: base.yaml\nset: { loss.margn: 1 }\n',
+      /sweep\.yaml.*: loss\.margn: loss\.margn: unknown key, did you mean "margin"/,
+    ],
+    ['base: base.yaml\narms: [{ name: A }, { name: A }]\n', /arms of different names, found A twice/],
+    [
+      'base: base.yaml\narms: [{ name: A, from: Z }]\n',
+      /arm A: expected from to name an earlier arm, found Z/,
+    ],
+    ['base: no.yaml\n', /no such file: .*no\.yaml/],
+    ['base: base.yaml\nseeds: [1, 1]\n', /found one twice/],
+  ] as const)
+    assert.throws(() => loadSweep(put(folder, text)), pattern);
+});
+
+test('tables: bold only where it is clear, missing cells are said to be', ({ folder }) => {
+  const sweep = loadSweep(
+    put(folder, 'base: base.yaml\narms: [{ name: A }, { name: B_1 }, { name: C }]\nseeds: [1, 2, 3]\n'),
+  );
+  const values: Record<string, number[]> = { A: [0.5, 0.6, 0.7], B_1: [0.61, 0.71, 0.8], C: [0.4, 0.9] };
+  const results = new Map(
+    sweep.cells.flatMap(({ id, variant, seed }): [string, CellResult][] => {
+      const accuracy = values[variant.label]?.[seed - 1];
+      if (accuracy === undefined) return [];
+      const rest = {
+        label: variant.label,
+        seed,
+        fingerprint: '',
+        commit: null,
+        machine: '',
+        seconds: 1,
+        protocols: {},
+      };
+      return [[id, { ...rest, tests: { lfw: { clean: { accuracy } } } }]];
+    }),
+  );
+  const table = buildTable(sweep, results, 'accuracy');
+  assert.equal(
+    table.rows.map(({ missing }) => missing),
+    [[], [], [3]],
+  );
+  assert.equal(
+    table.rows.map(({ cells }) => cells[0]?.best),
+    [false, false, false],
+  ); // B is clear of A, not of C
+  const text = markdown(sweep, [table]);
+  assert.match(text, '- missing: C, seed 3');
+  assert.match(text, '| A | 60.00 ± 10.00 |');
+  assert.match(text, /\| B_1 against A \| \*\*\+10\.67 \[\+9\.23, \+12\.10\]\*\* \|/);
+  assert.match(latex([table]), 'B\\_1 & 70.67 $\\pm$');
+  assert.match(latex([table]), '% missing: C, seed 3');
+  const two = loadSweep(
+    put(folder, 'base: base.yaml\narms: [{ name: A }, { name: B_1 }]\nseeds: [1, 2, 3]\n'),
+  );
+  assert.equal(
+    buildTable(two, results, 'accuracy').rows.map(({ cells }) => cells[0]?.best),
+    [false, true],
+  );
+});
+
+test('the array job of Slurm is a script that runs one cell a task', () => {
+  const script = slurmScript({
+    name: 'my sweep',
+    cells: ['a', "b'c"],
+    command: ['s.yaml', '--set', 'x=1 2'],
+    folder: '/here',
+    logs: '/logs',
+  });
+  assert.match(script, '#SBATCH --array=0-1');
+  assert.match(script, '#SBATCH --job-name=my_sweep');
+  assert.is(spawnSync('bash', ['-n'], { input: script }).status, 0);
+  const shown = script.replace(/^cd .*$/m, '').replace('exec ', "printf '%s|' ");
+  const { stdout } = spawnSync('bash', {
+    input: shown,
+    env: { ...process.env, SLURM_ARRAY_TASK_ID: '1' },
+    encoding: 'utf8',
+  });
+  assert.match(stdout, "turl.js|ablate|s.yaml|--set|x=1 2|--cell|b'c|");
+});
+
+const turl = join(import.meta.dirname, '../../bin/turl.js');
+
+test('killed and started again: the same tables; a failed cell is named and stops no other', async ({
+  folder,
+}) => {
+  const sweep = put(
+    folder,
+    'base: base.yaml\narms: [{ name: A }, { name: B, set: { loss.margin: 0 } }]\nseeds: [1, 2]\n',
+  );
+  const args = (name: string) => [
+    turl,
+    'ablate',
+    sweep,
+    '--out',
+    join(folder, name),
+    '--runs',
+    join(folder, `${name}-runs`),
+  ];
+  const run = (name: string, ...more: string[]) =>
+    spawnSync(process.execPath, [...args(name), ...more], { encoding: 'utf8' });
+  const tables = (name: string) =>
+    ['table.md', 'table.tex', 'results.csv'].map((file) => readFileSync(join(folder, name, file), 'utf8'));
+  const whole = run('whole');
+  assert.is(whole.status, 0, whole.stderr);
+  const cells = () =>
+    existsSync(join(folder, 'killed/cells'))
+      ? readdirSync(join(folder, 'killed/cells')).filter(
+          (name) => name.endsWith('.json') && !name.startsWith('.'),
+        ).length
+      : 0;
+  await new Promise<void>((resolve) => {
+    const child = spawn(process.execPath, args('killed'), { stdio: 'ignore', detached: true });
+    const timer = setInterval(() => {
+      if (cells() < 1) return;
+      clearInterval(timer);
+      process.kill(-(child.pid ?? 0), 'SIGKILL'); // its children too
+    }, 2);
+    child.on('close', () => resolve());
+  });
+  assert.ok(cells() < 4);
+  assert.match(run('killed', '--dry-run').stdout, /4 cells, [123] done/);
+  assert.is(run('killed').status, 0);
+  assert.equal(tables('killed'), tables('whole'));
+  const again = run('whole');
+  assert.not.match(again.stderr, 'step');
+  const failed = run('failed', '--cell', 'A-seed1', 'B-seed2', '--set', 'evaluate.pair_count=5000');
+  assert.is(failed.status, 2);
+  assert.match(failed.stderr, /2 of 2 cells failed: A-seed1, B-seed2 \(A-seed1: turl: pairs: expected/);
+  assert.match(
+    run('failed', '--cell', 'Z').stderr,
+    /expected one of A-seed1, A-seed2, B-seed1, B-seed2, got Z/,
+  );
+});
+
+test.run();

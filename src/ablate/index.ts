@@ -1,0 +1,142 @@
+/** A sweep from its file to its tables. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import Table from 'cli-table3';
+import prettyBytes from 'pretty-bytes';
+import prettyMilliseconds from 'pretty-ms';
+import type { Override } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+import { writeAtomic } from '../train/atomic.js';
+import { Experiment } from '../train/experiment.js';
+import { checkpoints } from '../train/run-directory.js';
+import { strangers } from './results.js';
+import { runCells } from './run.js';
+import { slurmScript } from './slurm.js';
+import { loadSweep, type Cell, type LoadedSweep } from './sweep.js';
+import { readResults, writeTables } from './tables.js';
+
+export interface AblateOptions {
+  out?: string;
+  runs?: string;
+  jobs: number;
+  cell?: string[];
+  /** `local` or `slurm`. */
+  launcher: string;
+  dryRun?: true;
+  overrides: readonly (string | Override)[];
+  signal?: AbortSignal;
+  onLine: (line: string) => void;
+}
+
+/** Runs what is missing and gives the table of accuracies. @throws UserError at the end, naming the cells that failed */
+export async function ablate(file: string, options: AblateOptions): Promise<string> {
+  const { jobs, launcher, onLine } = options;
+  if (!Number.isInteger(jobs) || jobs < 1)
+    throw new UserError(`--jobs: expected a whole number of at least 1, got ${jobs}`);
+  if (!['local', 'slurm'].includes(launcher))
+    throw new UserError(`--launcher: expected local or slurm, got ${launcher}`);
+  const sweep = loadSweep(file, options.overrides);
+  const results = options.out ?? join('experiments/results', sweep.name);
+  const runs = options.runs ?? join('runs', sweep.name);
+  const chosen = chooseCells(sweep, options.cell);
+  const known = readResults(results, sweep);
+  const missing = chosen.filter(({ id }) => !known.has(id));
+  if (options.dryRun) return describe(sweep, runs, results);
+  for (const name of strangers(results, sweep.cells))
+    onLine(`${join(results, 'cells', name)} is of no cell of this sweep`);
+  if (launcher === 'slurm') return submit(file, sweep, missing, runs, options);
+  const tables = async () => void (await writeTables(results, sweep));
+  const { failed } = await runCells(
+    sweep,
+    missing,
+    { runs, results, jobs, onLine, ...(options.signal ? { signal: options.signal } : {}) },
+    tables,
+  );
+  const text = await writeTables(results, sweep);
+  if (failed.length > 0) {
+    onLine(text);
+    const [first] = failed;
+    throw new UserError(
+      `${failed.length} of ${missing.length} cells failed: ${failed.map(({ cell }) => cell).join(', ')} (${first?.cell}: ${first?.reason})`,
+    );
+  }
+  return `${text}\nThe tables are in ${results}.`;
+}
+
+function chooseCells(sweep: LoadedSweep, ids: readonly string[] | undefined): readonly Cell[] {
+  if (!ids) return sweep.cells;
+  return ids.map((id) => {
+    const cell = sweep.cells.find((one) => one.id === id);
+    if (!cell)
+      throw new UserError(
+        `--cell: expected one of ${sweep.cells.map((one) => one.id).join(', ')}, got ${id}`,
+      );
+    return cell;
+  });
+}
+
+/** The cells with what is done, and what the rest will take. */
+function describe(sweep: LoadedSweep, runs: string, results: string): string {
+  const known = readResults(results, sweep);
+  const table = new Table({ head: ['cell', 'arm', 'seed', 'state'], style: { head: [], border: [] } });
+  let bytes = 0;
+  for (const { id, variant, seed, config } of sweep.cells) {
+    const step = checkpoints(join(runs, id)).at(-1)?.step;
+    const state = known.has(id) ? 'done' : step === undefined ? 'to do' : `begun, at step ${step}`;
+    table.push([id, variant.label, seed, state]);
+    if (!known.has(id)) bytes += checkpointBytes(config) * config.train.keep;
+  }
+  const seconds = [...known.values()].map((result) => result.seconds);
+  const left = sweep.cells.length - known.size;
+  const mean = seconds.reduce((a, b) => a + b, 0) / seconds.length;
+  return [
+    table.toString(),
+    `${sweep.cells.length} cells, ${known.size} done, ${left} to do`,
+    seconds.length > 0
+      ? `time: about ${prettyMilliseconds(mean * left * 1000, { compact: false, secondsDecimalDigits: 0 })} of training for the rest, by those done`
+      : 'time: not known before the first cell is done',
+    `disk: about ${prettyBytes(bytes, { binary: true })} of checkpoints in ${runs}`,
+  ].join('\n');
+}
+
+/** Bytes of a checkpoint: weights and their momentum. The prototypes of a thousand identities stand for those not counted yet. */
+function checkpointBytes(config: Cell['config']): number {
+  const experiment = new Experiment({ ...config, device: 'cpu' }, config.data.identities ?? 1000);
+  const numbers = experiment.parameterCount;
+  experiment.dispose();
+  return numbers * 4 * (config.optimizer.name === 'adamw' ? 3 : 2);
+}
+
+function submit(
+  file: string,
+  sweep: LoadedSweep,
+  cells: readonly Cell[],
+  runs: string,
+  { out, overrides, onLine }: AblateOptions,
+): string {
+  if (cells.length === 0) return 'every cell is done';
+  mkdirSync(runs, { recursive: true });
+  const script = join(runs, 'array.sh');
+  const passed = overrides.flatMap((one) =>
+    typeof one === 'string' ? ['--set', one] : ['--set', `${one.path}=${JSON.stringify(one.value)}`],
+  );
+  writeAtomic(
+    script,
+    slurmScript({
+      name: sweep.name,
+      cells: cells.map(({ id }) => id),
+      command: [file, ...passed, '--runs', runs, ...(out ? ['--out', out] : [])],
+      folder: resolve('.'),
+      logs: resolve(runs),
+    }),
+  );
+  if (!existsOnPath('sbatch'))
+    throw new UserError(`sbatch was not found; the array job is in ${script}: submit it where Slurm is`);
+  const answer = execFileSync('sbatch', [script], { encoding: 'utf8' }).trim();
+  onLine(answer);
+  return `${cells.length} cells submitted as ${script}; when they are done, turl ablate ${file} makes the tables`;
+}
+
+const existsOnPath = (name: string) =>
+  (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(join(folder, name)));

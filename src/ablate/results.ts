@@ -1,0 +1,53 @@
+/** What cells found, kept as one small file for each beside the tables, so that a sweep can be built up in several sittings. */
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { UserError } from '../tensor/errors.js';
+import { writeAtomic } from '../train/atomic.js';
+import type { Cell } from './sweep.js';
+
+/** The figures of one version of a test's images, as shares. */
+const figures = z.record(z.string(), z.number());
+
+const cellResultSchema = z.object({
+  label: z.string(),
+  seed: z.number(),
+  fingerprint: z.string(),
+  commit: z.string().nullable(),
+  machine: z.string(),
+  /** Of training, over all sittings. */
+  seconds: z.number(),
+  /** test -> version -> figure -> value. */
+  tests: z.record(z.string(), z.record(z.string(), figures)),
+  /** How each test was measured. */
+  protocols: z.record(z.string(), z.record(z.string(), z.unknown())),
+});
+export type CellResult = z.output<typeof cellResultSchema>;
+
+const fileOf = (folder: string, { id }: Cell) => join(folder, 'cells', `${id}.json`);
+
+/** The result of a cell, or undefined when there is none or it is of another experiment. */
+export function readResult(folder: string, cell: Cell): CellResult | undefined {
+  const file = fileOf(folder, cell);
+  if (!existsSync(file)) return undefined;
+  const parsed = cellResultSchema.safeParse(JSON.parse(readFileSync(file, 'utf8')));
+  if (!parsed.success)
+    throw new UserError(
+      `${file}: expected the result of a cell, found something else; remove it to run the cell again`,
+    );
+  return parsed.data.fingerprint === cell.fingerprint ? parsed.data : undefined;
+}
+
+export function writeResult(folder: string, cell: Cell, result: CellResult): void {
+  mkdirSync(join(folder, 'cells'), { recursive: true });
+  writeAtomic(fileOf(folder, cell), `${JSON.stringify(result, null, 1)}\n`);
+}
+
+/** Files of cells that the sweep has no more. */
+export function strangers(folder: string, cells: readonly Cell[]): string[] {
+  const known = new Set(cells.map(({ id }) => `${id}.json`));
+  const path = join(folder, 'cells');
+  return existsSync(path)
+    ? readdirSync(path).filter((name) => name.endsWith('.json') && !name.startsWith('.') && !known.has(name))
+    : [];
+}

@@ -1,0 +1,191 @@
+/** Runs the cells of a sweep, each as processes of its own: `turl train`, then `turl eval` for each test. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { configToYaml, loadConfig, type Config } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+import { writeAtomic } from '../train/atomic.js';
+import { versions } from '../train/environment.js';
+import { writeResult, type CellResult } from './results.js';
+import type { Cell, LoadedSweep } from './sweep.js';
+
+const turl = join(import.meta.dirname, '../../bin/turl.js');
+
+export interface RunOptions {
+  /** Where run directories go. */
+  runs: string;
+  /** Where results and tables go. */
+  results: string;
+  /** Cells at a time; each has its share of the cores. */
+  jobs: number;
+  signal?: AbortSignal;
+  /** Told of each line worth showing. */
+  onLine: (line: string) => void;
+}
+
+interface Finished {
+  code: number | null;
+  out: string;
+  error: string;
+}
+
+function run(args: readonly string[], threads: number, onLine?: (line: string) => void): Promise<Finished> {
+  return new Promise((done, fail) => {
+    const child = spawn(process.execPath, [turl, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, TURL_THREADS: String(threads) },
+    });
+    let [out, error] = ['', ''];
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      error = (error + text).slice(-4000);
+      for (const line of text.trimEnd().split('\n')) onLine?.(line);
+    });
+    child.on('error', fail).on('close', (code) => done({ code, out, error }));
+  });
+}
+
+const evaluationSchema = z.object({
+  protocol: z.record(z.string(), z.unknown()),
+  correlation: z.number().nullable(),
+  rows: z.array(
+    z.object({
+      version: z.string(),
+      verification: z.object({
+        accuracy: z.object({ mean: z.number() }),
+        tarAtFar: z.array(z.object({ far: z.number(), tar: z.number() })),
+        auc: z.number(),
+        equalErrorRate: z.number(),
+      }),
+    }),
+  ),
+});
+
+function figuresOf(text: string): {
+  versions: Record<string, Record<string, number>>;
+  protocol: Record<string, unknown>;
+} {
+  const { rows, protocol, correlation } = evaluationSchema.parse(JSON.parse(text));
+  delete protocol['definitions'];
+  return {
+    protocol,
+    versions: Object.fromEntries(
+      rows.map(({ version, verification: v }, i) => [
+        version,
+        {
+          accuracy: v.accuracy.mean,
+          ...Object.fromEntries(v.tarAtFar.map(({ far, tar }) => [`tar_at_far_${far}`, tar])),
+          auc: v.auc,
+          equal_error_rate: v.equalErrorRate,
+          ...(i === 0 && correlation !== null ? { correlation } : {}),
+        },
+      ]),
+    ),
+  };
+}
+
+/** Seconds between the start of each sitting and its last logged step. */
+function trainingSeconds(run: string): number {
+  const lines = readFileSync(join(run, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+  const rate = z.object({ 'speed/images_per_second': z.number() });
+  const rates = lines.flatMap((line) => {
+    const parsed = rate.safeParse(JSON.parse(line));
+    return parsed.success ? [parsed.data['speed/images_per_second']] : [];
+  });
+  const { train } = loadConfig(join(run, 'config.yaml'));
+  const images = train.batch_size * train.accumulate * train.log_every;
+  return rates.reduce((sum, perSecond) => sum + images / perSecond, 0);
+}
+
+/** The last line that says what went wrong. */
+const complaint = ({ error, code }: Finished) =>
+  error
+    .trimEnd()
+    .split('\n')
+    .findLast((line) => line.trim() !== '') ?? `exit code ${code}`;
+
+export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOptions): Promise<CellResult> {
+  const threads = Math.max(1, Math.floor(availableParallelism() / options.jobs));
+  const directory = join(options.runs, cell.id);
+  const config: Config = { ...cell.config, name: cell.id, work_dir: directory };
+  const text = configToYaml(config);
+  const begun = existsSync(join(directory, 'config.yaml'));
+  if (begun && readFileSync(join(directory, 'config.yaml'), 'utf8') !== text)
+    throw new UserError(`${directory} holds a run of another experiment: remove it to run the cell again`);
+  mkdirSync(options.runs, { recursive: true });
+  const file = join(options.runs, `${cell.id}.yaml`);
+  writeAtomic(file, text);
+  // A run that has no checkpoint yet begins anew.
+  const resumable = begun && existsSync(join(directory, 'checkpoints/latest'));
+  if (begun && !resumable) rmSync(directory, { recursive: true });
+  const args = resumable ? ['train', file, '--resume', directory] : ['train', file];
+  const show = (line: string) => {
+    if (/^(before|step|stopped)/.test(line)) options.onLine(`${cell.id}: ${line}`);
+  };
+  const trained = await run(args, threads, show);
+  if (trained.code !== 0) throw new UserError(complaint(trained));
+  if (options.signal?.aborted || trained.out.includes('continue with:')) throw new UserError('stopped');
+  const results: CellResult = {
+    label: cell.variant.label,
+    seed: cell.seed,
+    fingerprint: cell.fingerprint,
+    commit: versions().commit,
+    machine: `${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} threads, ${cell.config.device}`,
+    seconds: Math.round(trainingSeconds(directory)),
+    tests: {},
+    protocols: {},
+  };
+  const tests = [{ name: 'held-out', set: {} }, ...sweep.tests];
+  for (const { name, set } of tests) {
+    if (name === 'held-out' && !heldOut(cell.config)) continue;
+    const changes = Object.entries(set).flatMap(([key, value]) => [
+      '--set',
+      `${key}=${JSON.stringify(value)}`,
+    ]);
+    const tested = await run(['eval', directory, '--json', ...changes], threads);
+    if (tested.code !== 0) throw new UserError(`test ${name}: ${complaint(tested)}`);
+    const { versions: found, protocol } = figuresOf(tested.out);
+    results.tests[name] = found;
+    results.protocols[name] = protocol;
+  }
+  writeResult(options.results, cell, results);
+  return results;
+}
+
+const heldOut = ({ data, evaluate }: Config) => data.held_out_identities > 0 || evaluate.pairs !== null;
+
+export interface Outcome {
+  done: number;
+  /** Cells that failed, and why. */
+  failed: { cell: string; reason: string }[];
+}
+
+/** Runs cells, `jobs` at a time, in their order. One that fails stops no other. */
+export async function runCells(
+  sweep: LoadedSweep,
+  cells: readonly Cell[],
+  options: RunOptions,
+  afterEach: () => Promise<void>,
+): Promise<Outcome> {
+  const outcome: Outcome = { done: 0, failed: [] };
+  const queue = [...cells];
+  const worker = async () => {
+    for (let cell = queue.shift(); cell && !options.signal?.aborted; cell = queue.shift()) {
+      try {
+        const { seconds } = await runCell(sweep, cell, options);
+        outcome.done++;
+        options.onLine(`${cell.id}: done, ${seconds} s of training`);
+        await afterEach();
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+        if (options.signal?.aborted) return;
+        outcome.failed.push({ cell: cell.id, reason: error.message });
+        options.onLine(`${cell.id}: FAILED: ${error.message}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(options.jobs, cells.length) }, worker));
+  return outcome;
+}

@@ -1,0 +1,147 @@
+/**
+ * A sweep: experiments that differ in what is named. Arms are taken in order, each changing what the one before it left; every arm is
+ * run at every point of the grid and with every seed. One arm, one point and one seed make a cell.
+ */
+import { createHash } from 'node:crypto';
+import { dirname, resolve } from 'node:path';
+import * as z from 'zod';
+import { addFile, checked, Layers, loadConfig, type Config, type Override } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+
+const changes = z.record(z.string(), z.unknown());
+
+const armSchema = z.strictObject({
+  name: z.string().min(1).describe('What the arm is called in tables.'),
+  purpose: z.string().default('').describe('What it adds, in a line.'),
+  set: changes.default({}).describe('Keys of the experiment that it changes, such as loss.margin: 20.'),
+  from: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('An earlier arm to change instead of the one just before.'),
+});
+
+const testSchema = z.strictObject({
+  name: z.string().regex(/^[A-Za-z0-9._-]+$/, 'expected letters, digits, dots, dashes and underscores'),
+  set: changes.default({}).describe('Keys that the evaluation changes, such as evaluate.pairs.'),
+});
+
+export const sweepSchema = z.strictObject({
+  name: z.string().min(1),
+  purpose: z.string().default('').describe('One line on what this sweep is for.'),
+  base: z.string().min(1).describe('The experiment that all cells change, relative to this file.'),
+  set: changes.default({}).describe('Keys that are changed for all cells.'),
+  arms: z
+    .array(armSchema)
+    .min(1)
+    .default([{ name: 'base', purpose: '', set: {}, from: null }]),
+  grid: z
+    .record(z.string(), z.array(z.unknown()).min(1))
+    .default({})
+    .describe('Keys and the values that each takes.'),
+  seeds: z.array(z.int().min(0)).min(1).default([1, 2, 3]),
+  tests: z.array(testSchema).default([]).describe('Further tests of each cell, beside its own.'),
+});
+export type Sweep = z.output<typeof sweepSchema>;
+
+/** A row of the tables: an arm at a point of the grid. */
+export interface Variant {
+  /** `+CI`, or `+CI loss.margin=20`. */
+  readonly label: string;
+  readonly arm: string;
+  /** Changes of the base, in order. */
+  readonly overrides: readonly Override[];
+  /** The row that it is compared with: the arm before at the same point, or of a grid the point before. */
+  readonly before: string | null;
+}
+
+export interface Cell {
+  readonly variant: Variant;
+  readonly seed: number;
+  /** A name for files. */
+  readonly id: string;
+  readonly config: Config;
+  /** Changes when anything that the result depends on does. */
+  readonly fingerprint: string;
+}
+
+export interface LoadedSweep extends Sweep {
+  readonly file: string;
+  readonly baseFile: string;
+  readonly variants: readonly Variant[];
+  readonly cells: readonly Cell[];
+}
+
+const flat = (tree: Record<string, unknown>, source: string): Override[] =>
+  Object.entries(tree).map(([path, value]) => ({ source: `${source}: ${path}`, path, value }));
+
+/** Every combination of the grid's values. */
+function points(grid: Sweep['grid']): Record<string, unknown>[] {
+  return Object.entries(grid).reduce<Record<string, unknown>[]>(
+    (all, [key, values]) => all.flatMap((point) => values.map((value) => ({ ...point, [key]: value }))),
+    [{}],
+  );
+}
+
+function variantsOf(file: string, { arms, grid, set }: Sweep): Variant[] {
+  const found: Variant[] = [];
+  const armChanges = new Map<string, Override[]>();
+  let previous: string | null = null;
+  for (const { name, set: own, from } of arms) {
+    const below: string | null = from ?? previous;
+    const inherited = below === null ? flat(set, file) : armChanges.get(below);
+    if (!inherited)
+      throw new UserError(`${file}: arm ${name}: expected from to name an earlier arm, found ${below}`);
+    if (armChanges.has(name))
+      throw new UserError(`${file}: expected arms of different names, found ${name} twice`);
+    armChanges.set(name, [...inherited, ...flat(own, `${file}: arm ${name}`)]);
+    let pointBefore: string | null = null;
+    for (const point of points(grid)) {
+      const values = Object.entries(point).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+      const label = [...(arms.length > 1 || values.length === 0 ? [name] : []), ...values].join(' ');
+      const sameBelow = [below, ...values].join(' ');
+      found.push({
+        label,
+        arm: name,
+        overrides: [...(armChanges.get(name) ?? []), ...flat(point, `${file}: grid`)],
+        before: below !== null ? sameBelow : pointBefore,
+      });
+      pointBefore = label;
+    }
+    previous = name;
+  }
+  return found;
+}
+
+/** Keys that do not change what a cell finds. */
+const harmless = ['name', 'purpose', 'work_dir', 'device'] as const;
+
+function fingerprint(config: Config, tests: Sweep['tests']): string {
+  const relevant: Record<string, unknown> = { ...config, tests };
+  for (const key of harmless) delete relevant[key];
+  return createHash('sha256').update(JSON.stringify(relevant)).digest('hex').slice(0, 16);
+}
+
+/** Reads a sweep; each cell's experiment is checked before anything runs. `overrides` change all cells. */
+export function loadSweep(file: string, overrides: readonly (string | Override)[] = []): LoadedSweep {
+  const layers = new Layers();
+  addFile(layers, file);
+  const sweep = checked(sweepSchema, layers);
+  const baseFile = resolve(dirname(file), sweep.base);
+  const variants = variantsOf(file, sweep);
+  const cells = variants.flatMap((variant) =>
+    sweep.seeds.map((seed): Cell => {
+      const config = loadConfig(baseFile, [
+        ...variant.overrides,
+        ...overrides,
+        { source: `${file}: seeds`, path: 'seed', value: seed },
+      ]);
+      const id = `${variant.label.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^-/, '')}-seed${seed}`;
+      return { variant, seed, id, config, fingerprint: fingerprint(config, sweep.tests) };
+    }),
+  );
+  const ids = new Set(cells.map(({ id }) => id));
+  if (ids.size !== cells.length)
+    throw new UserError(`${file}: expected different arms, values and seeds, found one twice`);
+  return { ...sweep, file, baseFile, variants, cells };
+}
