@@ -31,7 +31,7 @@ async function writeTable(kernels) {
     mma_sync: k.mma,
     ldmatrix: k.ldmatrix,
     cp_async: k.cp_async,
-    loads_of_16_bytes: k.wide_loads,
+    accesses_of_16_bytes: k.wide,
   }));
   const temporary = `${table}.${process.pid}`;
   writeFileSync(temporary, await writeToString(rows, { headers: true, includeEndRowDelimiter: true }));

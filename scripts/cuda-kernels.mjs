@@ -28,7 +28,7 @@ const instructions = {
   mma: /^\s*mma\.sync/gm,
   ldmatrix: /^\s*ldmatrix\.sync/gm,
   cp_async: /^\s*cp\.async\.c[ag]/gm,
-  wide_loads: /^\s*ld\.global(\.\w+)*\.v(4\.[fub]32|2\.[fub]64)/gm,
+  wide: /^\s*(?:@\S+ )?(?:ld|st)\.global(\.\w+)*\.v(4\.[fub]32|2\.[fub]64)/gm,
 };
 
 const number = (line, words) => Number(new RegExp(`(\\d+) ${words}`).exec(line)?.[1] ?? 0);

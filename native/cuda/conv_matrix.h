@@ -54,8 +54,9 @@ __global__ void __launch_bounds__(matrix_threads, 3)
   Pixels<Piece::per_thread> at;
 #pragma unroll
   for (int i = 0; i < Piece::per_thread; i++)
-    at.set(i, first_pixel + Piece::side(i), pixels, s.out_height, s.out_width, s.stride, -s.padding, -s.padding, s.height * s.width);
-  const MatrixSums sums = matrix_product<Fast::depth, Fast::depth>(
+    at.set(i, first_pixel + Piece::side(i), pixels, s.out_height, s.out_width, s.stride, -s.padding, -s.padding,
+           s.height * s.width);
+  MatrixSums sums = matrix_product<Fast::depth, Fast::depth>(
       0, depth,
       [&](int i, int, int k) {
         const int tap = s.by_group_channels.quotient(k), c = s.by_group_channels.rest(k, tap);
@@ -67,10 +68,10 @@ __global__ void __launch_bounds__(matrix_threads, 3)
         const bool inside = first_channel + side < s.group_out_channels && k < depth;
         return Source{weight + (inside ? int64_t(first_channel + side) * depth + k : 0), inside};
       });
-  sums.each_pair([&](int row, int column, float first, float second) {
+  sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
     const int o = first_channel + column;
     if (first_pixel + row < pixels)
-      put_pair(y + int64_t(first_pixel + row) * s.out_channels + o, first, second, s.group_out_channels - o);
+      put_pack(y + int64_t(first_pixel + row) * s.out_channels + o, pack, s.group_out_channels - o);
   });
 }
 
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(matrix_threads, 3)
   for (int i = 0; i < Piece::per_thread; i++)
     at.set(i, first_pixel + Piece::side(i), pixels, rows, columns, 1, (p + s.padding - u0) / stride, (q + s.padding - v0) / stride,
            s.out_height * s.out_width);
-  const MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
+  MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
       0, depth,
       [&](int i, int, int k) {
         const int tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
@@ -111,12 +112,12 @@ __global__ void __launch_bounds__(matrix_threads, 3)
         const bool inside = c < cg && k < depth;
         return Source{weight + (inside ? int64_t(o * s.taps + u * s.kernel_w + v) * cg + c : 0), inside};
       });
-  sums.each_pair([&](int row, int column, float first, float second) {
+  sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
     const int pixel = first_pixel + row;
     if (pixel >= pixels) return;
     const int i = pixel / columns % rows, j = pixel % columns, image = pixel / columns / rows, c = first_channel + column;
     const int to = (image * s.height + i * stride + p) * s.width + j * stride + q;
-    put_pair(dx + int64_t(to) * s.channels + c, first, second, cg - c);
+    put_pack(dx + int64_t(to) * s.channels + c, pack, cg - c);
   });
 }
 
@@ -126,14 +127,15 @@ __global__ void __launch_bounds__(matrix_threads, 3)
     conv_backward_weight_matrix_kernel(float* partial, const bfloat16* dy, const bfloat16* x, MatrixConvolution s, int part_pixels) {
   const int og = s.group_out_channels, depth = s.taps * s.group_channels;
   const int group = int(blockIdx.z) % s.groups, part = int(blockIdx.z) / s.groups;
-  const int pixels = s.batch * s.out_height * s.out_width, begin = part * part_pixels, end = begin + min(pixels - begin, part_pixels);
+  const int pixels = s.batch * s.out_height * s.out_width;
+  const int begin = part * part_pixels, end = begin + min(pixels - begin, part_pixels);
   const int first_row = int(blockIdx.x) * matrix_rows, first_column = int(blockIdx.y) * matrix_columns;
   dy += group * og;
   // The side of this thread's packs of x, one tap and 8 channels, is the same for all pixels.
   const int value = first_column + OperandPiece<Fast::side, matrix_columns>::side(0), tap = value / s.group_channels;
   const int shift_y = tap / s.kernel_w - s.padding, shift_x = tap % s.kernel_w - s.padding;
   x += group * s.group_channels + value % s.group_channels;
-  const MatrixSums sums = matrix_product<Fast::side, Fast::side>(
+  MatrixSums sums = matrix_product<Fast::side, Fast::side>(
       begin, end,
       [&](int, int side, int p) {
         const int o = first_row + side;

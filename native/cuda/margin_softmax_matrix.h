@@ -1,9 +1,8 @@
 // The margin softmax of bfloat16 embeddings on matrix units (matrix_product.h), for sizes that come in packs of 8.
 //
-// Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits, so each product
-// runs over its inner dimension once for each part: a = g low + g high, and so on, smallest first. An error of 2^-17 of each
-// product is as good as none beside that of g, and costs no more time than reading w.
-// One slice of the classes at a time is normalised and split, 4 bytes an element, and read by every block from the L2 cache.
+// Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits. So each product
+// runs over its inner dimension once for each part, smallest first: a = g v_low + g v_high, and so on. An error of 2^-17 of each
+// product is as good as none beside that of g. One slice of the classes at a time is normalised and split, 4 bytes an element.
 #pragma once
 #include "cuda/margin_softmax_parts.h"
 #include "cuda/matrix_product.h"
@@ -99,33 +98,38 @@ __global__ void __launch_bounds__(matrix_threads, 3)
   maximum[to] = running.maximum, sum[to] = running.sum;
 }
 
-// p [B, stride] of the slice's classes, zeros from `count` to `stride`, which is a multiple of 8; grid as in forward.
+// p [B, stride] of the slice's classes, zeros from `count` to `stride`, which is a multiple of 8; grid as in forward. Writes 4 bytes a
+// logit.
 __global__ void __launch_bounds__(matrix_threads, 3)
     softmax_gradient_matrix_kernel(Split out, const bfloat16* g, Slice slice, Problem p, const int32_t* labels, const float* dloss,
                                    const float* loss, const float* logsumexp, int stride) {
   const int first_sample = int(blockIdx.y) * matrix_rows, first_class = int(blockIdx.x) * matrix_columns;
-  const MatrixSums sums = matrix_logits(g, slice, p, first_sample, first_class);
-  sums.each_pair([&](int row, int column, float first, float second) {
-    const int i = first_sample + row, j = first_class + column;
-    if (i >= p.samples || j >= stride) return;
-    const int64_t label = labels[i] - slice.first;
-    const auto gradient = [&](int k, float a) {
-      if (k >= slice.count) return 0.0f;
-      // e^-loss - 1 keeps its digits when the softmax is nearly 1
-      return dloss[i] * (k == label ? expm1f(-loss[i]) : expf(a - logsumexp[i]));
-    };
-    first = gradient(j, first), second = gradient(j + 1, second);
-    const int64_t to = int64_t(i) * stride + j;
-    put_pair(out.high + to, first, second, 2);
-    put_pair(out.low + to, float(Split::rest(first)), float(Split::rest(second)), 2);
+  MatrixSums sums = matrix_logits(g, slice, p, first_sample, first_class);
+  const auto gradient = [&](int i, int j, float a) {
+    if (i >= p.samples || j >= slice.count) return 0.0f;
+    // e^-loss - 1 keeps its digits when the softmax is nearly 1
+    return dloss[i] * (slice.first + j == labels[i] ? expm1f(-loss[i]) : expf(a - logsumexp[i]));
+  };
+  const auto put = [&](bfloat16* to) {
+    sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
+      const int i = first_sample + row, j = first_class + column;
+      if (i < p.samples) put_pack(to + int64_t(i) * stride + j, pack, stride - j);
+    });
+  };
+  sums.each_pair([&](int row, int column, float& first, float& second) {
+    first = gradient(first_sample + row, first_class + column, first);
+    second = gradient(first_sample + row, first_class + column + 1, second);
   });
+  put(out.high);
+  sums.each_pair([](int, int, float& first, float& second) { first = Split::rest(first), second = Split::rest(second); });
+  put(out.low);
 }
 
 // dv [count, D] = p^T g; one block: 128 classes x 64 elements, reads 2 (128 + 64) B elements of 2 bytes.
 __global__ void __launch_bounds__(matrix_threads, 3)
     prototype_gradient_matrix_kernel(float* dv, Split p, const bfloat16* g, int samples, int count, int stride, int size) {
   const int first_class = int(blockIdx.x) * matrix_rows, first_e = int(blockIdx.y) * matrix_columns;
-  const MatrixSums sums = matrix_product<Fast::side, Fast::side>(
+  MatrixSums sums = matrix_product<Fast::side, Fast::side>(
       0, 2 * samples,
       [&](int, int side, int k) {
         const int j = first_class + side, i = k < samples ? k : k - samples;
@@ -149,9 +153,10 @@ __global__ void __launch_bounds__(matrix_threads, 3)
 __global__ void __launch_bounds__(matrix_threads, 3)
     embedding_gradient_matrix_kernel(float* partial, Split p, Slice slice, int samples, int stride, int size, int add) {
   const int first_e = int(blockIdx.x) * matrix_columns, first_sample = int(blockIdx.y) * matrix_rows;
-  const int part = ceil_div(stride / 8, splits) * 8, begin = min(stride, int(blockIdx.z) * part), length = min(stride - begin, part);
+  const int part = ceil_div(stride / 8, splits) * 8, begin = min(stride, int(blockIdx.z) * part);
+  const int length = min(stride - begin, part);
   const auto pass = [&](int k) { return int(k >= length) + int(k >= 2 * length); };
-  const MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
+  MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
       0, 3 * length,
       [&](int, int side, int k) {
         const int i = first_sample + side, j = begin + k - pass(k) * length;

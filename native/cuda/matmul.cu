@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(matrix_threads, 3) matmul_matrix_kernel(R* y, 
   const int first_row = int(blockIdx.x) * matrix_rows, first_column = int(blockIdx.y) * matrix_columns;
   const int64_t matrix = blockIdx.z;
   a += matrix * s.m * s.k, b += matrix * s.k * s.n, y += matrix * s.m * s.n;
-  const MatrixSums sums = matrix_product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
+  MatrixSums sums = matrix_product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
       0, s.k,
       [&](int, int side, int k) {
         const int row = first_row + side;
@@ -50,10 +50,15 @@ __global__ void __launch_bounds__(matrix_threads, 3) matmul_matrix_kernel(R* y, 
         const bool inside = column < s.n && k < s.k;
         return Source{inside ? b + (transpose_b ? int64_t(column) * s.k + k : int64_t(k) * s.n + column) : b, inside};
       });
-  sums.each_pair([&](int row, int column, float first, float second) {
-    if (first_row + row < s.m)
-      put_pair(y + int64_t(first_row + row) * s.n + first_column + column, first, second, s.n - first_column - column);
-  });
+  const auto at = [&](int row, int column) { return y + int64_t(first_row + row) * s.n + first_column + column; };
+  if constexpr (std::is_same_v<R, bfloat16>)
+    sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
+      if (first_row + row < s.m) put_pack(at(row, column), pack, s.n - first_column - column);
+    });
+  else
+    sums.each_pair([&](int row, int column, float first, float second) {
+      if (first_row + row < s.m) put_pair(at(row, column), first, second, s.n - first_column - column);
+    });
 }
 
 template <class R, class T>

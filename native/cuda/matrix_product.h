@@ -46,14 +46,40 @@ struct MatrixSums {
   __device__ static int row(int m, int half) { return warp_row() + m * 16 + half * 8 + int(threadIdx.x) % 32 / 4; }
   __device__ static int column(int n) { return warp_column() + n * 8 + int(threadIdx.x) % 4 * 2; }
 
-  // f(row, column, sum, next): every pair of neighbouring columns, the first one even.
-  template <class F> __device__ void each_pair(F f) const {
+  // f(row, column, sum, next): every pair of neighbouring columns, the first one even; f may change the sums.
+  template <class F> __device__ void each_pair(F f) {
 #pragma unroll
     for (int m = 0; m < 4; m++)
 #pragma unroll
       for (int half = 0; half < 2; half++)
 #pragma unroll
         for (int n = 0; n < 4; n++) f(row(m, half), column(n), at[m][n][half * 2], at[m][n][half * 2 + 1]);
+  }
+
+  // f(row, column, pack): every 8 neighbouring columns as bfloat16, from a multiple of 8. All threads call it: four lanes have a row's
+  // 32 columns, each a pair of every 8, and exchange them so that each has 8.
+  template <class F> __device__ void each_pack(F f) const {
+    const int t = int(threadIdx.x) % 4;
+#pragma unroll
+    for (int m = 0; m < 4; m++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        uint32_t pairs[4];
+#pragma unroll
+        for (int n = 0; n < 4; n++) pairs[n] = pack_bfloat16(at[m][n][half * 2], at[m][n][half * 2 + 1]);
+#pragma unroll
+        for (int bit = 1; bit < 4; bit *= 2)
+#pragma unroll
+          for (int n = 0; n < 4; n++)
+            if (!(n & bit)) {
+              const bool upper = (t & bit) != 0;
+              const uint32_t other = __shfl_xor_sync(full_warp, upper ? pairs[n] : pairs[n | bit], bit);
+              (upper ? pairs[n] : pairs[n | bit]) = other;
+            }
+        Pack<bfloat16> pack;
+        memcpy(&pack, pairs, sizeof(pack));
+        f(row(m, half), warp_column() + t * 8, pack);
+      }
   }
 };
 
@@ -115,16 +141,21 @@ __device__ inline MatrixSums matrix_product(int k0, int k1, A a, B b) {
 }
 
 // Writes two neighbours, as far as they are inside.
-template <class R> __device__ inline void put_pair(R* y, float first, float second, int64_t inside) {
-  if (inside > 1 && reinterpret_cast<uintptr_t>(y) % (2 * sizeof(R)) == 0) {
-    struct alignas(2 * sizeof(R)) Pair {
-      R first, second;
-    };
-    *reinterpret_cast<Pair*>(y) = {R(first), R(second)};
+__device__ inline void put_pair(float* y, float first, float second, int64_t inside) {
+  if (inside > 1 && reinterpret_cast<uintptr_t>(y) % 8 == 0) {
+    *reinterpret_cast<float2*>(y) = {first, second};
     return;
   }
-  if (inside > 0) y[0] = R(first);
-  if (inside > 1) y[1] = R(second);
+  if (inside > 0) y[0] = first;
+  if (inside > 1) y[1] = second;
+}
+
+// Writes eight neighbours, as far as they are inside.
+__device__ inline void put_pack(bfloat16* y, const Pack<bfloat16>& pack, int64_t inside) {
+  if (inside >= 8 && reinterpret_cast<uintptr_t>(y) % 16 == 0) *reinterpret_cast<Pack<bfloat16>*>(y) = pack;
+  else
+    for (int i = 0; i < 8; i++)
+      if (i < inside) y[i] = pack[i];
 }
 
 }  // namespace turl

@@ -17,6 +17,7 @@ const sizes = [
   [3, 4, 18, 9],
   [1, 136, 72, 40], // rows in packs of 8: bfloat16 takes the matrix units of CUDA, in several tiles
   [2, 8, 24, 104],
+  [2, 13, 21, 16], // inner dimension in packs, outer ones odd
   [1, 1, 16, 8], // one row
   [2, 8, 0, 8],
   [1, 8, 8, 0],
