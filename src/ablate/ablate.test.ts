@@ -115,6 +115,20 @@ seeds: [4, 5]
     assert.throws(() => loadSweep(put(folder, text)), pattern);
 });
 
+test('the sweeps that come with turl load, and say what they are for', () => {
+  const root = join(import.meta.dirname, '../../experiments/ablation');
+  const files = readdirSync(root).filter((name) => name.endsWith('.yaml'));
+  assert.ok(files.length >= 8);
+  for (const file of files) {
+    const sweep = loadSweep(join(root, file));
+    assert.ok(sweep.purpose.length > 10 && sweep.seeds.length >= 3, file);
+  }
+  const { cells } = loadSweep(join(root, 'paper.yaml'));
+  const arm = (name: string) => cells.find(({ variant }) => variant.arm === name)?.config;
+  assert.equal([arm('Baseline')?.loss.type, arm('Baseline')?.train.epochs], ['cosface', 18]);
+  assert.equal([arm('+DE')?.loss.lambda_adv, arm('+DE')?.loss.groups, arm('+DE')?.train.epochs], [2, 16, 27]);
+});
+
 test('tables: bold only where it is clear, missing cells are said to be', ({ folder }) => {
   const sweep = loadSweep(
     put(folder, 'base: base.yaml\narms: [{ name: A }, { name: B_1 }, { name: C }]\nseeds: [1, 2, 3]\n'),

@@ -13,6 +13,13 @@ const changes = z.record(z.string(), z.unknown());
 const armSchema = z.strictObject({
   name: z.string().min(1).describe('What the arm is called in tables.'),
   purpose: z.string().default('').describe('What it adds, in a line.'),
+  config: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe(
+      'An experiment of its own, relative to this file, instead of the base with what arms before it changed.',
+    ),
   set: changes.default({}).describe('Keys of the experiment that it changes, such as loss.margin: 20.'),
   from: z
     .string()
@@ -34,7 +41,7 @@ export const sweepSchema = z.strictObject({
   arms: z
     .array(armSchema)
     .min(1)
-    .default([{ name: 'base', purpose: '', set: {}, from: null }]),
+    .default([{ name: 'base', purpose: '', config: null, set: {}, from: null }]),
   grid: z
     .record(z.string(), z.array(z.unknown()).min(1))
     .default({})
@@ -49,7 +56,9 @@ export interface Variant {
   /** `+CI`, or `+CI loss.margin=20`. */
   readonly label: string;
   readonly arm: string;
-  /** Changes of the base, in order. */
+  /** The experiment that is changed. */
+  readonly base: string;
+  /** What changes it, in order. */
   readonly overrides: readonly Override[];
   /** The row that it is compared with: the arm before at the same point, or of a grid the point before. */
   readonly before: string | null;
@@ -67,7 +76,6 @@ export interface Cell {
 
 export interface LoadedSweep extends Sweep {
   readonly file: string;
-  readonly baseFile: string;
   readonly variants: readonly Variant[];
   readonly cells: readonly Cell[];
 }
@@ -83,18 +91,24 @@ function points(grid: Sweep['grid']): Record<string, unknown>[] {
   );
 }
 
-function variantsOf(file: string, { arms, grid, set }: Sweep): Variant[] {
+function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
   const found: Variant[] = [];
-  const armChanges = new Map<string, Override[]>();
+  const known = new Map<string, { base: string; overrides: Override[] }>();
   let previous: string | null = null;
-  for (const { name, set: own, from } of arms) {
+  for (const { name, config, set: own, from } of arms) {
     const below: string | null = from ?? previous;
-    const inherited = below === null ? flat(set, file) : armChanges.get(below);
+    const start = { base, overrides: flat(set, file) };
+    const inherited = below === null ? start : known.get(below);
     if (!inherited)
       throw new UserError(`${file}: arm ${name}: expected from to name an earlier arm, found ${below}`);
-    if (armChanges.has(name))
+    if (known.has(name))
       throw new UserError(`${file}: expected arms of different names, found ${name} twice`);
-    armChanges.set(name, [...inherited, ...flat(own, `${file}: arm ${name}`)]);
+    const changed = config === null ? inherited : { ...start, base: config };
+    const arm = {
+      base: changed.base,
+      overrides: [...changed.overrides, ...flat(own, `${file}: arm ${name}`)],
+    };
+    known.set(name, arm);
     let pointBefore: string | null = null;
     for (const point of points(grid)) {
       const values = Object.entries(point).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
@@ -103,7 +117,8 @@ function variantsOf(file: string, { arms, grid, set }: Sweep): Variant[] {
       found.push({
         label,
         arm: name,
-        overrides: [...(armChanges.get(name) ?? []), ...flat(point, `${file}: grid`)],
+        base: resolve(dirname(file), arm.base),
+        overrides: [...arm.overrides, ...flat(point, `${file}: grid`)],
         before: below !== null ? sameBelow : pointBefore,
       });
       pointBefore = label;
@@ -127,11 +142,10 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
   const layers = new Layers();
   addFile(layers, file);
   const sweep = checked(sweepSchema, layers);
-  const baseFile = resolve(dirname(file), sweep.base);
   const variants = variantsOf(file, sweep);
   const cells = variants.flatMap((variant) =>
     sweep.seeds.map((seed): Cell => {
-      const config = loadConfig(baseFile, [
+      const config = loadConfig(variant.base, [
         ...variant.overrides,
         ...overrides,
         { source: `${file}: seeds`, path: 'seed', value: seed },
@@ -143,5 +157,5 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
   const ids = new Set(cells.map(({ id }) => id));
   if (ids.size !== cells.length)
     throw new UserError(`${file}: expected different arms, values and seeds, found one twice`);
-  return { ...sweep, file, baseFile, variants, cells };
+  return { ...sweep, file, variants, cells };
 }

@@ -9,7 +9,7 @@ export interface Clash {
 }
 
 /** All clashes of an experiment whose values are each right by themselves. */
-export function crossCheck({ model, data, augment, loss, schedule, evaluate }: Config): Clash[] {
+export function crossCheck({ model, data, augment, loss, schedule, train, evaluate }: Config): Clash[] {
   const clashes: Clash[] = [];
   const demand = (holds: boolean, path: string, because: string, text: string) => {
     if (!holds) clashes.push({ path: path.split('.'), because: because.split('.'), text });
@@ -52,6 +52,15 @@ export function crossCheck({ model, data, augment, loss, schedule, evaluate }: C
       'expected one or more of blur, occlusion and yaw, got {}',
     );
   });
+  if (data.sampling !== null) {
+    const { identities, images } = data.sampling;
+    demand(
+      identities * images === train.batch_size,
+      'data.sampling',
+      'train.batch_size',
+      `expected identities times images to be train.batch_size (${train.batch_size}), got ${identities} x ${images}`,
+    );
+  }
   const { milestones } = schedule;
   demand(
     milestones.every((at, i) => i === 0 || at > (milestones[i - 1] ?? 0)),

@@ -83,6 +83,16 @@ const data = z
       .default(2)
       .describe('Images decoded or generated at the same time; 0 means in the main thread.'),
     prefetch: count().default(4).describe('Batches made ahead of the step.'),
+    sampling: z
+      .strictObject({
+        identities: count().describe('P, identities in a batch.'),
+        images: count().describe('Q, images of each.'),
+      })
+      .nullable()
+      .default(null)
+      .describe(
+        'Batches of P identities with Q images each, P Q = train.batch_size; null shuffles all images.',
+      ),
   })
   .describe('The training images.');
 

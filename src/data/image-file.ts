@@ -8,7 +8,7 @@ import { Transformer } from '@napi-rs/image';
 export const imageExtensions = ['.jpg', '.jpeg', '.png', '.webp', '.pgm', '.ppm', '.bmp'];
 
 /** No photograph is larger; a broken header may say anything. */
-const mostPixels = 2 ** 27;
+const mostPixels = 2 ** 26;
 
 // Channels of the decoder's colour types, in its order; from the fifth on they have 16 bits.
 const channelsOf = [1, 2, 3, 4, 1, 2, 3, 4];

@@ -6,6 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { augmentColumns } from './augment.js';
 import { writeContactSheet } from './contact-sheet.js';
+import { balancedSampling } from './sampling.js';
 import { openPhotographs } from './photographs.js';
 import { openReader, type FaceSet } from './face-set.js';
 import { renderAhead, syntheticFaces } from './generate.js';
@@ -77,6 +78,33 @@ test('an epoch has every image once, and labels are theirs', async () => {
   );
   for (const batch of batches)
     batch.images.forEach((image, i) => assert.is(batch.labels[i], faces.label(image)));
+});
+
+test('P identities with Q images each: side by side, every identity once a round, no draw twice', async () => {
+  const uneven = faces.subset([2, 0, 1]);
+  const balanced = options(uneven, { batchSize: 6, sampling: { identities: 2, images: 3 } });
+  const batches = await take(6, balanced); // 12 turns: four rounds of three identities
+  assert.equal(await take(3, { ...balanced, workers: 1, start: 3 }), batches.slice(3));
+  const turns = batches.flatMap(({ labels }) => [labels.slice(0, 3), labels.slice(3)]);
+  for (const labels of turns) assert.is(new Set(labels).size, 1);
+  for (let round = 0; round < 4; round++)
+    assert.is(new Set(turns.slice(round * 3, round * 3 + 3).map(([label]) => label)).size, 3);
+  for (const { images } of batches) assert.is(new Set(images).size, 6); // four images each: none twice
+  const many = await take(8, { ...balanced, batchSize: 10, sampling: { identities: 2, images: 5 } });
+  assert.is(new Set(many[0]?.images).size, 8); // five of four: one of each twice
+  const sampling = balancedSampling(uneven, { identities: 2, images: 5 }, 3);
+  const keys = Array.from({ length: 200 }, (_, i) => sampling(Math.floor(i / 10), i % 10)).map(
+    (s) => `${s.epoch} ${s.image}`,
+  );
+  assert.is(new Set(keys).size, keys.length);
+  assert.throws(
+    () => new Loader({ ...balanced, batchSize: 5 }),
+    'expected 5 images in a batch, got 2 identities of 3',
+  );
+  assert.throws(
+    () => new Loader({ ...balanced, batchSize: 8, sampling: { identities: 4, images: 2 } }),
+    'at most the 3 identities',
+  );
 });
 
 test('pixels and variation labels follow what was drawn', async () => {

@@ -1,12 +1,11 @@
-// Batches of training images, made ahead of the step by worker threads. Step s takes images s B ... s B + B - 1 of an endless
-// stream: epoch after epoch, each a random order of all images (Philox-keyed), with what is done to each image drawn from (seed,
-// epoch, image). So a batch depends on the seed and the step alone, whatever the number of workers, and resuming is
-// starting at a step.
-import { permuted, purposes } from '../tensor/philox.js';
+// Batches of training images, made ahead of the step by worker threads. Which images make a step's batch is a function of the step
+// (sampling.ts), and what is done to each is drawn from (seed, epoch, image). So a batch depends on the seed and the step alone,
+// whatever the number of workers, and resuming is starting at a step.
 import { UserError } from '../tensor/errors.js';
 import { augmentColumns, encodeAugmentation } from './augment.js';
 import { trainingYaw, type FaceSet } from './face-set.js';
 import { WorkerPool } from './jobs.js';
+import { balancedSampling, shuffledSampling, type Sampling } from './sampling.js';
 import { drawVariation, variationNames, type VariationOptions } from './variations.js';
 
 export interface LoaderOptions {
@@ -18,6 +17,8 @@ export interface LoaderOptions {
   /** Mirror an image with probability one half. */
   flip: boolean;
   variations: VariationOptions;
+  /** P identities with Q images each in a batch, B = P Q; null or absent: shuffled images. */
+  sampling?: { identities: number; images: number } | null;
   /** Threads; 0 makes batches in the calling one, when asked. */
   workers?: number;
   /** Batches made ahead. */
@@ -29,7 +30,7 @@ export interface LoaderOptions {
 /** One batch. The arrays are reused: they hold until the next call of next(). */
 export interface Batch {
   readonly step: number;
-  /** Epoch of the batch's first image, from 0. */
+  /** Epoch of the batch's first image, from 0; of P x Q batches the round of identities. */
   readonly epoch: number;
   /** [B, size, size, 3] */
   readonly pixels: Uint8Array;
@@ -52,9 +53,10 @@ interface Plan {
 
 /** Makes batches. Call close() at the end. */
 export class Loader {
-  readonly #options: Required<Omit<LoaderOptions, 'start'>>;
+  readonly #options: Required<Omit<LoaderOptions, 'start' | 'sampling'>>;
   readonly #pool: WorkerPool;
   readonly #ring: SharedArrayBuffer;
+  readonly #sampling: Sampling;
   readonly #batch: Omit<Batch, 'step' | 'epoch'>;
   #ahead: Plan[] = [];
   #step: number;
@@ -66,6 +68,14 @@ export class Loader {
     if (crop > faces.size)
       throw new UserError(`expected a crop of at most the images' ${faces.size} pixels, got ${crop}`);
     this.#options = { ...options, workers, prefetch };
+    const { sampling, seed } = options;
+    if (sampling && sampling.identities * sampling.images !== batchSize)
+      throw new UserError(
+        `data.sampling: expected ${batchSize} images in a batch, got ${sampling.identities} identities of ${sampling.images}`,
+      );
+    this.#sampling = sampling
+      ? balancedSampling(faces, sampling, seed)
+      : shuffledSampling(faces, batchSize, seed);
     const bytes = batchSize * faces.size * faces.size * 3;
     this.#ring = new SharedArrayBuffer(prefetch * bytes);
     this.#batch = {
@@ -114,7 +124,7 @@ export class Loader {
     this.#describe(plan);
     this.#step = plan.step + 1;
     this.#plan();
-    return { ...this.#batch, step: plan.step, epoch: this.#place(plan.step, 0).epoch };
+    return { ...this.#batch, step: plan.step, epoch: this.#sampling(plan.step, 0).epoch };
   }
 
   /** Stops the workers. */
@@ -122,20 +132,9 @@ export class Loader {
     await this.#pool.close();
   }
 
-  // The i-th image of a step: its epoch and its number.
-  #place(step: number, i: number): { epoch: number; image: number } {
-    const { faces, batchSize, seed } = this.#options;
-    const position = step * batchSize + i;
-    const epoch = Math.floor(position / faces.images);
-    return {
-      epoch,
-      image: permuted(position % faces.images, faces.images, seed, purposes.shuffle, epoch),
-    };
-  }
-
   #draw(step: number, i: number) {
     const { faces, seed, crop, flip, variations } = this.#options;
-    const { epoch, image } = this.#place(step, i);
+    const { epoch, image } = this.#sampling(step, i);
     const drawn = drawVariation(seed, epoch, image, faces.size - crop, flip, variations);
     return { ...drawn, image, turned: drawn.turned && faces.yawAvailable };
   }

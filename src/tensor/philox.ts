@@ -12,6 +12,8 @@ export const purposes = {
   augment: 12,
   pairs: 13,
   degrade: 14,
+  balancedIdentity: 15,
+  balancedImage: 16,
   faceIdentity: 20,
   faceImage: 21,
   facePose: 22,

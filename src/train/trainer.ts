@@ -143,6 +143,7 @@ class Trainer {
       crop: model.input_size,
       flip: data.flip,
       variations: augment,
+      sampling: data.sampling,
       workers: data.workers,
       prefetch: data.prefetch,
       start: step * options.accumulate,
