@@ -27,8 +27,9 @@ dim3 matrix_tiles(int64_t rows, int64_t columns, int64_t groups) {
 }
 
 bool on_matrix_units(const Convolution& s, In a, In b) {
-  return a.dtype == DType::bfloat16 && on_matrix_units(s) && packs<bfloat16>(8, a.as<bfloat16>(), b.as<bfloat16>());
+  return a.dtype == DType::bfloat16 && !s.depthwise() && on_matrix_units(s) && packs<bfloat16>(8, a.as<bfloat16>(), b.as<bfloat16>());
 }
+bool packed(const Convolution& s) { return s.group_channels() % 8 == 0; }
 
 }  // namespace
 
@@ -36,7 +37,8 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
                     int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   if (on_matrix_units(s, x, weight))
-    return launch(context, conv_forward_matrix_kernel, matrix_tiles(y.size / out_channels, s.group_out_channels(), groups),
+    return launch(context, packed(s) ? conv_forward_matrix_kernel<true> : conv_forward_matrix_kernel<false>,
+                  matrix_tiles(y.size / out_channels, s.group_out_channels(), groups),
                   matrix_threads, 0, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
   with_float(x.dtype, [&]<class T>() {
     if (s.depthwise())
@@ -53,7 +55,7 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   if (on_matrix_units(s, dy, weight)) {
     const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
-    return launch(context, conv_backward_data_matrix_kernel,
+    return launch(context, packed(s) ? conv_backward_data_matrix_kernel<true> : conv_backward_data_matrix_kernel<false>,
                   matrix_tiles(largest_phase, s.group_channels(), groups * stride * stride), matrix_threads, 0, dx.as<bfloat16>(),
                   dy.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
   }
@@ -81,7 +83,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   const int64_t parts = ceil_div(pixels, part_pixels);
   auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
   if (matrix)
-    launch(context, conv_backward_weight_matrix_kernel,
+    launch(context, packed(s) ? conv_backward_weight_matrix_kernel<true> : conv_backward_weight_matrix_kernel<false>,
            matrix_tiles(s.group_out_channels(), s.taps() * s.group_channels(), parts * groups), matrix_threads, 0, partial,
            dy.as<bfloat16>(), x.as<bfloat16>(), MatrixConvolution(s), part_pixels);
   else with_float(x.dtype, [&]<class T>() {

@@ -1,6 +1,7 @@
-// Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h), for channels that come in packs of 8; shapes and
+// Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h), for output channels that come in packs of 8; shapes and
 // formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the pixels that its
-// threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies.
+// threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies. Input
+// channels that come in no packs, as the three of an image, are gathered one by one (packed = false).
 // For each step of the inner dimension a block reads (128 + 64) x 2 bytes for 128 x 64 products: 43 operations a byte.
 #pragma once
 #include "convolution.h"
@@ -9,9 +10,9 @@
 
 namespace turl {
 
-// Whether the kernels below can take it: 16-byte packs of channels on both sides, and indices that fit.
+// Whether the kernels below can take it: 16-byte packs of output channels, and indices that fit.
 inline bool on_matrix_units(const Convolution& s) {
-  return s.group_channels() % 8 == 0 && s.group_out_channels() % 8 == 0 && s.x_size() / s.channels < (1 << 30) &&
+  return s.group_out_channels() % 8 == 0 && s.x_size() / s.channels < (1 << 30) &&
          s.y_size() / s.out_channels < (1 << 30) && s.weight_size() / s.out_channels < (1 << 30);
 }
 
@@ -45,7 +46,8 @@ template <int count> struct Pixels {
 __device__ inline bool within(int i, int size) { return unsigned(i) < unsigned(size); }
 
 // One block: 128 pixels of y x 64 output channels of one group.
-__global__ void __launch_bounds__(matrix_threads, 3)
+template <bool packed>
+__global__ void __launch_bounds__(matrix_threads, packed ? 3 : 2)
     conv_forward_matrix_kernel(bfloat16* y, const bfloat16* x, const bfloat16* weight, MatrixConvolution s) {
   using Piece = OperandPiece<Fast::depth, matrix_rows>;
   const int group = int(blockIdx.z), depth = s.taps * s.group_channels, pixels = s.batch * s.out_height * s.out_width;
@@ -58,15 +60,19 @@ __global__ void __launch_bounds__(matrix_threads, 3)
            s.height * s.width);
   MatrixSums sums = matrix_product<Fast::depth, Fast::depth>(
       0, depth,
-      [&](int i, int, int k) {
-        const int tap = s.by_group_channels.quotient(k), c = s.by_group_channels.rest(k, tap);
-        const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.rest(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
-        const bool inside = k < depth && within(iy, s.height) && within(ix, s.width);
-        return Source{x + int64_t(inside ? at.image[i] + iy * s.width + ix : 0) * s.channels + c, inside};
+      [&](Pack<bfloat16>* to, int i, int, int first_k) {
+        put<packed>(to, x, first_k, [&](int k) {
+          const int tap = s.by_group_channels.quotient(k), c = s.by_group_channels.rest(k, tap);
+          const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.rest(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
+          const bool inside = k < depth && within(iy, s.height) && within(ix, s.width);
+          return At{inside, int64_t(inside ? at.image[i] + iy * s.width + ix : 0) * s.channels + c};
+        });
       },
-      [&](int, int side, int k) {
-        const bool inside = first_channel + side < s.group_out_channels && k < depth;
-        return Source{weight + (inside ? int64_t(first_channel + side) * depth + k : 0), inside};
+      [&](Pack<bfloat16>* to, int, int side, int first_k) {
+        put<packed>(to, weight, first_k, [&](int k) {
+          const bool inside = first_channel + side < s.group_out_channels && k < depth;
+          return At{inside, inside ? int64_t(first_channel + side) * depth + k : 0};
+        });
       });
   sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
     const int o = first_channel + column;
@@ -78,7 +84,8 @@ __global__ void __launch_bounds__(matrix_threads, 3)
 // The image's gradient with stride s falls into s x s phases: the pixels (s i + p, s j + q) meet only the taps u = p + padding
 // (mod s), v = q + padding (mod s), so no product with a zero is computed. One block: 128 pixels of a phase x 64 input channels of
 // one group; blockIdx.z runs over groups and phases.
-__global__ void __launch_bounds__(matrix_threads, 3)
+template <bool packed>
+__global__ void __launch_bounds__(matrix_threads, packed ? 3 : 2)
     conv_backward_data_matrix_kernel(bfloat16* dx, const bfloat16* dy, const bfloat16* weight, MatrixConvolution s) {
   using Piece = OperandPiece<Fast::depth, matrix_rows>;
   const int cg = s.group_channels, og = s.group_out_channels, stride = s.stride;
@@ -100,17 +107,19 @@ __global__ void __launch_bounds__(matrix_threads, 3)
            s.out_height * s.out_width);
   MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
       0, depth,
-      [&](int i, int, int k) {
+      [&](Pack<bfloat16>* to, int i, int, int k) {
         const int tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
         const int a = by_taps_x.quotient(tap), oy = at.y[i] - a, ox = at.x[i] - by_taps_x.rest(tap, a);
         const bool inside = k < depth && within(oy, s.out_height) && within(ox, s.out_width);
-        return Source{dy + int64_t(inside ? at.image[i] + oy * s.out_width + ox : 0) * s.out_channels + o, inside};
+        copy_async(to, dy + int64_t(inside ? at.image[i] + oy * s.out_width + ox : 0) * s.out_channels + o, inside);
       },
-      [&](int, int side, int k) {
-        const int c = first_channel + side, tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
+      [&](Pack<bfloat16>* to, int, int side, int k) {
+        const int tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
         const int a = by_taps_x.quotient(tap), u = u0 + stride * a, v = v0 + stride * by_taps_x.rest(tap, a);
-        const bool inside = c < cg && k < depth;
-        return Source{weight + (inside ? int64_t(o * s.taps + u * s.kernel_w + v) * cg + c : 0), inside};
+        put<packed>(to, weight, first_channel + side, [&](int c) {
+          const bool inside = c < cg && k < depth;
+          return At{inside, inside ? int64_t(o * s.taps + u * s.kernel_w + v) * cg + c : 0};
+        });
       });
   sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
     const int pixel = first_pixel + row;
@@ -123,30 +132,31 @@ __global__ void __launch_bounds__(matrix_threads, 3)
 
 // One block: 128 output channels x 64 values of taps x channels of one group, over one part of the pixels, into
 // partial[part][out_channels][taps][channels of a group]; parts are added in order afterwards.
-__global__ void __launch_bounds__(matrix_threads, 3)
+template <bool packed>
+__global__ void __launch_bounds__(matrix_threads, packed ? 3 : 2)
     conv_backward_weight_matrix_kernel(float* partial, const bfloat16* dy, const bfloat16* x, MatrixConvolution s, int part_pixels) {
   const int og = s.group_out_channels, depth = s.taps * s.group_channels;
   const int group = int(blockIdx.z) % s.groups, part = int(blockIdx.z) / s.groups;
   const int pixels = s.batch * s.out_height * s.out_width;
   const int begin = part * part_pixels, end = begin + min(pixels - begin, part_pixels);
   const int first_row = int(blockIdx.x) * matrix_rows, first_column = int(blockIdx.y) * matrix_columns;
-  dy += group * og;
-  // The side of this thread's packs of x, one tap and 8 channels, is the same for all pixels.
-  const int value = first_column + OperandPiece<Fast::side, matrix_columns>::side(0), tap = value / s.group_channels;
-  const int shift_y = tap / s.kernel_w - s.padding, shift_x = tap % s.kernel_w - s.padding;
-  x += group * s.group_channels + value % s.group_channels;
+  dy += group * og, x += group * s.group_channels;
   MatrixSums sums = matrix_product<Fast::side, Fast::side>(
       begin, end,
-      [&](int, int side, int p) {
+      [&](Pack<bfloat16>* to, int, int side, int p) {
         const int o = first_row + side;
         const bool inside = o < og && p < end;
-        return Source{dy + (inside ? int64_t(p) * s.out_channels + o : 0), inside};
+        copy_async(to, dy + (inside ? int64_t(p) * s.out_channels + o : 0), inside);
       },
-      [&](int, int, int p) {
+      [&](Pack<bfloat16>* to, int, int side, int p) {
         const int row = s.by_out_width.quotient(p), image = s.by_out_height.quotient(row);
-        const int iy = s.by_out_height.rest(row, image) * s.stride + shift_y, ix = s.by_out_width.rest(p, row) * s.stride + shift_x;
-        const bool inside = value < depth && p < end && within(iy, s.height) && within(ix, s.width);
-        return Source{x + int64_t(inside ? (image * s.height + iy) * s.width + ix : 0) * s.channels, inside};
+        const int y = s.by_out_height.rest(row, image) * s.stride - s.padding, x0 = s.by_out_width.rest(p, row) * s.stride - s.padding;
+        put<packed>(to, x, first_column + side, [&](int value) {  // a tap and channel, the same for all pixels
+          const int tap = s.by_group_channels.quotient(value), c = s.by_group_channels.rest(value, tap);
+          const int u = s.by_kernel_w.quotient(tap), iy = y + u, ix = x0 + s.by_kernel_w.rest(tap, u);
+          const bool inside = value < depth && p < end && within(iy, s.height) && within(ix, s.width);
+          return At{inside, int64_t(inside ? (image * s.height + iy) * s.width + ix : 0) * s.channels + c};
+        });
       });
   partial += (int64_t(part) * s.out_channels + int64_t(group) * og) * depth;
   sums.each_pair([&](int row, int column, float first, float second) {

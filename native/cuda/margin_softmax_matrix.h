@@ -47,16 +47,16 @@ __device__ inline MatrixSums matrix_logits(const bfloat16* g, const Slice& slice
   const int size = p.size, samples = int(p.samples);
   return matrix_product<Fast::depth, Fast::depth>(
       0, 2 * size,
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int i = first_sample + side, e = k < size ? k : k - size;
         const bool inside = i < samples && k < 2 * size;
-        return Source{inside ? g + int64_t(i) * size + e : g, inside};
+        copy_async(to, inside ? g + int64_t(i) * size + e : g, inside);
       },
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int j = first_class + side, e = k < size ? k : k - size;
         const bfloat16* const v = k < size ? slice.v.low : slice.v.high;
         const bool inside = j < slice.count && k < 2 * size;
-        return Source{inside ? v + int64_t(j) * size + e : v, inside};
+        copy_async(to, inside ? v + int64_t(j) * size + e : v, inside);
       });
 }
 
@@ -131,16 +131,16 @@ __global__ void __launch_bounds__(matrix_threads, 3)
   const int first_class = int(blockIdx.x) * matrix_rows, first_e = int(blockIdx.y) * matrix_columns;
   MatrixSums sums = matrix_product<Fast::side, Fast::side>(
       0, 2 * samples,
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int j = first_class + side, i = k < samples ? k : k - samples;
         const bfloat16* const part = k < samples ? p.low : p.high;
         const bool inside = j < stride && k < 2 * samples;
-        return Source{inside ? part + int64_t(i) * stride + j : part, inside};
+        copy_async(to, inside ? part + int64_t(i) * stride + j : part, inside);
       },
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int e = first_e + side, i = k < samples ? k : k - samples;
         const bool inside = e < size && k < 2 * samples;
-        return Source{inside ? g + int64_t(i) * size + e : g, inside};
+        copy_async(to, inside ? g + int64_t(i) * size + e : g, inside);
       });
   sums.each_pair([&](int row, int column, float first, float second) {
     const int j = first_class + row, e = first_e + column;
@@ -158,17 +158,17 @@ __global__ void __launch_bounds__(matrix_threads, 3)
   const auto pass = [&](int k) { return int(k >= length) + int(k >= 2 * length); };
   MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
       0, 3 * length,
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int i = first_sample + side, j = begin + k - pass(k) * length;
         const bfloat16* const factor = pass(k) == 0 ? p.low : p.high;
         const bool inside = i < samples && k < 3 * length;
-        return Source{inside ? factor + int64_t(i) * stride + j : factor, inside};
+        copy_async(to, inside ? factor + int64_t(i) * stride + j : factor, inside);
       },
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int e = first_e + side, j = begin + k - pass(k) * length;
         const bfloat16* const factor = pass(k) == 1 ? slice.v.low : slice.v.high;
         const bool inside = e < size && k < 3 * length && j < slice.count;
-        return Source{inside ? factor + int64_t(j) * size + e : factor, inside};
+        copy_async(to, inside ? factor + int64_t(j) * size + e : factor, inside);
       });
   sums.each_pair([&](int row, int column, float first, float second) {
     const int i = first_sample + row, e = first_e + column;

@@ -40,15 +40,15 @@ __global__ void __launch_bounds__(matrix_threads, 3) matmul_matrix_kernel(R* y, 
   a += matrix * s.m * s.k, b += matrix * s.k * s.n, y += matrix * s.m * s.n;
   MatrixSums sums = matrix_product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
       0, s.k,
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int row = first_row + side;
         const bool inside = row < s.m && k < s.k;
-        return Source{inside ? a + (transpose_a ? int64_t(k) * s.m + row : int64_t(row) * s.k + k) : a, inside};
+        copy_async(to, inside ? a + (transpose_a ? int64_t(k) * s.m + row : int64_t(row) * s.k + k) : a, inside);
       },
-      [&](int, int side, int k) {
+      [&](Pack<bfloat16>* to, int, int side, int k) {
         const int column = first_column + side;
         const bool inside = column < s.n && k < s.k;
-        return Source{inside ? b + (transpose_b ? int64_t(column) * s.k + k : int64_t(k) * s.n + column) : b, inside};
+        copy_async(to, inside ? b + (transpose_b ? int64_t(column) * s.k + k : int64_t(k) * s.n + column) : b, inside);
       });
   const auto at = [&](int row, int column) { return y + int64_t(first_row + row) * s.n + first_column + column; };
   if constexpr (std::is_same_v<R, bfloat16>)

@@ -13,11 +13,28 @@ namespace turl {
 
 constexpr int matrix_rows = 128, matrix_columns = 64, matrix_depth = 32, matrix_threads = 128, matrix_stages = 3;
 
-// Eight consecutive elements of an operand in memory, at a multiple of 16 bytes; zeros when not inside (then nothing is read).
-struct Source {
-  const bfloat16* from;
+// Where an element of an operand is, from some base; outside of the matrix any place that exists.
+struct At {
   bool inside;
+  int64_t offset;
 };
+
+// Eight elements of an operand into shared memory: the n-th is that of at(k + n), or zero outside. When `packed` they lie side by side
+// from a multiple of 16 bytes, and one asynchronous copy fetches them; else they are read one by one.
+template <bool packed, class F> __device__ inline void put(Pack<bfloat16>* to, const bfloat16* base, int k, F at) {
+  if constexpr (packed) {
+    const At from = at(k);
+    copy_async(to, base + from.offset, from.inside);
+  } else {
+    Pack<bfloat16> pack;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+      const At from = at(k + n);
+      pack[n] = from.inside ? base[from.offset] : bfloat16(0.0f);
+    }
+    *to = pack;
+  }
+}
 
 // One piece of an operand in shared memory, `sides` rows or columns of the product by matrix_depth, in packs along `fast`.
 template <Fast fast, int sides> struct OperandPiece {
@@ -83,8 +100,9 @@ struct MatrixSums {
   }
 };
 
-// The sums over k0 <= k < k1 of a(row, k) b(column, k). a(i, side, k) and b(i, side, k) give the Source of the pack that begins at
-// this side and k; i, known at compile time, numbers the packs of a thread, whose side stays the same as k goes on. All threads call it.
+// The sums over k0 <= k < k1 of a(row, k) b(column, k). a(to, i, side, k) and b(to, i, side, k) put the pack that begins at this side and
+// k into shared memory, with zeros outside of the matrix and beyond k1, by copy_async or by put. i, known at compile time, numbers the
+// packs of a thread, whose side stays the same as k goes on. All threads call it.
 template <Fast a_fast, Fast b_fast, class A, class B>
 __device__ inline MatrixSums matrix_product(int k0, int k1, A a, B b) {
   using Left = OperandPiece<a_fast, matrix_rows>;
@@ -95,15 +113,11 @@ __device__ inline MatrixSums matrix_product(int k0, int k1, A a, B b) {
   const auto fetch = [&] {
     if (next < k1) {
 #pragma unroll
-      for (int i = 0; i < Left::per_thread; i++) {
-        const Source s = a(i, Left::side(i), next + Left::depth(i));
-        copy_async(Left::at(left[free_stage], Left::side(i), Left::depth(i)), s.from, s.inside);
-      }
+      for (int i = 0; i < Left::per_thread; i++)
+        a(Left::at(left[free_stage], Left::side(i), Left::depth(i)), i, Left::side(i), next + Left::depth(i));
 #pragma unroll
-      for (int i = 0; i < Right::per_thread; i++) {
-        const Source s = b(i, Right::side(i), next + Right::depth(i));
-        copy_async(Right::at(right[free_stage], Right::side(i), Right::depth(i)), s.from, s.inside);
-      }
+      for (int i = 0; i < Right::per_thread; i++)
+        b(Right::at(right[free_stage], Right::side(i), Right::depth(i)), i, Right::side(i), next + Right::depth(i));
     }
     commit_copies();  // also when there is nothing left, so that the count of groups stays the same
     next += matrix_depth;

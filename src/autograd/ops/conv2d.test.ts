@@ -31,7 +31,7 @@ const cases: Record<string, Case> = {
   'depthwise 3x3': { x: [2, 6, 5, 19], out: 19, kernel: [3, 3], padding: 1, groups: 19 },
   'depthwise 3x3 stride 2': { x: [2, 7, 6, 16], out: 16, kernel: [3, 3], stride: 2, padding: 1, groups: 16 },
   'depthwise 7x7 global': { x: [3, 7, 7, 10], out: 10, kernel: [7, 7], groups: 10 },
-  // Channels in packs of 8: bfloat16 takes the matrix units of CUDA.
+  // Output channels in packs of 8: bfloat16 takes the matrix units of CUDA; input channels in packs as well, or gathered.
   'packs, odd sizes': { x: [2, 9, 8, 8], out: 24, kernel: [3, 3], padding: 1 },
   'packs, stride 2': { x: [3, 9, 7, 16], out: 8, kernel: [3, 3], stride: 2, padding: 1 },
   'packs, stride wider than the window': { x: [1, 8, 9, 8], out: 8, kernel: [2, 1], stride: 3 },
@@ -47,7 +47,9 @@ const cases: Record<string, Case> = {
   },
   'packs, one pixel': { x: [1, 1, 1, 8], out: 8, kernel: [1, 1] },
   'packs, more padding than window': { x: [1, 3, 4, 8], out: 16, kernel: [2, 3], padding: 4 },
-  'packs on one side only': { x: [1, 5, 4, 16], out: 12, kernel: [3, 3], padding: 1 },
+  'packs in only': { x: [1, 5, 4, 16], out: 12, kernel: [3, 3], padding: 1 },
+  'packs out only, stride 2': { x: [2, 7, 6, 5], out: 8, kernel: [3, 3], stride: 2, padding: 1 },
+  'packs out only, in groups': { x: [1, 6, 5, 6], out: 16, kernel: [3, 2], padding: 1, groups: 2 },
   'packs, no images': { x: [0, 4, 4, 8], out: 16, kernel: [3, 3], padding: 1 },
   'no images': { x: [0, 4, 4, 3], out: 5, kernel: [3, 3], padding: 1 },
 };
