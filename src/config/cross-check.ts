@@ -9,7 +9,17 @@ export interface Clash {
 }
 
 /** All clashes of an experiment whose values are each right by themselves. */
-export function crossCheck({ model, data, augment, loss, schedule, train, evaluate }: Config): Clash[] {
+export function crossCheck({
+  stage,
+  from,
+  model,
+  data,
+  augment,
+  loss,
+  schedule,
+  train,
+  evaluate,
+}: Config): Clash[] {
   const clashes: Clash[] = [];
   const demand = (holds: boolean, path: string, because: string, text: string) => {
     if (!holds) clashes.push({ path: path.split('.'), because: because.split('.'), text });
@@ -52,6 +62,21 @@ export function crossCheck({ model, data, augment, loss, schedule, train, evalua
       'expected one or more of blur, occlusion and yaw, got {}',
     );
   });
+  if (stage === 'uncertainty') {
+    demand(from !== null, 'from', 'stage', 'expected the run to start from, got nothing');
+    demand(
+      loss.type === 'confidence-softmax',
+      'loss.type',
+      'stage',
+      `expected confidence-softmax, which has the confidence branch that stage uncertainty trains, got ${loss.type}`,
+    );
+    demand(
+      data.sampling !== null,
+      'data.sampling',
+      'stage',
+      'expected batches with genuine pairs, got nothing',
+    );
+  }
   if (data.sampling !== null) {
     const { identities, images } = data.sampling;
     demand(

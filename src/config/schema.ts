@@ -305,6 +305,12 @@ const evaluate = z
       .min(1)
       .default([1e-3, 1e-2])
       .describe('False accept rates to report.'),
+    score: z
+      .enum(['cosine', 'uncertainty'])
+      .default('cosine')
+      .describe(
+        'Of a pair: the mean cosine of the sub-embeddings, or their likelihood with uncertainty (Eq. 16).',
+      ),
     degrade: z
       .array(degrade)
       .default([{ blur: 9 }, { occlusion: 0.3 }, { yaw: 50 }])
@@ -319,6 +325,18 @@ export const configSchema = z.strictObject({
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'expected letters, digits, dots, dashes and underscores')
     .describe('Name of the run; by default that of the file.'),
   purpose: z.string().default('').describe('One line on what this experiment is for.'),
+  stage: z
+    .enum(['identification', 'uncertainty'])
+    .default('identification')
+    .describe(
+      'What is trained: everything, or the confidence branch alone on genuine pairs (§3.5), starting from `from`.',
+    ),
+  from: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('A run or checkpoint whose network, prototypes and confidence branch training starts from.'),
   seed: z.int().min(0).max(0xffffffff).default(1).describe('Seed of every random draw.'),
   device: z.enum(['cpu', 'cuda', 'emulated']).default('cpu').describe('Where the kernels run.'),
   precision: z

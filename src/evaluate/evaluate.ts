@@ -8,7 +8,8 @@ import { chooseSome } from '../data/variations.js';
 import { Draws, purposes } from '../tensor/philox.js';
 import type { Experiment } from '../train/experiment.js';
 import { subEmbeddingCorrelation } from './correlation.js';
-import { verification, type ScoredPairs } from './metrics.js';
+import { verification } from './metrics.js';
+import { scoreDefinition, scorePairs, type Embedded } from './scores.js';
 import type { Evaluation, EvaluationRow } from './table.js';
 
 type Degradation = Config['evaluate']['degrade'][number];
@@ -33,15 +34,16 @@ export function degradationName(degradation: Degradation): string {
   );
 }
 
-/** Embeddings [n, D] of all images of the dataset, degraded; the centre is cropped. */
+/** Embeddings [n, D] and confidences [n, K] of all images of the dataset, degraded; the centre is cropped. */
 export async function embedDataset(
   experiment: Experiment,
   dataset: FaceSet,
   degradation: Degradation = {},
-): Promise<Float32Array> {
+): Promise<Embedded> {
   const { config } = experiment;
   const { embedding_size: width, input_size: side } = config.model;
-  const embeddings = new Float32Array(dataset.images * width);
+  const embedding = new Float32Array(dataset.images * width);
+  const confidence = experiment.loss.confidence && new Float32Array(dataset.images * config.loss.groups);
   const margin = Math.floor((config.data.image_size - side) / 2);
   const grid = config.augment.occlusion.blocks ** 2;
   const { blur = 0, occlusion = 0, yaw } = degradation;
@@ -54,26 +56,11 @@ export async function embedDataset(
       const occluded = chooseSome(draws, Math.round(occlusion * grid), grid);
       encodeAugmentation(parameters, i, { top: margin, left: margin, flip: false, blur, occluded });
     }
-    embeddings.set(experiment.embed(pixels, parameters).embedding, start * width);
+    const embedded = experiment.embed(pixels, parameters);
+    embedding.set(embedded.embedding, start * width);
+    if (embedded.confidence) confidence?.set(embedded.confidence, start * config.loss.groups);
   }
-  return embeddings;
-}
-
-/** The mean over the K groups of the cosine between sub-embeddings; rows have groups of length 1. */
-export function meanCosine(
-  embeddings: Float32Array,
-  pairs: Pairs,
-  size: number,
-  groups: number,
-): ScoredPairs {
-  const scores = new Float64Array(pairs.genuine.length);
-  scores.forEach((_, i) => {
-    const [a, b] = [(pairs.first[i] as number) * size, (pairs.second[i] as number) * size];
-    let dot = 0;
-    for (let k = 0; k < size; k++) dot += (embeddings[a + k] as number) * (embeddings[b + k] as number);
-    scores[i] = dot / groups;
-  });
-  return { scores, genuine: pairs.genuine };
+  return { embedding, confidence };
 }
 
 /** All figures of the experiment as it stands. `versions` defaults to clean and the configured degradations. */
@@ -89,15 +76,15 @@ export async function evaluate(
   let correlation: number | null = null;
   const leftOut = versions.filter(({ yaw }) => yaw !== undefined && !dataset.yawAvailable);
   for (const version of versions.filter((one) => !leftOut.includes(one))) {
-    const embeddings = await embedDataset(experiment, dataset, version);
-    const scored = meanCosine(embeddings, pairs, model.embedding_size, groups);
+    const embedded = await embedDataset(experiment, dataset, version);
+    const scored = scorePairs(embedded, pairs, options.score, model.embedding_size, groups);
     rows.push({
       version: degradationName(version),
       verification: verification(scored, pairs.fold, options.far),
     });
     if (degradationName(version) === 'clean')
       correlation = subEmbeddingCorrelation(
-        embeddings,
+        embedded.embedding,
         dataset.data.labels,
         groups,
         model.embedding_size / groups,
@@ -112,7 +99,7 @@ export async function evaluate(
     crop: `${model.input_size} pixels from the centre of ${data.image_size}`,
     colour: 'RGB',
     flip: false,
-    score: groups === 1 ? 'cosine' : `mean cosine over ${groups} sub-embeddings`,
+    score: scoreDefinition(options.score, groups),
     fusion: 'none: one image on each side',
     failures,
   };

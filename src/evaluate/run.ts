@@ -5,7 +5,6 @@ import { UserError } from '../tensor/errors.js';
 import { checkpointIdentities, loadCheckpoint } from '../train/checkpoint.js';
 import { Experiment } from '../train/experiment.js';
 import { findCheckpoint, runConfig } from '../train/run-directory.js';
-import { readSafetensorsMetadata } from '../train/safetensors.js';
 import { evaluate } from './evaluate.js';
 import type { Evaluation } from './table.js';
 import { openTestSet } from './test-set.js';
@@ -34,7 +33,7 @@ export async function evaluateRun(
 ): Promise<Evaluation> {
   const { run, checkpoint } = findCheckpoint(path);
   const config = runConfig(run, overrides);
-  const identities = checkpointIdentities(checkpoint.file, readSafetensorsMetadata(checkpoint.file));
+  const identities = checkpointIdentities(checkpoint.file);
   const experiment = new Experiment(config, identities);
   try {
     loadCheckpoint(checkpoint.file, experiment, checkpoint.step);

@@ -4,7 +4,13 @@ import { UserError } from '../tensor/errors.js';
 import { hostArray } from '../tensor/dtype.js';
 import type { Experiment } from './experiment.js';
 import type { RunDirectory } from './run-directory.js';
-import { readSafetensors, type TensorSource } from './safetensors.js';
+import type { Tensor } from '../tensor/tensor.js';
+import {
+  readSafetensors,
+  readSafetensorsMetadata,
+  type StoredTensor,
+  type TensorSource,
+} from './safetensors.js';
 
 /** Writes the state after `step` updates; returns the file. */
 export function saveCheckpoint(run: RunDirectory, experiment: Experiment, step: number): string {
@@ -18,6 +24,19 @@ export function saveCheckpoint(run: RunDirectory, experiment: Experiment, step: 
   return run.saveCheckpoint(step, new Map(sources), { identities: String(experiment.loss.sizes.identities) });
 }
 
+/** Sets a tensor from the file's one of that name. */
+function setFrom(file: string, name: string, t: Tensor, stored: StoredTensor | undefined): void {
+  if (!stored)
+    throw new UserError(`${file}: expected a tensor ${name}, found none: it is of another experiment`);
+  if (stored.dtype !== t.dtype || !sameShape(stored.shape, t.shape))
+    throw new UserError(
+      `${file}: expected ${name} to be ${t.toString()}, found ${stored.dtype} [${stored.shape.join(', ')}]`,
+    );
+  const array = hostArray(t.dtype, t.size);
+  new Uint8Array(array.buffer).set(stored.data);
+  t.set(array);
+}
+
 /**
  * Sets the experiment's state from a checkpoint file.
  * @throws UserError when the file is damaged or belongs to another experiment
@@ -25,26 +44,22 @@ export function saveCheckpoint(run: RunDirectory, experiment: Experiment, step: 
 export function loadCheckpoint(file: string, experiment: Experiment, step: number): void {
   const { tensors } = readSafetensors(file);
   const state = experiment.state();
-  for (const [name, t] of state) {
-    const stored = tensors.get(name);
-    if (!stored)
-      throw new UserError(`${file}: expected a tensor ${name}, found none: it is of another experiment`);
-    if (stored.dtype !== t.dtype || !sameShape(stored.shape, t.shape))
-      throw new UserError(
-        `${file}: expected ${name} to be ${t.toString()}, found ${stored.dtype} [${stored.shape.join(', ')}]`,
-      );
-    const array = hostArray(t.dtype, t.size);
-    new Uint8Array(array.buffer).set(stored.data);
-    t.set(array);
-  }
+  for (const [name, t] of state) setFrom(file, name, t, tensors.get(name));
   for (const name of tensors.keys())
     if (!state.has(name)) throw new UserError(`${file}: ${name} belongs to another experiment`);
   experiment.steps = step;
 }
 
+/** Sets the network and what the loss learned from a checkpoint of any experiment with the same ones; optimisers start anew. */
+export function loadWeights(file: string, experiment: Experiment): void {
+  const { tensors } = readSafetensors(file);
+  for (const [name, t] of experiment.state())
+    if (/^(network|loss)\./.test(name)) setFrom(file, name, t, tensors.get(name));
+}
+
 /** The number of identities that a checkpoint was trained on. */
-export function checkpointIdentities(file: string, metadata: Readonly<Record<string, string>>): number {
-  const identities = Number(metadata['identities']);
+export function checkpointIdentities(file: string): number {
+  const identities = Number(readSafetensorsMetadata(file)['identities']);
   if (!Number.isInteger(identities))
     throw new UserError(`${file}: expected the number of identities, found none`);
   return identities;

@@ -2,13 +2,18 @@
  * An experiment on a device: the network, the loss with what it learns, and their optimisers, built from a configuration; one
  * update from batches; embeddings of images; and the state that a checkpoint keeps.
  */
+import { cast } from '../autograd/ops/cast.js';
 import { groupNormalize } from '../autograd/ops/group-normalize.js';
+import { mean } from '../autograd/ops/reduce.js';
+import { affine } from '../autograd/ops/unary.js';
 import { noGrad, Tape } from '../autograd/tape.js';
 import type { Config } from '../config/index.js';
 import { augment, augmentColumns } from '../data/augment.js';
 import type { Batch } from '../data/loader.js';
 import { activeVariations, variationTargets, type Variation } from '../method/variations.js';
-import { lossParts, readLossParts, UniversalLoss, type LossPart } from '../method/universal-loss.js';
+import { uncertaintyLoss } from '../method/uncertainty.js';
+import { readLossParts, UniversalLoss, type LossPart } from '../method/universal-loss.js';
+import { accumulator } from '../tensor/dtype.js';
 import type { Backbone } from '../nn/backbone.js';
 import { Initialiser } from '../nn/initialise.js';
 import { buildBackbone } from '../nn/models.js';
@@ -22,9 +27,12 @@ import { full, tensor, type Tensor } from '../tensor/tensor.js';
 /** What an update takes of a batch. */
 export type TrainingBatch = Pick<Batch, 'pixels' | 'labels' | 'augmentation' | 'variations'>;
 
+/** The losses of a stage: those of the whole method, or the mean −score of genuine pairs (`uncertainty`) and the mean s. */
+export type Losses = Partial<Record<LossPart | 'uncertainty', number>>;
+
 /** What one update tells: the losses (means over the images), the rate used, and the norm of the gradients before clipping. */
 export interface UpdateReport {
-  losses: Record<LossPart, number>;
+  losses: Losses;
   learningRate: number;
   gradientNorm: number;
 }
@@ -40,6 +48,15 @@ function optimizerOptions(config: Config['optimizer']): OptimizerOptions {
   const { name, momentum, betas, epsilon, weight_decay: weightDecay } = config;
   return name === 'sgd' ? { name, momentum, weightDecay } : { name, betas, epsilon, weightDecay };
 }
+
+const mustBeFinite = [
+  'identification',
+  'regulariser',
+  'discriminator',
+  'classification',
+  'adversarial',
+  'uncertainty',
+] as const;
 
 function prefixed(prefix: string, tensors: ReadonlyMap<string, Tensor>): [string, Tensor][] {
   return [...tensors].map(([name, t]) => [`${prefix}.${name}`, t]);
@@ -74,9 +91,12 @@ export class Experiment {
       ...prefixed('network', this.backbone.parameters()),
       ...prefixed('loss', this.loss.mainParameters()),
     ]);
+    const uncertain = config.stage === 'uncertainty';
+    if (uncertain)
+      for (const name of main.keys()) if (!name.startsWith('loss.confidence.')) main.delete(name);
     this.optimizer = new Optimizer(main, optimizerOptions(config.optimizer));
     const discriminator = this.loss.discriminatorParameters();
-    if (discriminator.size > 0)
+    if (discriminator.size > 0 && !uncertain)
       this.discriminatorOptimizer = new Optimizer(
         new Map(prefixed('loss', discriminator)),
         optimizerOptions(config.discriminator.optimizer),
@@ -96,18 +116,15 @@ export class Experiment {
    * @throws UserError naming what is not finite, before anything has been changed
    */
   update(batches: readonly TrainingBatch[], step: number, steps: number): UpdateReport {
-    const parts = batches.map((batch, i) => this.#gradients(batch, step, i, batches.length));
-    const losses = Object.fromEntries(
-      lossParts.map((part) => [part, parts.reduce((sum, p) => sum + p[part], 0) / parts.length]),
-    ) as Record<LossPart, number>;
-    for (const part of [
-      'identification',
-      'regulariser',
-      'discriminator',
-      'classification',
-      'adversarial',
-    ] as const)
-      if (!Number.isFinite(losses[part])) throw new UserError(`the ${part} loss is ${losses[part]}`);
+    const gradients = this.config.stage === 'uncertainty' ? this.#uncertaintyGradients : this.#gradients;
+    const parts = batches.map((batch, i) => gradients.call(this, batch, step, i, batches.length));
+    const losses: Losses = {};
+    for (const part of Object.keys(parts[0] ?? {}) as (keyof Losses)[])
+      losses[part] = parts.reduce((sum, p) => sum + (p[part] ?? NaN), 0) / parts.length;
+    for (const part of mustBeFinite) {
+      const value = losses[part];
+      if (value !== undefined && !Number.isFinite(value)) throw new UserError(`the ${part} loss is ${value}`);
+    }
     const factor = rateFactor(schedule(this.config), step, steps);
     const { optimizer, discriminator } = this.config;
     const clip = this.config.train.clip_norm;
@@ -121,7 +138,7 @@ export class Experiment {
   }
 
   /** Adds the gradients of one batch, weighted by 1 / count, to the parameters. */
-  #gradients(batch: TrainingBatch, step: number, index: number, count: number): Record<LossPart, number> {
+  #gradients(batch: TrainingBatch, step: number, index: number, count: number): Losses {
     this.backbone.train();
     this.backbone.dropout.step = step * count + index;
     return scope(() => {
@@ -140,6 +157,30 @@ export class Experiment {
         count === 1 ? undefined : full(total.shape, 1 / count, { device, dtype: total.dtype }),
       );
       return readLossParts(parts);
+    });
+  }
+
+  /** The same for stage uncertainty: the network stands still, the confidence branch learns the genuine pairs (Eq. 16). */
+  #uncertaintyGradients(batch: TrainingBatch, _step: number, _index: number, count: number): Losses {
+    this.backbone.evaluate();
+    const { confidence } = this.loss;
+    if (!confidence) throw new UserError('stage: uncertainty needs a confidence branch');
+    return scope(() => {
+      const { f, x } = noGrad(() => {
+        const { embedding, features } = this.backbone.forward(
+          this.#prepare(batch.pixels, batch.augmentation),
+        );
+        const wide = (t: Tensor) => cast(t, accumulator(t.dtype));
+        return { f: groupNormalize(wide(embedding), this.config.loss.groups), x: wide(features) };
+      });
+      const tape = new Tape();
+      const { total, s } = tape.record(() => {
+        const s = confidence.forward(x);
+        return { total: affine(uncertaintyLoss(f, s, batch.labels), 1 / count), s };
+      });
+      const values = { uncertainty: count * total.item(), confidence: noGrad(() => mean(s)).item() };
+      tape.backward(total);
+      return values;
     });
   }
 

@@ -48,7 +48,7 @@ function losses(device: string, precision: string, steps: number): number[] {
   const experiment = new Experiment(config, identities);
   const curve = Array.from(
     { length: steps },
-    (_, step) => experiment.update([batch(step)], step, scheduled).losses.identification,
+    (_, step) => experiment.update([batch(step)], step, scheduled).losses.identification ?? NaN,
   );
   experiment.dispose();
   return curve;

@@ -13,7 +13,7 @@ import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from 
 import { openTestSet } from '../evaluate/test-set.js';
 import { UserError } from '../tensor/errors.js';
 import { writeAtomic } from './atomic.js';
-import { loadCheckpoint, saveCheckpoint } from './checkpoint.js';
+import { checkpointIdentities, loadCheckpoint, loadWeights, saveCheckpoint } from './checkpoint.js';
 import { Experiment, type UpdateReport } from './experiment.js';
 import { Progress } from './progress.js';
 import { checkpoints, findCheckpoint, RunDirectory } from './run-directory.js';
@@ -55,8 +55,15 @@ export async function train(config: Config, { resume, signal }: TrainOptions = {
   const first = latest?.step ?? 0;
   const dataset = await openDataset(config, { render: true });
   const test = await openTestSet(config, () => Promise.resolve(dataset));
-  const experiment = new Experiment(config, dataset.train.identities);
+  const start = config.from === null ? undefined : findCheckpoint(config.from).checkpoint.file;
+  // The prototypes are the start's when they are not trained: the images may be of others.
+  const identities =
+    config.stage === 'uncertainty' && start !== undefined
+      ? checkpointIdentities(start)
+      : dataset.train.identities;
+  const experiment = new Experiment(config, identities);
   if (latest) loadCheckpoint(latest.file, experiment, first);
+  else if (start !== undefined) loadWeights(start, experiment);
   const run = resume === undefined ? RunDirectory.create(config) : RunDirectory.resume(resume, first);
   try {
     const trainer = new Trainer(run, experiment, dataset, test);
@@ -200,8 +207,14 @@ class Trainer {
 }
 
 function shownLosses({ losses }: UpdateReport): Record<string, number> {
-  const { identification, classification, adversarial, accuracy } = losses;
-  return { loss: identification, cls: classification, adv: adversarial, accuracy };
+  const { identification, uncertainty, classification, adversarial, accuracy, confidence } = losses;
+  if (uncertainty !== undefined) return { loss: uncertainty, confidence: confidence ?? NaN };
+  return {
+    loss: identification ?? NaN,
+    cls: classification ?? NaN,
+    adv: adversarial ?? NaN,
+    accuracy: accuracy ?? NaN,
+  };
 }
 
 /** Writes evaluation-STEP.json, .csv and .txt into the run directory. */
