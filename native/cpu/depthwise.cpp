@@ -35,11 +35,18 @@ void weighted_sum(float* y, const Pair* pairs, int count, int64_t channels) {
     store(y + c, a);
     store(y + c + lanes, b);
   }
+  // What is left: whole vectors, the last of them overlapping the one before; only fewer channels than lanes need a part of one.
   for (; c < channels; c += lanes) {
-    const int n = int(std::min<int64_t>(lanes, channels - c));
     vfloat a{};
-    for (int i = 0; i < count; i++) a = fma(load(pairs[i].in + c, n), load(pairs[i].weight + c, n), a);
-    store(y + c, a, n);
+    if (channels < lanes) {
+      const int n = int(channels);
+      for (int i = 0; i < count; i++) a = fma(load(pairs[i].in, n), load(pairs[i].weight, n), a);
+      store(y, a, n);
+      continue;
+    }
+    const int64_t at = std::min<int64_t>(c, channels - lanes);
+    for (int i = 0; i < count; i++) a = fma(load(pairs[i].in + at), load(pairs[i].weight + at), a);
+    store(y + at, a);
   }
 }
 
