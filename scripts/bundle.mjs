@@ -61,7 +61,7 @@ const work = mkdtempSync(path.join(tmpdir(), 'turl-bundle-'));
 try {
   const house = path.join(work, 'turl');
   mkdirSync(path.join(house, 'build/Release'), { recursive: true });
-  for (const part of ['bin', 'dist', 'experiments', 'examples', 'scripts', 'bench', 'README.md'])
+  for (const part of ['bin', 'dist', 'experiments', 'examples', 'models', 'scripts', 'bench', 'README.md'])
     cpSync(path.join(root, part), path.join(house, part), { recursive: true });
   const gitHead = versions().commit;
   writeFileSync(path.join(house, 'package.json'), JSON.stringify({ ...manifest, gitHead }, null, 2));

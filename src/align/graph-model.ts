@@ -85,7 +85,7 @@ function readWeights(file: string, { weightsManifest }: GraphFile): Map<string, 
   return weights;
 }
 
-/** [a, b] with the first axis moved to the end, or for [h, w, in, out] the last to the front: how kernels want filters. */
+/** Filters as turl's kernels want them: [out, h, w, in] from [h, w, in, out], and [channels, h, w, 1] from depthwise [h, w, channels, 1]. */
 function filters({ shape, values }: Weight, depthwise: boolean): { shape: number[]; values: Float32Array } {
   const [h = 0, w = 0, inputs = 0, outputs = 0] = shape;
   const [filterCount, depth] = depthwise ? [inputs * outputs, 1] : [outputs, inputs];
@@ -142,14 +142,13 @@ export class GraphModel {
     this.#weights = readWeights(file, graph);
     this.#nodes = graph.modelTopology.node.filter(({ op }) => op !== 'Const');
     this.#outputs = this.#nodes.filter(({ op }) => op === 'Identity').map(({ name }) => name);
-    for (const { op, name, input = [], attr } of this.#nodes) {
+    for (const { op, name, input = [] } of this.#nodes) {
       if (!(op in operations)) throw new UserError(`${file}: the operation ${op} of ${name} is not known`);
       const depthwise = op === 'DepthwiseConv2dNative';
       if (depthwise || op === '_FusedConv2D') {
         this.#keep(input[1] ?? '', (weight) => filters(weight, depthwise));
         for (const other of input.slice(2)) this.#keep(other, flat);
       } else if (op === 'Prelu') this.#keep(input[1] ?? '', flat);
-      void attr;
     }
   }
 

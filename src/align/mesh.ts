@@ -96,7 +96,7 @@ export function meshYaw(mesh: ArrayLike<number>): number {
 }
 
 // The points whose mean is each of the five, image left first: lids, the nose's tip, around the mouth's corners. Chosen so that on
-// crops aligned by the usual detectors of this field they lie on the template (scripts/measure-alignment.mjs).
+// crops that others aligned with the usual detectors of this field they lie on the template, to a pixel or two.
 const fivePoints = [[158, 159, 145], [385, 386, 374], [4], [61, 43, 146], [291, 273, 375]];
 
 /** The five points that crops are aligned by, [x, y] in pixels. */

@@ -1,6 +1,17 @@
 // turl data: what is in a set of images, and bringing it from one format to another.
 import { Command } from 'commander';
 import { SingleBar } from 'cli-progress';
+import type { DeviceName } from '../tensor/device.js';
+import { UserError } from '../tensor/errors.js';
+
+interface AlignOptions {
+  size: number;
+  landmarks?: string;
+  quality: number;
+  png?: true;
+  device: DeviceName;
+  workers?: number;
+}
 
 /** A bar on a terminal, nothing elsewhere. */
 function bar(what: string): { show: (done: number, total: number) => void; stop: () => void } {
@@ -80,6 +91,65 @@ export function dataCommand(): Command {
         [test, done.test],
       ] as const)
         console.log(`${path}: ${images} images of ${identities} identities`);
+    });
+  data
+    .command('align')
+    .description(
+      'Find the face in each photograph and write the aligned crops; those without a face are listed.',
+    )
+    .argument('<from>', 'photographs: a folder of <identity>/<image>, .rec, .parquet, or a list')
+    .argument('<to>', 'what to write: a folder, .rec or .parquet')
+    .option('--size <pixels>', 'side of the crops: 112 or 110', Number, 112)
+    .option(
+      '--landmarks <file>',
+      'take the five points of each photograph from this file instead of finding them',
+    )
+    .option('--quality <n>', 'JPEG quality of the crops', Number, 95)
+    .option('--png', 'write the crops without loss')
+    .option('--device <name>', 'where the detector runs: cpu or cuda', 'cpu')
+    .option('--workers <n>', 'threads that decode', Number)
+    .action(async (from: string, to: string, options: AlignOptions) => {
+      const { openArchive } = await import('../data/formats/archive.js');
+      const { alignPhotographs } = await import('../align/align.js');
+      const { readLandmarks } = await import('../align/landmarks.js');
+      const { device } = await import('../tensor/device.js');
+      const { size, workers, landmarks, quality, png } = options;
+      if (size !== 112 && size !== 110) throw new UserError(`--size: expected 112 or 110, got ${size}`);
+      const progress = bar('aligning');
+      const done = await alignPhotographs(await openArchive(from), to, device(options.device), {
+        size,
+        quality: png ? 'png' : quality,
+        ...(workers === undefined ? {} : { workers }),
+        ...(landmarks === undefined ? {} : { landmarks: await readLandmarks(landmarks) }),
+        onProgress: progress.show,
+      }).finally(progress.stop);
+      console.log(
+        `${to}: ${done.images} crops of ${size} pixels, ${done.imagesPerSecond.toFixed(1)} photographs a second`,
+      );
+      if (done.list)
+        console.log(`${done.missing.length} photographs gave no crop; they are listed in ${done.list}`);
+    });
+  data
+    .command('fit')
+    .description('Fit a face mesh to each image, so that training can turn the heads (augment.pose).')
+    .argument('<path>', 'a set in any format; the meshes are written into the folder or beside the file')
+    .option('--device <name>', 'where the detector runs: cpu or cuda', 'cpu')
+    .option('--workers <n>', 'threads that decode', Number)
+    .action(async (path: string, options: { device: DeviceName; workers?: number }) => {
+      const { openArchive } = await import('../data/formats/archive.js');
+      const { fitMeshes } = await import('../pose/fit.js');
+      const { device } = await import('../tensor/device.js');
+      const progress = bar('fitting');
+      const { device: name, ...rest } = options;
+      const fitted = await fitMeshes(await openArchive(path), device(name), {
+        ...rest,
+        onProgress: progress.show,
+      }).finally(progress.stop);
+      console.log(
+        `${fitted.file}: ${fitted.images} images, ${fitted.imagesPerSecond.toFixed(1)} a second\n` +
+          `${fitted.frontal} faces can be turned, ${fitted.turned} are turned by more than 20 degrees already, ` +
+          `${fitted.without.length} images show no face`,
+      );
     });
   return data;
 }

@@ -279,7 +279,7 @@ const train = z
 const degrade = z.strictObject({
   blur: oddSize().optional().describe('Gaussian kernel size in pixels.'),
   occlusion: z.number().gt(0).max(1).optional().describe('Share of the blocks made black.'),
-  yaw: yaw().optional().describe('Degrees the head is turned to; generated faces only.'),
+  yaw: yaw().optional().describe('Degrees the head is turned to; photographs need turl data fit.'),
 });
 
 const evaluate = z

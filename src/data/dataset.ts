@@ -44,10 +44,6 @@ export async function openDataset(config: Config, { render = false } = {}): Prom
   }
   if (data.path === null)
     throw new UserError('data.path: expected the path of photographs (or --data PATH), found nothing');
-  if (augment.pose.probability > 0)
-    throw new UserError(
-      `augment.pose.probability: photographs cannot be turned; expected 0 with data.source photographs, got ${augment.pose.probability}`,
-    );
   const { faces, broken } = await openPhotographs(data.path, {
     size: data.image_size,
     minImagesPerIdentity: data.min_images_per_identity,
@@ -55,5 +51,9 @@ export async function openDataset(config: Config, { render = false } = {}): Prom
     workers: data.workers,
     cache: scanCache,
   });
+  if (augment.pose.probability > 0 && !faces.yawAvailable)
+    throw new UserError(
+      `augment.pose.probability: expected face meshes of ${data.path} to turn the heads by, found none: make them with turl data fit ${data.path}, or set it to 0`,
+    );
   return { ...split(faces), broken };
 }

@@ -4,6 +4,8 @@ import { UserError } from '../tensor/errors.js';
 import { Draws, permuted, purposes } from '../tensor/philox.js';
 import { imageFile, imagePlace, openSource, type ImageSource } from './formats/image-source.js';
 import { decodeImage } from './image-file.js';
+import { MeshReader, type MeshTable } from '../pose/mesh-file.js';
+import { FaceTurner } from '../pose/turn.js';
 import { FaceRenderer } from './synthetic/render.js';
 import type { Variety } from './synthetic/scene.js';
 
@@ -15,7 +17,12 @@ export type FaceSource =
       readonly imagesPerIdentity: number;
       readonly variety: Variety;
     }
-  | { readonly kind: 'photographs'; readonly images: ImageSource };
+  | {
+      readonly kind: 'photographs';
+      readonly images: ImageSource;
+      /** The face meshes by which heads are turned, where they have been fitted. */
+      readonly meshes: MeshTable | null;
+    };
 
 /** Images rendered ahead, one after another: plain, and turned when training uses the pose variation. */
 export interface RenderedImages {
@@ -50,9 +57,15 @@ export class FaceSet {
   get identities(): number {
     return this.data.names.length;
   }
-  /** Whether images can be turned to any yaw. */
+  /** Whether there are images that can be turned to another yaw. */
   get yawAvailable(): boolean {
-    return this.data.source.kind === 'synthetic';
+    const { source } = this.data;
+    return source.kind === 'synthetic' || source.meshes !== null;
+  }
+  /** Whether this image can: every generated face, and photographs of faces that look at the camera, once a mesh has been fitted. */
+  canTurn(image: number): boolean {
+    const { source, items } = this.data;
+    return source.kind === 'synthetic' || (source.meshes?.rows[items[image] ?? -1] ?? -1) >= 0;
   }
   /** The identity of an image. */
   label(image: number): number {
@@ -121,7 +134,7 @@ export function trainingYaw(seed: number, item: number, range: readonly [number,
 
 /** Makes pixels. One reader per thread. */
 export interface FaceReader {
-  /** Writes the image to `out` [size, size, 3]; with a yaw in degrees, turned to it (generated faces only). */
+  /** Writes the image to `out` [size, size, 3]; with a yaw in degrees, turned to it (see FaceSet.canTurn). */
   read(image: number, out: Uint8Array, yaw?: number): void;
   /** Writes the turned version that was rendered ahead, or else renders it at `yaw`. */
   readTurned(image: number, out: Uint8Array, yaw: number): void;
@@ -134,12 +147,19 @@ function readerOfSource(data: FaceSetData): (item: number, out: Uint8Array, yaw?
     const each = source.imagesPerIdentity;
     return (item, out, yaw) => renderer.render(Math.floor(item / each), item % each, out, yaw);
   }
-  const { images } = source;
+  const { images, meshes } = source;
   const reader = openSource(images);
+  const meshReader = meshes && new MeshReader(meshes);
+  const turner = meshes && new FaceTurner(size);
+  const straight = new Uint8Array(size * size * 3);
   return (item, out, yaw) => {
-    if (yaw !== undefined) throw new UserError(`${imageFile(images, item)}: photographs cannot be turned`);
     try {
-      decodeImage(reader.bytes(item), size, out);
+      const bytes = reader.bytes(item);
+      if (yaw === undefined) return decodeImage(bytes, size, out);
+      if (!meshReader || !turner) throw new UserError('no mesh has been fitted, so it cannot be turned');
+      const mesh = meshReader.mesh(item, bytes, size);
+      decodeImage(bytes, size, straight);
+      turner.turn(straight, mesh, yaw, out);
     } catch (error) {
       throw new UserError(
         `${imageFile(images, item)}: ${error instanceof Error ? error.message : String(error)}`,

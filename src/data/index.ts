@@ -10,5 +10,6 @@ export * from './loader.js';
 export * from './pairs.js';
 export * from './photographs.js';
 export * from './variations.js';
-export { FaceRenderer, alignedPoints } from './synthetic/render.js';
+export { FaceRenderer } from './synthetic/render.js';
+export { alignedPoints, fitSimilarity, templateOf } from '../align/similarity.js';
 export { usualVariety, type Variety } from './synthetic/scene.js';

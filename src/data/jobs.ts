@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { UserError } from '../tensor/errors.js';
 import { FaceSet, openReader, trainingYaw, type FaceSetData } from './face-set.js';
+import { contentHash } from '../pose/mesh-file.js';
 import { openSource, sourceLength, type ImageSource } from './formats/image-source.js';
 import { decodePixels, imageFault } from './image-file.js';
 
@@ -22,11 +23,24 @@ export type ImageFacts = { readonly hash: string; readonly bytes: number } & (
     }
 );
 
+/** An image as pixels with the first bytes of its content's hash, or why it cannot be decoded. */
+export type DecodedImage =
+  | { readonly fault: string }
+  | {
+      readonly fault: null;
+      readonly width: number;
+      readonly height: number;
+      readonly pixels: Uint8Array;
+      readonly hash: Uint8Array;
+    };
+
 export type Job =
   /** Decodes images of the source from `begin` to `end`. */
   | { readonly kind: 'check'; readonly begin: number; readonly end: number }
   /** The same, and what they are. */
   | { readonly kind: 'describe'; readonly begin: number; readonly end: number }
+  /** Gives the pixels of images of the source from `begin` to `end`. */
+  | { readonly kind: 'decode'; readonly begin: number; readonly end: number }
   /** Renders images into the set's memory; with a range of yaw also their turned versions. */
   | {
       readonly kind: 'render';
@@ -45,10 +59,11 @@ export interface Materials {
   readonly source?: ImageSource;
 }
 
-/** What a job gives: for each image, what is wrong with it, or null (`check`), or its facts (`describe`); nothing of the others. */
+/** What a job gives: for each image, what is wrong with it, or null (`check`), its facts (`describe`), or its pixels (`decode`); nothing of the others. */
 export interface JobResults {
   check: (string | null)[];
   describe: ImageFacts[];
+  decode: DecodedImage[];
   render: null;
   fill: null;
 }
@@ -147,6 +162,15 @@ export function jobHandler({ faces, ring, source }: Materials): (job: Job) => Jo
           return factsOf(encoded().bytes(item));
         } catch (error) {
           return { hash: '', bytes: 0, fault: error instanceof Error ? error.message : String(error) };
+        }
+      });
+    if (job.kind === 'decode')
+      return each(job, (item): DecodedImage => {
+        try {
+          const bytes = encoded().bytes(item);
+          return { fault: null, ...decodePixels(bytes), hash: contentHash(bytes) };
+        } catch (error) {
+          return { fault: error instanceof Error ? error.message : String(error) };
         }
       });
     if (!set || !reader || !maker) throw new Error(`a ${job.kind} job without faces`);

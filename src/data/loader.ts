@@ -136,7 +136,7 @@ export class Loader {
     const { faces, seed, crop, flip, variations } = this.#options;
     const { epoch, image } = this.#sampling(step, i);
     const drawn = drawVariation(seed, epoch, image, faces.size - crop, flip, variations);
-    return { ...drawn, image, turned: drawn.turned && faces.yawAvailable };
+    return { ...drawn, image, turned: drawn.turned && faces.canTurn(image) };
   }
 
   // Gives the workers what is missing of the batches ahead; a slot is free when its batch has been given out.

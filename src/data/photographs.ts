@@ -10,6 +10,7 @@ import { writeAtomic } from '../train/atomic.js';
 import { FaceSet } from './face-set.js';
 import { openArchive, type Archive } from './formats/archive.js';
 import { imageFile, sourceLength } from './formats/image-source.js';
+import { meshFileOf, openMeshes, type MeshTable } from '../pose/mesh-file.js';
 import { stretch, WorkerPool } from './jobs.js';
 
 export interface PhotographOptions {
@@ -141,6 +142,10 @@ export async function openPhotographs(path: string, options: PhotographOptions):
   };
 }
 
+function meshesOf({ path, kind, source }: Archive): MeshTable | null {
+  return openMeshes(meshFileOf(path, kind === 'folder'), sourceLength(source)) ?? null;
+}
+
 /** The images of an archive that can be decoded, in its order. */
 export async function usableImages(
   archive: Archive,
@@ -150,7 +155,7 @@ export async function usableImages(
   const reasons = await findFaults(archive, options);
   const items = Int32Array.from(labels.keys()).filter((item) => !reasons.has(item));
   const faces = new FaceSet({
-    source: { kind: 'photographs', images: source },
+    source: { kind: 'photographs', images: source, meshes: meshesOf(archive) },
     size: options.size,
     items,
     labels: items.map((item) => labels[item] ?? -1),

@@ -14,7 +14,7 @@ export interface ImageBatch {
 
 /**
  * All images, `batchSize` at a time.
- * @param yaw degrees to which every head is turned; generated faces only
+ * @param yaw degrees to which every head is turned that can be; the others stay as they are
  */
 export async function* readImages(
   faces: FaceSet,
@@ -33,7 +33,7 @@ export async function* readImages(
       kind: 'fill',
       slot: batch % ahead,
       images,
-      yaw: new Float32Array(batchSize).fill(yaw),
+      yaw: Float32Array.from(images, (image) => (faces.canTurn(image) ? yaw : NaN)),
     });
     filled.catch(() => undefined); // reported when it is awaited
     return filled;

@@ -63,6 +63,26 @@ export async function embedDataset(
   return { embedding, confidence };
 }
 
+/** The pairs of which both heads can be turned: all of generated faces. */
+function turnablePairs(dataset: FaceSet, pairs: Pairs): Pairs {
+  const kept = [...pairs.genuine.keys()].filter((i) =>
+    [pairs.first[i], pairs.second[i]].every((image) => dataset.canTurn(image ?? -1)),
+  );
+  const of = (values: Int32Array) => Int32Array.from(kept, (i) => values[i] ?? 0);
+  return {
+    first: of(pairs.first),
+    second: of(pairs.second),
+    genuine: kept.map((i) => pairs.genuine[i] ?? false),
+    fold: of(pairs.fold),
+  };
+}
+
+/** Whether there are pairs of both kinds in two folds at least. */
+function enoughOf({ genuine, fold }: Pairs): boolean {
+  const folds = (kind: boolean) => new Set([...fold].filter((_, i) => genuine[i] === kind)).size;
+  return folds(true) >= 2 && folds(false) >= 2;
+}
+
 /** All figures of the experiment as it stands. `versions` defaults to clean and the configured degradations. */
 export async function evaluate(
   experiment: Experiment,
@@ -74,13 +94,14 @@ export async function evaluate(
   const groups = loss.groups;
   const rows: EvaluationRow[] = [];
   let correlation: number | null = null;
-  const leftOut = versions.filter(({ yaw }) => yaw !== undefined && !dataset.yawAvailable);
+  const leftOut = versions.filter(({ yaw }) => yaw !== undefined && !enoughOf(turnablePairs(dataset, pairs)));
   for (const version of versions.filter((one) => !leftOut.includes(one))) {
     const embedded = await embedDataset(experiment, dataset, version);
-    const scored = scorePairs(embedded, pairs, options.score, model.embedding_size, groups);
+    const used = version.yaw === undefined ? pairs : turnablePairs(dataset, pairs);
+    const scored = scorePairs(embedded, used, options.score, model.embedding_size, groups);
     rows.push({
       version: degradationName(version),
-      verification: verification(scored, pairs.fold, options.far),
+      verification: verification(scored, used.fold, options.far),
     });
     if (degradationName(version) === 'clean')
       correlation = subEmbeddingCorrelation(
@@ -95,7 +116,10 @@ export async function evaluate(
     pairs: test.rule,
     identities: dataset.identities,
     folds: new Set(pairs.fold).size,
-    alignment: dataset.yawAvailable ? 'exact: five points of the generated head' : 'as the images are',
+    alignment:
+      dataset.data.source.kind === 'synthetic'
+        ? 'exact: five points of the generated head'
+        : 'as the images are',
     crop: `${model.input_size} pixels from the centre of ${data.image_size}`,
     colour: 'RGB',
     flip: false,

@@ -61,11 +61,21 @@ export function evaluationTable({ protocol, rows, leftOut, correlation }: Evalua
   const pairs = first
     ? `${first.genuinePairs} genuine and ${first.impostorPairs} impostor pairs`
     : 'no pairs';
+  const fewer = rows
+    .filter(
+      ({ verification: v }) =>
+        first && v.genuinePairs + v.impostorPairs < first.genuinePairs + first.impostorPairs,
+    )
+    .map(
+      ({ version, verification: v }) =>
+        `${version}: on the ${v.genuinePairs} genuine and ${v.impostorPairs} impostor pairs of faces that can be turned`,
+    );
   return [
     table.toString(),
     `${pairs} of ${protocol.identities} identities (${protocol.data}; ${protocol.pairs}), ${protocol.folds} folds`,
     `score: ${protocol.score}; images that could not be used: ${protocol.failures}`,
     `mean absolute correlation between sub-embeddings: ${correlation === null ? 'not defined' : correlation.toFixed(3)}`,
+    ...fewer,
     ...(leftOut.length > 0 ? [`left out, since these images cannot be turned: ${leftOut.join(', ')}`] : []),
   ].join('\n');
 }

@@ -104,6 +104,21 @@ export function readSafetensors(
   });
 }
 
+/** Where the values of each tensor begin in the file, for reading a few of many rows; their checksum is not compared. */
+export function locateTensors(
+  file: string,
+): Map<string, { dtype: DType; shape: readonly number[]; position: number }> {
+  return withFile(file, (descriptor, size) => {
+    const { head, entries } = readHeader(file, descriptor, size);
+    return new Map(
+      entries.map(([name, { dtype, shape, start }]) => [
+        name,
+        { dtype, shape, position: head.length + start },
+      ]),
+    );
+  });
+}
+
 /** The metadata alone, without reading, or checking, the tensors. */
 export function readSafetensorsMetadata(file: string): Record<string, string> {
   return withFile(file, (descriptor, size) => {

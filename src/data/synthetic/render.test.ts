@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { alignedPoints, FaceRenderer, fitSimilarity } from './render.js';
+import { alignedPoints, fitSimilarity } from '../../align/similarity.js';
+import { FaceRenderer } from './render.js';
 import { drawScene, usualVariety } from './scene.js';
 
 const test = suite('synthetic faces');

@@ -1,20 +1,12 @@
 // Renders one image of one identity: pose the model, light its vertices, align by five points as face crops of this field are,
 // rasterise at twice the size, put a background behind it, and develop to sRGB bytes [size, size, 3].
+import { alignedPoints, fitSimilarity } from '../../align/similarity.js';
 import { drawIdentity } from './identity.js';
 import { noise } from './noise.js';
 import { buildModel, type FaceModel, type Part } from './parts.js';
 import { createCanvas, drawTriangles, fields, type Canvas } from './rasteriser.js';
 import { drawScene, usualVariety, type Scene, type Variety } from './scene.js';
 import { paintEyes } from './skin.js';
-
-/** The five points (eyes, nose tip, mouth corners) of aligned crops, for a side of 112 pixels: [x, y]. */
-export const alignedPoints: readonly (readonly [number, number])[] = [
-  [38.2946, 51.6963],
-  [73.5318, 51.5014],
-  [56.0252, 71.7366],
-  [41.5493, 92.3655],
-  [70.7299, 92.2041],
-];
 
 // sRGB's curve as a table over linear [0, 1].
 const curve = Float32Array.from({ length: 4097 }, (_, i) => {
@@ -66,29 +58,6 @@ function rotationOf(yaw: number, pitch: number, roll: number): number[] {
     m7,
     m8,
   ];
-}
-
-/** The least-squares similarity [a, b, c, d] with x' = a x - b y + c, y' = b x + a y + d. */
-export function fitSimilarity(
-  from: readonly (readonly [number, number])[],
-  to: readonly (readonly [number, number])[],
-): [a: number, b: number, c: number, d: number] {
-  const n = from.length;
-  const mean = (points: readonly (readonly [number, number])[], k: 0 | 1): number =>
-    points.reduce((sum, p) => sum + p[k], 0) / n;
-  const [fx, fy, tx, ty] = [mean(from, 0), mean(from, 1), mean(to, 0), mean(to, 1)];
-  let dot = 0;
-  let cross = 0;
-  let square = 0;
-  from.forEach(([x, y], i) => {
-    const [u, v] = to[i] ?? [0, 0];
-    dot += (x - fx) * (u - tx) + (y - fy) * (v - ty);
-    cross += (x - fx) * (v - ty) - (y - fy) * (u - tx);
-    square += (x - fx) ** 2 + (y - fy) ** 2;
-  });
-  const a = dot / square;
-  const b = cross / square;
-  return [a, b, tx - a * fx + b * fy, ty - b * fx - a * fy];
 }
 
 /** Renders faces of one population at one size. Keeps the models of the identities it last drew. */

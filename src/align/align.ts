@@ -1,0 +1,147 @@
+/**
+ * From photographs to aligned crops: five points of each face, found by a detector or read from a file, are brought by a similarity to
+ * the template that face recognition uses. A photograph without a face is listed, never filled in.
+ */
+import { basename, extname } from 'node:path';
+import { writeToString } from 'fast-csv';
+import sharp from 'sharp';
+import { createArchive } from '../data/formats/writers.js';
+import type { Archive } from '../data/formats/archive.js';
+import { imagePlace, sourceLength } from '../data/formats/image-source.js';
+import type { DecodedImage } from '../data/jobs.js';
+import type { Device } from '../tensor/device.js';
+import { UserError } from '../tensor/errors.js';
+import { writeAtomic } from '../train/atomic.js';
+import { openDetector } from './detector.js';
+import type { Landmarks } from './landmarks.js';
+import { decodedImages, type DecodeOptions } from './pictures.js';
+import { fitSimilarity, invert, templateOf, warp, type Picture, type Point } from './similarity.js';
+
+export interface AlignOptions extends DecodeOptions {
+  /** Side of the crops in pixels: 112 as InsightFace has them, or 110 for random crops of 100. */
+  size?: number;
+  /** The points of each photograph; found by the detector when left out. */
+  landmarks?: Landmarks;
+  /** Quality of the JPEG files written, or 'png'. */
+  quality?: number | 'png';
+  onProgress?: (images: number, total: number) => void;
+}
+
+export interface Aligned {
+  images: number;
+  /** Photographs without a crop, and why. */
+  missing: { file: string; reason: string }[];
+  /** Where they are listed; null when there is none. */
+  list: string | null;
+  imagesPerSecond: number;
+}
+
+/** The crop [size, size, 3] of a picture in which the face has these five points. */
+export function alignCrop(picture: Picture, points: readonly Point[], size: number): Uint8Array {
+  const crop = new Uint8Array(size * size * 3);
+  warp(picture, invert(fitSimilarity(points, templateOf(size))), size, crop);
+  return crop;
+}
+
+function encode(crop: Uint8Array, size: number, quality: number | 'png'): Promise<Buffer> {
+  const image = sharp(crop, { raw: { width: size, height: size, channels: 3 } });
+  return (quality === 'png' ? image.png() : image.jpeg({ quality, chromaSubsampling: '4:4:4' })).toBuffer();
+}
+
+type Points = readonly Point[] | { readonly reason: string };
+
+/** Five points for each image of a batch, from the file or the detector. */
+function pointsFinder(
+  archive: Archive,
+  device: Device,
+  landmarks: Landmarks | undefined,
+): { find(begin: number, images: readonly DecodedImage[]): Points[]; dispose(): void } {
+  const place = (item: number): string => imagePlace(archive.source, item);
+  if (landmarks)
+    return {
+      find: (begin, images) =>
+        images.map((image, i) =>
+          image.fault !== null
+            ? { reason: image.fault }
+            : (landmarks.of(place(begin + i)) ?? { reason: 'no points in the landmark file' }),
+        ),
+      dispose: () => undefined,
+    };
+  const detector = openDetector(device);
+  return {
+    find: (_, images) => {
+      const faces = detector.detect(images.filter((image) => image.fault === null));
+      let next = 0;
+      return images.map((image) =>
+        image.fault !== null
+          ? { reason: image.fault }
+          : (faces[next++]?.[0]?.points ?? { reason: 'no face found' }),
+      );
+    },
+    dispose: () => detector.dispose(),
+  };
+}
+
+/** Writes the aligned crops of `archive` to `to`: a folder, .rec or .parquet. Of several faces the most central and largest is taken. */
+export async function alignPhotographs(
+  archive: Archive,
+  to: string,
+  device: Device,
+  options: AlignOptions = {},
+): Promise<Aligned> {
+  const { size = 112, quality = 95, onProgress } = options;
+  const { source, labels, names, pairs } = archive;
+  if (pairs)
+    throw new UserError(
+      `${archive.path} is a verification set, without identities: expected photographs of identities`,
+    );
+  const total = sourceLength(source);
+  const writer = createArchive(to, size);
+  if (writer.done > 0)
+    throw new UserError(
+      `${to}.part is of a run that was cut off: remove it, aligning does not go on from there`,
+    );
+  const finder = pointsFinder(archive, device, options.landmarks);
+  const missing: Aligned['missing'] = [];
+  const began = performance.now();
+  let images = 0;
+  try {
+    for await (const { begin, images: decoded } of decodedImages(source, options)) {
+      const points = finder.find(begin, decoded);
+      const crops = await Promise.all(
+        decoded.map(async (image, i) => {
+          const found = points[i];
+          if (image.fault !== null || !found || 'reason' in found) return undefined;
+          return encode(alignCrop(image, found, size), size, quality);
+        }),
+      );
+      for (const [i, bytes] of crops.entries()) {
+        const item = begin + i;
+        const found = points[i];
+        if (!bytes) {
+          const reason = found && 'reason' in found ? found.reason : 'it cannot be decoded';
+          missing.push({ file: imagePlace(source, item), reason });
+          continue;
+        }
+        const label = labels[item] ?? -1;
+        const name = source.kind === 'files' ? (source.files[item] ?? '') : String(item).padStart(7, '0');
+        await writer.add({
+          bytes,
+          label,
+          identity: names[label] ?? '',
+          name: basename(name, extname(name)) + (quality === 'png' ? '.png' : '.jpg'),
+        });
+        images++;
+      }
+      onProgress?.(begin + decoded.length, total);
+    }
+    if (images === 0)
+      throw new UserError(`${archive.path}: expected faces to align, found none in ${total} images`);
+    await writer.finish();
+  } finally {
+    finder.dispose();
+  }
+  const list = missing.length > 0 ? `${to}.missing.csv` : null;
+  if (list) writeAtomic(list, await writeToString(missing, { headers: true, includeEndRowDelimiter: true }));
+  return { images, missing, list, imagesPerSecond: (1000 * total) / (performance.now() - began) };
+}

@@ -1,0 +1,74 @@
+/** Fits a face mesh to each image of a set, once, so that training can turn the heads. */
+import { openDetector } from '../align/detector.js';
+import { decodedImages, type DecodeOptions } from '../align/pictures.js';
+import type { Archive } from '../data/formats/archive.js';
+import { imageFile, sourceLength } from '../data/formats/image-source.js';
+import type { Device } from '../tensor/device.js';
+import { UserError } from '../tensor/errors.js';
+import { meshFileOf, writeMeshes, type FittedFace } from './mesh-file.js';
+import { nearFrontal } from './turn.js';
+
+export interface FitOptions extends DecodeOptions {
+  /** Where the meshes go; beside the set when left out. */
+  to?: string;
+  onProgress?: (images: number, total: number) => void;
+}
+
+export interface Fitted {
+  file: string;
+  images: number;
+  /** Faces that can be turned. */
+  frontal: number;
+  /** Faces that are turned already, beyond 20 degrees. */
+  turned: number;
+  /** Images in which no face was found. */
+  without: string[];
+  imagesPerSecond: number;
+}
+
+/** Writes the meshes of all images of `archive`. Of several faces in one image the most central and largest is taken. */
+export async function fitMeshes(archive: Archive, device: Device, options: FitOptions = {}): Promise<Fitted> {
+  const { source, path, kind } = archive;
+  const total = sourceLength(source);
+  if (total === 0) throw new UserError(`${path}: expected images, found none`);
+  const file = options.to ?? meshFileOf(path, kind === 'folder');
+  const detector = openDetector(device);
+  const faces: (FittedFace | undefined)[] = [];
+  const began = performance.now();
+  try {
+    for await (const { begin, images } of decodedImages(source, options)) {
+      const usable = images.filter((image) => image.fault === null);
+      const found = detector.detect(usable);
+      let next = 0;
+      for (const image of images) {
+        const [face] = image.fault === null ? (found[next++] ?? []) : [];
+        faces.push(
+          face && image.fault === null
+            ? { hash: image.hash, yaw: face.yaw, mesh: normalised(face.mesh, image.width, image.height) }
+            : undefined,
+        );
+      }
+      options.onProgress?.(begin + images.length, total);
+    }
+  } finally {
+    detector.dispose();
+  }
+  writeMeshes(file, faces);
+  const frontal = faces.filter((face) => face && Math.abs(face.yaw) <= nearFrontal).length;
+  const without = [...faces.entries()].filter(([, face]) => !face).map(([item]) => imageFile(source, item));
+  return {
+    file,
+    images: total,
+    frontal,
+    turned: total - frontal - without.length,
+    without,
+    imagesPerSecond: (1000 * total) / (performance.now() - began),
+  };
+}
+
+/** From pixels to the unit of the centred square, which is what image-file.ts keeps of an image. */
+function normalised(mesh: Float32Array, width: number, height: number): Float32Array {
+  const side = Math.min(width, height);
+  const corner = [(width - side) >> 1, (height - side) >> 1];
+  return mesh.map((value, i) => (i % 3 === 2 ? value : value + 0.5 - (corner[i % 3] ?? 0)) / side);
+}
