@@ -77,4 +77,6 @@ for (; performance.now() - began < 3000; done++) {
   const { pixels, mesh } = faces[done % faces.length];
   turner.turn(pixels, mesh, asked[done % faces.length], turned[0].pixels);
 }
-console.log(`${((1000 * done) / (performance.now() - began)).toFixed(0)} faces a second on one thread at ${size} pixels`);
+console.log(
+  `${((1000 * done) / (performance.now() - began)).toFixed(0)} faces a second on one thread at ${size} pixels`,
+);
