@@ -126,7 +126,6 @@ export class GraphModel {
   readonly #nodes: readonly Node[];
   readonly #weights: Map<string, Weight>;
   readonly #tensors = new Map<string, Tensor>();
-  readonly #outputs: readonly string[];
 
   /** @throws UserError for a file that is not such a model, or has an operation that is not known here */
   constructor(
@@ -141,7 +140,6 @@ export class GraphModel {
     }
     this.#weights = readWeights(file, graph);
     this.#nodes = graph.modelTopology.node.filter(({ op }) => op !== 'Const');
-    this.#outputs = this.#nodes.filter(({ op }) => op === 'Identity').map(({ name }) => name);
     for (const { op, name, input = [] } of this.#nodes) {
       if (!(op in operations)) throw new UserError(`${file}: the operation ${op} of ${name} is not known`);
       const depthwise = op === 'DepthwiseConv2dNative';
@@ -165,20 +163,24 @@ export class GraphModel {
       const results = new Map<string, Float32Array>();
       scope(() => {
         const values = new Map(this.#tensors);
-        for (const node of this.#nodes) {
-          const inputs = (node.input ?? []).map((name) => values.get(name));
-          const operation = operations[node.op];
-          if (!operation) throw new Error(`no operation ${node.op}`);
-          const [x = images, ...rest] = inputs;
-          const last = this.#weights.get(node.input?.at(-1) ?? '')?.values ?? new Int32Array(0);
-          values.set(
-            node.name,
-            operation({ x, rest: rest.filter((t) => t !== undefined), last, attr: node.attr ?? {} }),
-          );
-        }
-        for (const name of this.#outputs) {
-          const value = values.get(name);
-          if (value) results.set(name, Float32Array.from(value.toArray()));
+        const uses = new Map<string, number>();
+        for (const { input = [] } of this.#nodes)
+          for (const name of input) uses.set(name, (uses.get(name) ?? 0) + 1);
+        for (const { name, op, input = [], attr = {} } of this.#nodes) {
+          const [x = images, ...rest] = input.map((one) => values.get(one));
+          const operation = operations[op];
+          if (!operation) throw new Error(`no operation ${op}`);
+          const last = this.#weights.get(input.at(-1) ?? '')?.values ?? new Int32Array(0);
+          const y = scope(() => operation({ x, rest: rest.filter((t) => t !== undefined), last, attr }));
+          values.set(name, y);
+          if (op === 'Identity') results.set(name, Float32Array.from(y.toArray()));
+          // What nobody uses any more makes room.
+          for (const one of input) {
+            const left = (uses.get(one) ?? 0) - 1;
+            uses.set(one, left);
+            const value = values.get(one);
+            if (left === 0 && value !== images && !this.#tensors.has(one)) value?.dispose();
+          }
         }
       });
       return results;
