@@ -3,6 +3,13 @@ import { Command } from 'commander';
 import { SingleBar } from 'cli-progress';
 import type { DeviceName } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
+import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
+
+interface PreviewFlags extends OverrideOptions {
+  step: number;
+  count: number;
+  to: string;
+}
 
 interface AlignOptions {
   size: number;
@@ -151,5 +158,28 @@ export function dataCommand(): Command {
           `${fitted.without.length} images show no face`,
       );
     });
+  const preview = data
+    .command('preview')
+    .description('Write contact sheets of what training will see: a step as it is, and each variation alone.')
+    .argument('<config>', 'the experiment, a YAML file')
+    .option('--data <path>', 'the photographs, in any format')
+    .option('--step <n>', 'the step of the training, from 0', Number, 0)
+    .option('--count <n>', 'images on a sheet', Number, 32)
+    .option('--to <dir>', 'where the sheets go', 'preview')
+    .option('--seed <n>', 'the seed of every random draw', Number)
+    .option('--device <name>', 'cpu, cuda or emulated');
+  addSet(preview).action(async (file: string, options: PreviewFlags) => {
+    const { loadConfig } = await import('../config/index.js');
+    const { preview: write } = await import('../train/preview.js');
+    const { step, count, to } = options;
+    for (const [name, value, least] of [
+      ['--step', step, 0],
+      ['--count', count, 1],
+    ] as const)
+      if (!Number.isInteger(value) || value < least)
+        throw new UserError(`${name}: expected a whole number of at least ${least}, got ${value}`);
+    const sheets = await write(loadConfig(file, overridesOf(options)), to, { step, images: count });
+    console.log(sheets.join('\n'));
+  });
   return data;
 }

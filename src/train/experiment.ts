@@ -8,7 +8,6 @@ import { mean } from '../autograd/ops/reduce.js';
 import { affine } from '../autograd/ops/unary.js';
 import { noGrad, Tape } from '../autograd/tape.js';
 import type { Config } from '../config/index.js';
-import { augment, augmentColumns } from '../data/augment.js';
 import type { Batch } from '../data/loader.js';
 import { activeVariations, variationTargets, type Variation } from '../method/variations.js';
 import { uncertaintyLoss } from '../method/uncertainty.js';
@@ -19,6 +18,7 @@ import { Initialiser } from '../nn/initialise.js';
 import { buildBackbone } from '../nn/models.js';
 import { Optimizer, type OptimizerOptions } from '../nn/optimizer.js';
 import { rateFactor } from '../nn/schedule.js';
+import { networkInput } from './network-input.js';
 import { device as deviceOf, type Device } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
 import { scope } from '../tensor/scope.js';
@@ -184,25 +184,8 @@ export class Experiment {
     });
   }
 
-  /** From bytes to the network's input: one copy to the device and one kernel. */
-  #prepare(pixels: Uint8Array, parameters: Int32Array): Tensor {
-    const { data, model, precision, augment: variations } = this.config;
-    const { device } = this;
-    const count = parameters.length / augmentColumns;
-    const bytes = tensor(pixels, [count, data.image_size, data.image_size, 3], { device, label: 'images' });
-    const rows = tensor(parameters, [count, augmentColumns], { device, label: 'images' });
-    return augment(bytes, rows, {
-      size: model.input_size,
-      blocks: variations.occlusion.blocks,
-      mean: data.pixel_mean,
-      scale: data.pixel_scale,
-      dtype: precision,
-    });
-  }
-
-  /** The images of a batch as the network sees them: normalised pixels [B, size, size, 3]. */
-  augmented({ pixels, augmentation }: Pick<Batch, 'pixels' | 'augmentation'>): Float32Array {
-    return scope(() => ({ images: Float32Array.from(this.#prepare(pixels, augmentation).toArray()) })).images;
+  #prepare(pixels: Uint8Array, augmentation: Int32Array): Tensor {
+    return networkInput(this.config, this.device, { pixels, augmentation });
   }
 
   /** Embeddings of images [n, size, size, 3] with their augmentation parameters, in evaluation mode. */

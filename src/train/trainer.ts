@@ -4,10 +4,8 @@
  */
 import { join } from 'node:path';
 import type { Config } from '../config/index.js';
-import { writeContactSheet } from '../data/contact-sheet.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
-import { Loader, type Batch } from '../data/loader.js';
-import { variationNames } from '../data/variations.js';
+import type { Batch } from '../data/loader.js';
 import { evaluate, type TestSet } from '../evaluate/evaluate.js';
 import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
@@ -15,6 +13,8 @@ import { UserError } from '../tensor/errors.js';
 import { writeAtomic } from './atomic.js';
 import { checkpointIdentities, loadCheckpoint, loadWeights, saveCheckpoint } from './checkpoint.js';
 import { Experiment, type UpdateReport } from './experiment.js';
+import { trainingLoader } from './network-input.js';
+import { writeBatchSheet } from './preview.js';
 import { Progress } from './progress.js';
 import { checkpoints, findCheckpoint, RunDirectory } from './run-directory.js';
 
@@ -94,7 +94,7 @@ class Trainer {
     const broken = describeBroken(this.dataset.broken);
     if (broken) this.#progress.note(broken);
     this.#lastGood = checkpoints(this.directory.path).at(-1)?.file;
-    const loader = this.#loader(first);
+    const loader = trainingLoader(config, this.dataset.train, first * config.train.accumulate);
     let step = first;
     let evaluation: Evaluation | undefined;
     try {
@@ -107,7 +107,13 @@ class Trainer {
           batches.push(
             config.train.accumulate === 1 ? await loader.next() : structuredClone(await loader.next()),
           );
-        if (step === 0) await this.#contactSheet(batches[0] as Batch);
+        if (step === 0)
+          await writeBatchSheet(
+            join(this.directory.path, 'faces.png'),
+            this.experiment.device,
+            config,
+            batches[0] as Batch,
+          );
         const report = this.#update(batches, step);
         step++;
         const seconds = (performance.now() - mark.time) / 1000;
@@ -139,39 +145,6 @@ class Trainer {
       await loader.close();
     }
     return { run: this.directory.path, step, interrupted: step < this.#steps, evaluation };
-  }
-
-  #loader(step: number): Loader {
-    const { seed, data, model, augment, train: options } = this.experiment.config;
-    return new Loader({
-      faces: this.dataset.train,
-      batchSize: options.batch_size,
-      seed,
-      crop: model.input_size,
-      flip: data.flip,
-      variations: augment,
-      sampling: data.sampling,
-      workers: data.workers,
-      prefetch: data.prefetch,
-      start: step * options.accumulate,
-    });
-  }
-
-  /** faces.png: the first images of the run as the network sees them, with their identities and variations. */
-  async #contactSheet(batch: Batch): Promise<void> {
-    const { model, data } = this.experiment.config;
-    const shown = Math.min(32, batch.labels.length);
-    const labels = Array.from({ length: shown }, (_, i) => {
-      const applied = variationNames.filter((_, m) => batch.variations[i * variationNames.length + m]);
-      return [batch.labels[i], ...applied].join(' ');
-    });
-    await writeContactSheet(join(this.directory.path, 'faces.png'), {
-      images: this.experiment.augmented(batch).subarray(0, shown * model.input_size ** 2 * 3),
-      size: model.input_size,
-      mean: data.pixel_mean,
-      scale: data.pixel_scale,
-      labels,
-    });
   }
 
   #update(batches: Parameters<Experiment['update']>[0], step: number): UpdateReport {
