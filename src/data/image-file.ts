@@ -77,11 +77,11 @@ export function resizeSquare(pixels: Uint8Array, side: number, size: number, out
   }
 }
 
-function open(bytes: Uint8Array): Transformer {
+function open(bytes: Uint8Array): { image: Transformer; width: number; height: number; colour: number } {
   try {
     const image = new Transformer(bytes);
-    image.metadataSync();
-    return image;
+    const { width, height, colorType } = image.metadataSync();
+    return { image, width, height, colour: colorType };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(
@@ -95,9 +95,7 @@ function open(bytes: Uint8Array): Transformer {
 
 /** An image as it is, RGB [height, width, 3]; throws an Error with the reason when it cannot be decoded. */
 export function decodePixels(bytes: Uint8Array): { width: number; height: number; pixels: Uint8Array } {
-  const image = open(bytes);
-  const { width, height, colorType } = image.metadataSync();
-  const type: number = colorType;
+  const { image, width, height, colour: type } = open(bytes);
   const channels = channelsOf[type];
   if (channels === undefined) throw new Error('images of floating-point pixels are not supported');
   if (width * height > mostPixels)
@@ -118,7 +116,7 @@ export function decodePixels(bytes: Uint8Array): { width: number; height: number
 
 /** Side in pixels of the centred square of an image, as decoded. */
 export function readSize(bytes: Uint8Array): number {
-  const { width, height } = open(bytes).metadataSync();
+  const { width, height } = open(bytes);
   return Math.min(width, height);
 }
 

@@ -18,6 +18,8 @@ export interface ProgressOptions {
 /** Values to show, in their order; a rate is in images per second. */
 export interface Shown {
   rate: number;
+  /** Share of the time in which the step waited for images; shown from one hundredth on. */
+  waiting?: number;
   losses: Readonly<Record<string, number>>;
 }
 
@@ -79,8 +81,9 @@ export class Progress {
     this.#bar?.stop();
   }
 
-  #describe(step: number, { rate, losses }: Shown): string {
+  #describe(step: number, { rate, waiting = 0, losses }: Shown): string {
     const parts = [`${rate < 10 ? rate.toFixed(1) : rate.toFixed(0)} images/s`];
+    if (waiting >= 0.01) parts.push(`waits for images ${(100 * waiting).toFixed(0)} %`);
     for (const [name, value] of Object.entries(losses)) parts.push(`${name} ${formatLoss(value)}`);
     const done = step - this.#first;
     const left = ((this.#clock() - this.#start) / done) * (this.#total - step);

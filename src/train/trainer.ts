@@ -118,7 +118,8 @@ class Trainer {
         step++;
         const seconds = (performance.now() - mark.time) / 1000;
         const images = (step - mark.step) * config.train.batch_size * config.train.accumulate;
-        const shown = { rate: images / seconds, losses: shownLosses(report) };
+        const waiting = (loader.waitedMilliseconds - mark.waited) / 1000 / seconds;
+        const shown = { rate: images / seconds, waiting, losses: shownLosses(report) };
         if (step % config.train.log_every === 0 || step === this.#steps) {
           this.directory.log(step, {
             ...Object.fromEntries(
@@ -127,7 +128,7 @@ class Trainer {
             'train/learning_rate': report.learningRate,
             'train/gradient_norm': report.gradientNorm,
             'speed/images_per_second': shown.rate,
-            'speed/waiting_share': (loader.waitedMilliseconds - mark.waited) / 1000 / seconds,
+            'speed/waiting_share': waiting,
             'memory/live_bytes': this.experiment.device.statistics().live,
           });
           this.#progress.log(step, shown);

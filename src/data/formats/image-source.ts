@@ -1,5 +1,5 @@
 /** Where encoded images lie and how their bytes are read, one at a time, in any order, in any thread. */
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
 import { recordImage } from './recordio.js';
@@ -73,18 +73,28 @@ function fileReader(file: string): { at(position: number, length: number): Buffe
 
 /** Opens a source in this thread. */
 export function openSource(source: ImageSource): SourceReader {
-  if (source.kind === 'files')
+  if (source.kind === 'files') {
+    let buffer = Buffer.alloc(1 << 16);
     return {
       bytes(item) {
-        const file = join(source.root, source.files[item] ?? '');
         try {
-          return readFileSync(file);
+          const descriptor = openSync(join(source.root, source.files[item] ?? ''), 'r');
+          try {
+            // Small files, which aligned faces are, take one read: it must leave room, to see that the file has ended.
+            const count = readSync(descriptor, buffer, 0, buffer.length, 0);
+            if (count < buffer.length) return buffer.subarray(0, count);
+            buffer = Buffer.alloc(2 * fstatSync(descriptor).size);
+            return buffer.subarray(0, readSync(descriptor, buffer, 0, buffer.length, 0));
+          } finally {
+            closeSync(descriptor);
+          }
         } catch {
           throw new UserError('the file cannot be read');
         }
       },
       close: () => undefined,
     };
+  }
   const { starts } = source;
   if (source.kind === 'records') {
     const reader = fileReader(source.file);
