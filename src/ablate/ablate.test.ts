@@ -244,7 +244,7 @@ test('killed and started again: the same tables; a failed cell is named and stop
   assert.match(failed.stderr, /2 of 2 cells failed: A-seed1, B-seed2 \(A-seed1: turl: pairs: expected/);
   assert.match(
     run('failed', '--cell', 'Z').stderr,
-    /expected one of A-seed1, A-seed2, B-seed1, B-seed2, got Z/,
+    /expected one of A-seed1, B-seed1, A-seed2, B-seed2, got Z/,
   );
 });
 

@@ -3,7 +3,7 @@
  * run at every point of the grid and with every seed. One arm, one point and one seed make a cell.
  */
 import { createHash } from 'node:crypto';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import * as z from 'zod';
 import { addFile, checked, Layers, loadConfig, type Config, type Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
@@ -128,12 +128,21 @@ function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
   return found;
 }
 
-/** Keys that do not change what a cell finds. */
-const harmless = ['name', 'purpose', 'work_dir', 'device'] as const;
-
+/** A hash of what a cell's result depends on: not of names, places and threads. Of a file or folder only its own name counts. */
 function fingerprint(config: Config, tests: Sweep['tests']): string {
-  const relevant: Record<string, unknown> = { ...config, tests };
-  for (const key of harmless) delete relevant[key];
+  const own = (path: string | null) => (path === null ? null : basename(path));
+  const { data, evaluate, ...rest } = config;
+  const relevant = {
+    ...rest,
+    name: null,
+    purpose: null,
+    work_dir: null,
+    device: null,
+    from: own(config.from),
+    data: { ...data, path: own(data.path), workers: null, prefetch: null },
+    evaluate: { ...evaluate, pairs: own(evaluate.pairs), images: own(evaluate.images), batch_size: null },
+    tests,
+  };
   return createHash('sha256').update(JSON.stringify(relevant)).digest('hex').slice(0, 16);
 }
 
@@ -143,15 +152,22 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
   addFile(layers, file);
   const sweep = checked(sweepSchema, layers);
   const variants = variantsOf(file, sweep);
-  const cells = variants.flatMap((variant) =>
-    sweep.seeds.map((seed): Cell => {
+  // Seed by seed, so that a sweep that is not complete compares as many arms as it can.
+  const cells = sweep.seeds.flatMap((seed) =>
+    variants.map((variant): Cell => {
       const config = loadConfig(variant.base, [
         ...variant.overrides,
         ...overrides,
         { source: `${file}: seeds`, path: 'seed', value: seed },
       ]);
-      const id = `${variant.label.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^-/, '')}-seed${seed}`;
-      return { variant, seed, id, config, fingerprint: fingerprint(config, sweep.tests) };
+      const label = variant.label.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^-/, '');
+      return {
+        variant,
+        seed,
+        id: `${label}-seed${seed}`,
+        config,
+        fingerprint: fingerprint(config, sweep.tests),
+      };
     }),
   );
   const ids = new Set(cells.map(({ id }) => id));

@@ -90,15 +90,20 @@ export class FaceSet {
   }
   /** The set of these identities only, renumbered in the order given. */
   subset(identities: readonly number[]): FaceSet {
+    const wanted = new Set(identities);
+    const images = Array.from(this.data.labels.keys()).filter((image) => wanted.has(this.label(image)));
+    return this.only(images, identities);
+  }
+  /** The set of these images only, and of these identities, renumbered in the order given; by default those of the images. */
+  only(
+    images: readonly number[],
+    identities: readonly number[] = [...new Set(images.map((image) => this.label(image)))],
+  ): FaceSet {
     const renumbered = new Map(identities.map((identity, i) => [identity, i]));
-    const kept: number[] = [];
-    this.data.labels.forEach((label, image) => {
-      if (renumbered.has(label)) kept.push(image);
-    });
     return new FaceSet({
       ...this.data,
-      items: Int32Array.from(kept, (image) => this.data.items[image] ?? 0),
-      labels: Int32Array.from(kept, (image) => renumbered.get(this.label(image)) ?? 0),
+      items: Int32Array.from(images, (image) => this.data.items[image] ?? 0),
+      labels: Int32Array.from(images, (image) => renumbered.get(this.label(image)) ?? 0),
       names: identities.map((identity) => this.identityName(identity)),
       rendered: null,
     });

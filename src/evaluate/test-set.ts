@@ -1,9 +1,9 @@
 /** The test set that a configuration names: pairs of the held-out identities, a pairs file with its images, or a verification set. */
 import type { Config } from '../config/index.js';
 import { scanCache, type Dataset } from '../data/dataset.js';
-import { findByNumber } from '../data/face-set.js';
+import { findByNumber, type FaceSet } from '../data/face-set.js';
 import { openArchive } from '../data/formats/archive.js';
-import { drawPairs, readPairs, selectPairs } from '../data/pairs.js';
+import { drawPairs, readPairs, selectPairs, type Pairs } from '../data/pairs.js';
 import { usableImages } from '../data/photographs.js';
 import { UserError } from '../tensor/errors.js';
 import type { TestSet } from './evaluate.js';
@@ -21,7 +21,8 @@ export async function openTestSet(
     const data = images ?? file;
     if (!archive.pairs) {
       if (file.endsWith('.bin')) throw new UserError(`${data}: expected a verification set`);
-      return { dataset: faces, ...readPairs(file, findByNumber(faces)), data, rule: file };
+      const { pairs, failures } = readPairs(file, findByNumber(faces));
+      return { ...pairedOnly(faces, pairs), failures, data, rule: file };
     }
     return { dataset: faces, ...selectPairs(archive.pairs, faces.data.items), data, rule: 'its own pairs' };
   }
@@ -31,4 +32,10 @@ export async function openTestSet(
   const data = config.data.source === 'synthetic' ? 'generated faces' : (config.data.path ?? 'images');
   const rule = `${count} pairs of held-out identities drawn by seed ${config.seed}`;
   return { dataset: heldOut, pairs, failures: 0, data, rule };
+}
+
+/** The images that the pairs name, and the pairs among them: no others need to be embedded. */
+function pairedOnly(faces: FaceSet, pairs: Pairs): { dataset: FaceSet; pairs: Pairs } {
+  const used = [...new Set([...pairs.first, ...pairs.second])].sort((a, b) => a - b);
+  return { dataset: faces.only(used), pairs: selectPairs(pairs, Int32Array.from(used)).pairs };
 }
