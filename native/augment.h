@@ -1,16 +1,20 @@
 // Batch augmentation, shared by the CPU and CUDA kernels. From uint8 images [B, H, W, 3] to y [B, h, w, 3]:
-//   crop h x w at (top, left); mirror; Gaussian blur of the crop; blocks of a blocks x blocks grid made black;
-//   (value - mean) / scale.
-// One row of parameters (int32) for each image: top, left, flip (0, 1), blur size (0 for none, else odd, 3 to 11 pixels), then
-// 256 bits: bit (row * blocks + column) makes that block black. Borders are reflected without repeating the edge
-// (reflect-101), and sigma = 0.3 ((size - 1) / 2 - 1) + 0.8 pixels, as image libraries do for a given size.
+//   crop h x w at (top, left); mirror; low resolution of the crop; blocks of a blocks x blocks grid made
+//   black; (value - mean) / scale.
+// One row of parameters (int32) for each image: top, left, flip (0, 1), low resolution, then 256 bits: bit
+// (row * blocks + column) makes that block black. Low resolution is 0 for none; a size, odd, 3 to 11 pixels,
+// for Gaussian blur; or minus a factor f, -2 to -8: the crop is made f times smaller by means over f x f
+// pixels, from the upper left corner on, and bilinearly as large as it was. Borders are reflected without
+// repeating the edge (reflect-101), and sigma = 0.3 ((size - 1) / 2 - 1) + 0.8 pixels, as image libraries do
+// for a given size.
 #pragma once
 #include <cmath>
 #include "types.h"
 
 namespace turl {
 
-constexpr int augment_columns = 12, largest_blur = 11, largest_radius = largest_blur / 2;
+constexpr int augment_columns = 12, largest_blur = 11, largest_blur_radius = largest_blur / 2;
+constexpr int largest_factor = 8, largest_radius = (3 * largest_factor - 2) / 2;
 
 struct AugmentSizes {
   int batch, height, width, out_height, out_width, blocks;
@@ -22,16 +26,31 @@ struct AugmentSizes {
 
 // Half of each kernel by radius: weight[r][d] for distance d <= r; radius 0 is the identity.
 struct BlurWeights {
-  float weight[largest_radius + 1][largest_radius + 1] = {};
+  float weight[largest_blur_radius + 1][largest_blur_radius + 1] = {};
   BlurWeights() {
     weight[0][0] = 1;
-    for (int r = 1; r <= largest_radius; r++) {
+    for (int r = 1; r <= largest_blur_radius; r++) {
       double sigma = 0.3 * (r - 1) + 0.8, total = 0;
       for (int d = -r; d <= r; d++) total += std::exp(-d * d / (2 * sigma * sigma));
       for (int d = 0; d <= r; d++) weight[r][d] = float(std::exp(-d * d / (2 * sigma * sigma)) / total);
     }
   }
 };
+
+// How far from a pixel those lie that its low resolution depends on, along either axis.
+TURL_BOTH int low_resolution_radius(int value) {
+  return value < 0 ? (-3 * value - 2) / 2 : value / 2;
+}
+
+// Made smaller by `factor` and larger again, along one axis: the share of pixel k (which may lie beyond the
+// edge) in pixel j. The mean over the factor pixels of k's cell counts by the distance of the cell's centre
+// from j, which is bilinear interpolation.
+TURL_BOTH float resample_weight(int factor, int j, int k) {
+  int cell = (k < 0 ? k - factor + 1 : k) / factor;
+  float distance = float(cell * factor) + float(factor - 1) * 0.5f - float(j),
+        share = 1 - (distance < 0 ? -distance : distance) / float(factor);
+  return share > 0 ? share / float(factor) : 0;
+}
 
 // The index that stands for i in [0, n) after reflection at the first and last element.
 TURL_BOTH int reflect(int i, int n) {

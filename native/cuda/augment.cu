@@ -1,5 +1,6 @@
-// Batch augmentation (native/augment.h). A block makes `lines` rows of one image: it reads lines + 2 radius rows of uint8 once,
-// blurs them along x into shared memory, then along y, and writes 3 lines out_width values.
+// Batch augmentation (native/augment.h). A block makes `lines` rows of one image: it reads lines + 2 radius
+// rows of uint8 once, lowers their resolution along x into shared memory, then along y, and writes 3 lines
+// out_width values.
 #include "augment.h"
 #include "cuda/device.h"
 #include "kernels.h"
@@ -10,20 +11,26 @@ namespace {
 constexpr int lines = 8, threads = 256;
 
 template <class T>
-__global__ void augment_kernel(T* y, const uint8_t* images, const int32_t* parameters, AugmentSizes s, BlurWeights blur, float mean,
-                               float factor) {
+__global__ void augment_kernel(T* y, const uint8_t* images, const int32_t* parameters, AugmentSizes s,
+                               BlurWeights blur, float mean, float factor) {
   float* smooth = dynamic_shared<float>();
   int b = blockIdx.y, first = int(blockIdx.x) * lines, line = s.out_width * 3;
   const int32_t* p = parameters + int64_t(b) * augment_columns;
-  int top = p[0], left = p[1], flip = p[2], radius = p[3] / 2;
-  const float* weight = blur.weight[radius];
+  int top = p[0], left = p[1], flip = p[2], shrink = p[3] < 0 ? -p[3] : 0,
+      radius = low_resolution_radius(p[3]);
+  const float* weight = blur.weight[shrink ? 0 : radius];
   const uint8_t* image = images + (int64_t(b) * s.height + top) * s.width * 3 + left * 3;
   for (int at = threadIdx.x; at < (lines + 2 * radius) * line; at += threads) {
     int i = reflect(first - radius + at / line, s.out_height), j = at % line / 3, c = at % 3;
     const uint8_t* row = image + int64_t(i) * s.width * 3;
     auto pixel = [&](int column) { return float(row[(flip ? s.out_width - 1 - column : column) * 3 + c]); };
-    float sum = weight[0] * pixel(j);
-    for (int d = 1; d <= radius; d++) sum += weight[d] * (pixel(reflect(j - d, s.out_width)) + pixel(reflect(j + d, s.out_width)));
+    float sum = shrink ? 0 : weight[0] * pixel(j);
+    if (shrink)
+      for (int d = -radius; d <= radius; d++)
+        sum += resample_weight(shrink, j, j + d) * pixel(reflect(j + d, s.out_width));
+    else
+      for (int d = 1; d <= radius; d++)
+        sum += weight[d] * (pixel(reflect(j - d, s.out_width)) + pixel(reflect(j + d, s.out_width)));
     smooth[at] = sum;
   }
   __syncthreads();
@@ -31,7 +38,9 @@ __global__ void augment_kernel(T* y, const uint8_t* images, const int32_t* param
     int i = first + at / line, j = at % line / 3;
     if (i >= s.out_height) continue;
     float sum = 0;
-    for (int d = -radius; d <= radius; d++) sum += weight[d < 0 ? -d : d] * smooth[at + (d + radius) * line];
+    for (int d = -radius; d <= radius; d++)
+      sum += (shrink ? resample_weight(shrink, i, i + d) : weight[d < 0 ? -d : d]) *
+             smooth[at + (d + radius) * line];
     if (occluded(p, i, j, s)) sum = 0;
     y[(int64_t(b) * s.out_height + i) * line + at % line] = T((sum - mean) * factor);
   }
@@ -44,8 +53,8 @@ void augment(Context& context, Out y, In images, In parameters, Ints sizes, doub
   with_float(y.dtype, [&]<class T>() {
     dim3 grid = {unsigned(ceil_div(s.out_height, lines)), unsigned(s.batch), 1};
     size_t shared = size_t(lines + 2 * largest_radius) * s.out_width * 3 * sizeof(float);
-    launch(context, augment_kernel<T>, grid, threads, shared, y.as<T>(), images.as<uint8_t>(), parameters.as<int32_t>(), s,
-           BlurWeights(), float(mean), float(1 / scale));
+    launch(context, augment_kernel<T>, grid, threads, shared, y.as<T>(), images.as<uint8_t>(),
+           parameters.as<int32_t>(), s, BlurWeights(), float(mean), float(1 / scale));
   });
 }
 

@@ -44,7 +44,12 @@ test('an empty mapping is the full method of the paper', ({ folder }) => {
   assert.is(config.loss.groups, 16);
   assert.is(config.model.embedding_size, 512);
   assert.equal([config.loss.lambda_reg, config.loss.lambda_cls, config.loss.lambda_adv], [0.001, 2, 2]);
-  assert.equal(config.augment.blur, { probability: 0.3, sizes: [3, 5, 7, 9, 11] });
+  assert.equal(config.augment.blur, {
+    probability: 0.3,
+    sizes: [3, 5, 7, 9, 11],
+    method: 'gaussian',
+    factors: [2, 3, 4, 5, 6],
+  });
   assert.equal(config.augment.pose, { probability: 0.3, yaw: [40, 60] });
 });
 
@@ -106,7 +111,7 @@ test('unknown keys: line, nearest name in the section, the same name elsewhere, 
   );
   assert.is(
     complaint(folder, 'augment:\n  blur:\n    strength: 3\n'),
-    'a.yaml:3: augment.blur.strength: unknown key, expected one of probability, sizes',
+    'a.yaml:3: augment.blur.strength: unknown key, expected one of probability, sizes, method, factors',
   );
   assert.is(
     complaint(folder, 'evaluate:\n  degrade:\n    - blur: 3\n    - blurr: 5\n'),

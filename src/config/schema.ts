@@ -108,6 +108,15 @@ const augment = z
           .min(1)
           .default([3, 5, 7, 9, 11])
           .describe('Gaussian kernel sizes in pixels to draw from (§4: odd, 3 to 11).'),
+        method: z
+          .enum(['gaussian', 'resample', 'either'])
+          .default('gaussian')
+          .describe('Gaussian blur (§4), or made smaller and as large again, or one of the two at random.'),
+        factors: z
+          .array(z.int().min(2).max(8))
+          .min(1)
+          .default([2, 3, 4, 5, 6])
+          .describe('Factors to make an image smaller by, to draw from; only resample and either read this.'),
       })
       .prefault({})
       .describe('Low resolution.'),

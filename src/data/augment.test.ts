@@ -27,6 +27,23 @@ function reference(
     for (let x = 0; x < size; x++)
       for (let c = 0; c < 3; c++) {
         let value = at(y, x, c);
+        if (a.blur < 0) {
+          // Made smaller: means of cells; made larger: between the four cells around.
+          const f = -a.blur;
+          const cell = (row: number, column: number) => {
+            let sum = 0;
+            for (let v = 0; v < f; v++)
+              for (let u = 0; u < f; u++)
+                sum += at(reflect(row * f + v, size), reflect(column * f + u, size), c) / f ** 2;
+            return sum;
+          };
+          const [row, column] = [(y + 0.5) / f - 0.5, (x + 0.5) / f - 0.5];
+          const [i, j] = [Math.floor(row), Math.floor(column)];
+          const [v, u] = [row - i, column - j];
+          value =
+            (1 - v) * ((1 - u) * cell(i, j) + u * cell(i, j + 1)) +
+            v * ((1 - u) * cell(i + 1, j) + u * cell(i + 1, j + 1));
+        }
         if (a.blur > 0) {
           let [sum, weights] = [0, 0];
           for (let dy = -r; dy <= r; dy++)
@@ -50,6 +67,9 @@ for (const device of devices)
       { top: 0, left: 0, flip: false, blur: 0, occluded: [] },
       { top: 3, left: 1, flip: true, blur: 3, occluded: [0, 48, 31, 32] },
       { top: 2, left: 3, flip: false, blur: 11, occluded: [24] },
+      { top: 0, left: 2, flip: true, blur: -2, occluded: [12] },
+      { top: 3, left: 0, flip: false, blur: -3, occluded: [] },
+      { top: 1, left: 1, flip: true, blur: -8, occluded: [] },
       { top: 1, left: 2, flip: true, blur: 7, occluded: Array.from({ length: 49 }, (_, i) => i) },
     ];
     const pixels = Uint8Array.from(randomValues(cases.length * side * side * 3, 5), (v) => (v + 1) * 127.9);

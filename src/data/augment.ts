@@ -1,5 +1,5 @@
 /**
- * Batch augmentation on the device (§3.1: low resolution and occlusion): crop, mirror, Gaussian blur, black blocks and
+ * Batch augmentation on the device (§3.1: low resolution and occlusion): crop, mirror, Gaussian blur or a smaller image, black blocks and
  * normalisation in one kernel, from uint8 images [B, H, W, 3] to [B, h, w, 3]. The parameters of an image are one row of int32.
  */
 import { check } from '../tensor/errors.js';
@@ -15,7 +15,8 @@ export interface Augmentation {
   top: number;
   left: number;
   flip: boolean;
-  /** Gaussian kernel size in pixels: 0 for none, or odd from 3 to 11. */
+  /** Low resolution: 0 for none; a Gaussian kernel size in pixels, odd, 3 to 11; or minus the factor, -2 to -8, by which the image
+   *  is made smaller (means) and then as large as it was (bilinear). */
   blur: number;
   /** Blocks made black, counted along rows of the grid. */
   occluded: readonly number[];

@@ -14,7 +14,7 @@ import { Loader, type Batch, type LoaderOptions } from './loader.js';
 
 const test = suite('loader');
 const variations: LoaderOptions['variations'] = {
-  blur: { probability: 0.5, sizes: [3, 7] },
+  blur: { probability: 0.5, sizes: [3, 7], method: 'gaussian', factors: [2, 4] },
   occlusion: { probability: 0.5, blocks: 7, share: [0.1, 0.5] },
   pose: { probability: 0.5, yaw: [40, 60] },
 };
@@ -154,6 +154,35 @@ test('photographs are never turned, and a missing file ends in its name', async 
   } finally {
     rmSync(root, { recursive: true });
   }
+});
+
+test('low resolution by resampling: factors instead of sizes, and nothing else is drawn otherwise', async () => {
+  const drawn = async (method: 'gaussian' | 'resample' | 'either') =>
+    take(10, options(faces, { variations: { ...variations, blur: { ...variations.blur, method } } }));
+  const [gaussian, resample, either] = [
+    await drawn('gaussian'),
+    await drawn('resample'),
+    await drawn('either'),
+  ];
+  const counts = new Map<number, number>();
+  gaussian.forEach((batch, b) =>
+    batch.images.forEach((_, i) => {
+      const at = i * augmentColumns + 3;
+      const [size = 0, factor = 0, one = 0] = [batch, resample[b], either[b]].map((x) => x?.augmentation[at]);
+      assert.is(size !== 0, factor !== 0);
+      if (size !== 0) assert.ok(factor === -2 || factor === -4);
+      assert.ok(one === size || one === factor);
+      counts.set(one, (counts.get(one) ?? 0) + 1);
+    }),
+  );
+  // About 25 images of 50 are blurred, so each of the four kinds comes up.
+  for (const kind of [3, 7, -2, -4]) assert.ok((counts.get(kind) ?? 0) > 0, `${kind} was never drawn`);
+  const without = ({ augmentation, ...rest }: Batch) => ({
+    ...rest,
+    augmentation: augmentation.map((value, i) => (i % augmentColumns === 3 ? 0 : value)),
+  });
+  assert.equal(resample.map(without), gaussian.map(without));
+  assert.equal(either.map(without), gaussian.map(without));
 });
 
 test('a crop beyond the image is refused', () => {

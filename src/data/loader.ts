@@ -168,7 +168,7 @@ export class Loader {
       labels[i] = this.#options.faces.label(image);
       encodeAugmentation(augmentation, i, drawn);
       variations.set(
-        [drawn.blur > 0, drawn.occluded.length > 0, drawn.turned].map(Number),
+        [drawn.blur !== 0, drawn.occluded.length > 0, drawn.turned].map(Number),
         i * variationNames.length,
       );
     });

@@ -7,8 +7,13 @@ export const variationNames = ['blur', 'occlusion', 'pose'] as const;
 
 /** How images are varied; the names are those of an experiment's `augment` section. */
 export interface VariationOptions {
-  /** Gaussian blur: share of images, and the odd kernel sizes in pixels to draw from. */
-  readonly blur: { readonly probability: number; readonly sizes: readonly number[] };
+  /** Low resolution: share of images; how; the odd Gaussian kernel sizes in pixels, and the factors of resampling, to draw from. */
+  readonly blur: {
+    readonly probability: number;
+    readonly method: 'gaussian' | 'resample' | 'either';
+    readonly sizes: readonly number[];
+    readonly factors: readonly number[];
+  };
   /** Black blocks: share of images, blocks along a side, and the range of the share of blocks made black. */
   readonly occlusion: {
     readonly probability: number;
@@ -24,7 +29,7 @@ export interface DrawnVariation {
   readonly top: number;
   readonly left: number;
   readonly flip: boolean;
-  /** Gaussian kernel size in pixels, 0 for none. */
+  /** Gaussian kernel size in pixels, minus the factor of resampling, or 0 for neither. */
   readonly blur: number;
   /** Blocks made black, counted along rows of the grid. */
   readonly occluded: readonly number[];
@@ -60,12 +65,15 @@ export function drawVariation(
   const hidden = draws.chance(occlusion.probability);
   const share = draws.uniform(...occlusion.share);
   const turned = draws.chance(pose.probability);
+  const other = new Draws(seed, purposes.resample, epoch, image);
+  const resampled = other.chance(0.5) ? blur.method !== 'gaussian' : blur.method === 'resample';
+  const factor = blur.factors[other.int(blur.factors.length)] ?? 0;
   const blocks = occlusion.blocks ** 2;
   return {
     top,
     left,
     flip: flip && mirrored,
-    blur: blurred ? size : 0,
+    blur: blurred ? (resampled ? -factor : size) : 0,
     occluded: hidden ? chooseSome(draws, Math.max(1, Math.round(share * blocks)), blocks) : [],
     turned,
   };

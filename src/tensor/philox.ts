@@ -14,6 +14,7 @@ export const purposes = {
   degrade: 14,
   balancedIdentity: 15,
   balancedImage: 16,
+  resample: 17,
   faceIdentity: 20,
   faceImage: 21,
   facePose: 22,
