@@ -7,10 +7,16 @@ import * as assert from 'uvu/assert';
 import { openDetector, type DetectedFace } from '../align/detector.js';
 import { canonicalFace, headFrame, meshFivePoints, meshPoints, meshYaw } from '../align/mesh.js';
 import { openArchive } from '../data/formats/archive.js';
+import { configSchema } from '../config/schema.js';
+import { openDataset } from '../data/dataset.js';
 import { openReader } from '../data/face-set.js';
+import type { Batch } from '../data/loader.js';
 import { openPhotographs } from '../data/photographs.js';
 import { FaceRenderer } from '../data/synthetic/render.js';
+import { evaluate } from '../evaluate/evaluate.js';
 import { device } from '../tensor/device.js';
+import { Experiment } from '../train/experiment.js';
+import { trainingLoader } from '../train/network-input.js';
 import { fitMeshes } from './fit.js';
 import { headTopology } from './head.js';
 import { MeshReader } from './mesh-file.js';
@@ -180,6 +186,101 @@ test('meshes are fitted once, kept beside the set, and refused for images that h
       (error: Error) => error.message,
     );
     assert.match(failure, /expected the meshes of 5 images, found those of 4; run turl data fit again/);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test('training batches and evaluation turn the faces that can be turned, whatever the number of workers', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'turl-turn-'));
+  try {
+    // Eight identities with two images each; the second one of every fourth is turned already.
+    const renderer = new FaceRenderer(7, size);
+    const pixels = new Uint8Array(bytes);
+    for (let identity = 0; identity < 8; identity++)
+      for (const image of [0, 1]) {
+        renderer.render(identity, image, pixels, image === 1 && identity % 4 === 0 ? 45 : 0);
+        mkdirSync(join(root, `id${identity}`), { recursive: true });
+        await sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
+          .png()
+          .toFile(join(root, `id${identity}`, `${image}.png`));
+      }
+    const fitted = await fitMeshes(await openArchive(root), device('cpu'), { workers: 0 });
+    assert.ok(fitted.frontal >= 12 && fitted.turned >= 1, JSON.stringify(fitted));
+
+    const config = configSchema.parse({
+      name: 'test',
+      model: {
+        name: 'iresnet-small',
+        input_size: 32,
+        embedding_size: 32,
+        channels: [4, 4, 8, 8],
+        blocks: [1, 1, 1, 1],
+      },
+      data: { source: 'photographs', path: root, image_size: 36, min_images_per_identity: 1, workers: 0 },
+      loss: { groups: 4 },
+      augment: { pose: { probability: 0.6 } },
+      train: { batch_size: 8 },
+      evaluate: { folds: 2 },
+    });
+    const { train } = await openDataset(config);
+    const take = async (workers: number) => {
+      const loader = trainingLoader({ ...config, data: { ...config.data, workers } }, train, 0);
+      const batches: Batch[] = [];
+      for (let i = 0; i < 6; i++) batches.push(structuredClone(await loader.next()));
+      await loader.close();
+      return batches;
+    };
+    const wanted = await take(0);
+    assert.equal(await take(1), wanted);
+    assert.equal(await take(3), wanted);
+    const plain = new Uint8Array(36 * 36 * 3);
+    const reader = openReader(train);
+    let turned = 0;
+    for (const batch of wanted)
+      batch.images.forEach((image, i) => {
+        reader.read(image, plain);
+        const same = plain.every((value, k) => value === batch.pixels[i * plain.length + k]);
+        const pose = batch.variations[i * 3 + 2] === 1;
+        assert.is(same, !pose);
+        if (pose) assert.ok(train.canTurn(image));
+        turned += Number(pose);
+      });
+    // 48 images, most of which can be turned, at 0.6: five standard deviations below the mean.
+    assert.ok(turned > 8, String(turned));
+
+    // Pairs: (a, b) of one identity in one fold each, and of neighbours.
+    const experiment = new Experiment(config, train.identities);
+    const identities = Array.from({ length: 8 }, (_, i) => i);
+    const test = {
+      dataset: train,
+      pairs: {
+        first: Int32Array.from([...identities, ...identities], (i) => 2 * i),
+        second: Int32Array.from([
+          ...identities.map((i) => 2 * i + 1),
+          ...identities.map((i) => 2 * ((i + 1) % 8)),
+        ]),
+        genuine: Array.from({ length: 16 }, (_, i) => i < 8),
+        fold: Int32Array.from({ length: 16 }, (_, i) => Math.floor((i % 8) / 4)),
+      },
+      failures: 0,
+      data: 'test',
+      rule: 'test',
+    };
+    const usable = [...test.pairs.first.keys()].filter(
+      (i) => train.canTurn(test.pairs.first[i] ?? -1) && train.canTurn(test.pairs.second[i] ?? -1),
+    ).length;
+    assert.ok(usable < 16 && usable >= 8, String(usable));
+    const { rows, leftOut } = await evaluate(experiment, test, [{}, { yaw: 50 }]);
+    experiment.dispose();
+    assert.equal(leftOut, []);
+    assert.equal(
+      rows.map(({ version, verification: v }) => [version, v.genuinePairs + v.impostorPairs]),
+      [
+        ['clean', 16],
+        ['yaw=50', usable],
+      ],
+    );
   } finally {
     rmSync(root, { recursive: true });
   }
