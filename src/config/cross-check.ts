@@ -43,7 +43,7 @@ export function crossCheck({
     'expected how many identities to generate, got nothing',
   );
   demand(
-    evaluate.pairs === null || evaluate.pairs.endsWith('.bin') || evaluate.images !== null,
+    evaluate.pairs === null || !evaluate.pairs.endsWith('.txt') || evaluate.images !== null,
     'evaluate.images',
     'evaluate.pairs',
     'expected the image folder that evaluate.pairs names, got nothing',

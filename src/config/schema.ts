@@ -299,7 +299,7 @@ const evaluate = z
       .nullable()
       .default(null)
       .describe(
-        'An LFW-style pairs file, or a .bin verification set; null draws pairs from the held-out identities.',
+        'An LFW-style pairs file (.txt), a .bin verification set, or a split of CFP (Protocol/Split/FP); null draws pairs from the held-out identities.',
       ),
     images: z
       .string()

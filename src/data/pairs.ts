@@ -14,7 +14,10 @@ export interface Pairs {
   readonly fold: Int32Array;
 }
 
-function collect(rows: readonly [first: number, second: number, genuine: boolean, fold: number][]): Pairs {
+/** Pairs from rows of first, second, genuine, fold. */
+export function collectPairs(
+  rows: readonly [first: number, second: number, genuine: boolean, fold: number][],
+): Pairs {
   return {
     first: Int32Array.from(rows, (row) => row[0]),
     second: Int32Array.from(rows, (row) => row[1]),
@@ -79,7 +82,7 @@ export function drawPairs(labels: ArrayLike<number>, count: number, folds: numbe
         made++;
       }
   }
-  return collect(rows);
+  return collectPairs(rows);
 }
 
 /**
@@ -126,7 +129,7 @@ export function readPairs(
     );
   if (rows.length === 0)
     throw new UserError(`${file}: none of its ${count} pairs could be found among the images`);
-  return { pairs: collect(rows), failures };
+  return { pairs: collectPairs(rows), failures };
 }
 
 /** The pairs both of whose images are among `items`, by their places there; the others are counted. */
@@ -138,5 +141,5 @@ export function selectPairs(pairs: Pairs, items: Int32Array): { pairs: Pairs; fa
     if (a !== undefined && b !== undefined) rows.push([a, b, genuine, pairs.fold[i] ?? 0]);
   });
   if (rows.length === 0) throw new UserError('expected pairs of usable images, found none');
-  return { pairs: collect(rows), failures: pairs.genuine.length - rows.length };
+  return { pairs: collectPairs(rows), failures: pairs.genuine.length - rows.length };
 }

@@ -4,6 +4,7 @@ import { extname } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
 import type { Pairs } from '../pairs.js';
 import { openBin } from './bin.js';
+import { isCfpSplit, openCfp } from './cfp.js';
 import { openFolder } from './folder.js';
 import type { ImageSource } from './image-source.js';
 import { openList } from './list.js';
@@ -59,7 +60,7 @@ export async function openArchive(path: string, images?: string | null): Promise
   if (!existsSync(path)) throw new UserError(`${expected}, found none at ${path}`);
   switch (archiveKind(path)) {
     case 'folder':
-      return openFolder(path);
+      return isCfpSplit(path) ? openCfp(path) : openFolder(path);
     case 'recordio':
       return openRecordIo(path);
     case 'bin':

@@ -242,6 +242,48 @@ if (withPython)
     assert.is(python('read-bin', join(root, 'mine.bin')), python('read-bin', join(root, 'bytes-4.bin')));
   });
 
+test('CFP: frontal against profile, folds in their folders', async ({ root }) => {
+  const protocol = join(root, 'Protocol');
+  for (const fold of ['01', '02']) mkdirSync(join(protocol, 'Split/FP', fold), { recursive: true });
+  writeFileSync(
+    join(protocol, 'Pair_list_F.txt'),
+    '1 ../Data/001/frontal/01.jpg\n2 ../Data/002/frontal/01.jpg\n',
+  );
+  writeFileSync(
+    join(protocol, 'Pair_list_P.txt'),
+    '1 ../Data/001/profile/01.jpg\n2 ../Data/002/profile/01.jpg\n',
+  );
+  const pairs = {
+    '01/same.txt': '1,1\n',
+    '01/diff.txt': '1,2\n',
+    '02/same.txt': '2,2',
+    '02/diff.txt': '2,1\n',
+  };
+  for (const [name, text] of Object.entries(pairs)) writeFileSync(join(protocol, 'Split/FP', name), text);
+  const archive = await openArchive(join(protocol, 'Split/FP'));
+  const files = archive.source.kind === 'files' ? archive.source.files : [];
+  const found = archive.pairs;
+  assert.equal(
+    found?.genuine.map((genuine, i) => [
+      files[found.first[i] ?? -1],
+      files[found.second[i] ?? -1],
+      genuine,
+      found.fold[i],
+    ]),
+    [
+      ['../Data/001/frontal/01.jpg', '../Data/001/profile/01.jpg', true, 0],
+      ['../Data/001/frontal/01.jpg', '../Data/002/profile/01.jpg', false, 0],
+      ['../Data/002/frontal/01.jpg', '../Data/002/profile/01.jpg', true, 1],
+      ['../Data/002/frontal/01.jpg', '../Data/001/profile/01.jpg', false, 1],
+    ],
+  );
+  writeFileSync(join(protocol, 'Split/FP/01/same.txt'), '1,9\n');
+  await fails(
+    () => openArchive(join(protocol, 'Split/FP')),
+    /same\.txt:1: expected two numbers of the lists of images, found "1,9"/,
+  );
+});
+
 test('ten folds as even as can be', ({ root }) => {
   const file = join(root, 'a.bin');
   const pairs = 23;
