@@ -1,18 +1,19 @@
 // The loader's rate beside the decoder's own, in turns, with two workers: images a second at 112 x 112, shuffled batches of 64.
-//   decoder: two threads that only decode, from memory, the same JPEG files
-//   loader: whole batches out of Loader.next(), files read, augmentation drawn; and with 30 % of the faces turned, where meshes are fitted
+//   decoder: two threads that only decode, from memory, the same JPEG images
+//   loader: whole batches out of Loader.next(), images read and decoded, augmentation drawn; and with 30 % of the faces turned, where meshes are fitted
 // On a machine under other load the rates tell of the load; the processor time of an image, of all threads together, does not.
-// usage: node bench/loader.mjs FOLDER [SECONDS]   Build first; FOLDER is <identity>/<image> of 112-pixel faces.
-import { readFileSync } from 'node:fs';
+// usage: node bench/loader.mjs SET [SECONDS]   Build first; SET is of 112-pixel faces, in any format.
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
-import { join } from 'node:path';
+import { openSource } from '../dist/data/formats/image-source.js';
 import { decodeImage } from '../dist/data/image-file.js';
 
 const size = 112;
 const workers = 2;
 
 if (!isMainThread) {
-  const images = workerData.files.map((file) => readFileSync(file));
+  const { source, items } = workerData;
+  const reader = openSource(source);
+  const images = items.map((item) => Buffer.from(reader.bytes(item)));
   const out = new Uint8Array(size * size * 3);
   parentPort.on('message', (milliseconds) => {
     const began = performance.now();
@@ -26,16 +27,15 @@ if (!isMainThread) {
   const { Loader } = await import('../dist/data/loader.js');
   const { configSchema } = await import('../dist/config/schema.js');
   const [path, seconds = '2'] = process.argv.slice(2);
-  if (path === undefined) throw new Error('usage: node bench/loader.mjs FOLDER [SECONDS]');
+  if (path === undefined) throw new Error('usage: node bench/loader.mjs SET [SECONDS]');
   const milliseconds = 1000 * Number(seconds);
   const { faces } = await openPhotographs(path, { size });
   const step = Math.max(1, Math.floor(faces.images / 1000));
-  const files = Array.from({ length: Math.min(1000, faces.images) }, (_, i) =>
-    join(path, faces.imageName(i * step)),
-  );
+  const items = Array.from({ length: Math.min(1000, faces.images) }, (_, i) => faces.data.items[i * step]);
+  const source = faces.data.source.images;
   const threads = Array.from(
     { length: workers },
-    () => new Worker(new URL(import.meta.url), { workerData: { files } }),
+    () => new Worker(new URL(import.meta.url), { workerData: { source, items } }),
   );
   const decoder = async () => {
     const rates = await Promise.all(

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { SingleBar } from 'cli-progress';
 import type { DeviceName } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
-import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
 
 interface PreviewFlags extends OverrideOptions {
   step: number;
@@ -49,7 +49,7 @@ export function dataCommand(): Command {
     .description('Say what a set is: counts, sizes, statistics, duplicates, broken images.')
     .argument('<path>', 'a folder of <identity>/<image>, .rec, .bin, .parquet, or a list')
     .option('--against <path>', 'another set: name the images that are in both')
-    .option('--workers <n>', 'threads that decode', Number)
+    .option('--workers <n>', 'threads that decode', whole('--workers', 0))
     .option('--json', 'print it as JSON')
     .action(async (path: string, options: { against?: string; workers?: number; json?: true }) => {
       const { inspect } = await import('../data/inspect.js');
@@ -85,8 +85,8 @@ export function dataCommand(): Command {
     .argument('<from>', 'a set in any format')
     .argument('<train>', 'what to write: a folder, .rec or .parquet')
     .argument('<test>', 'the same, for the identities held out')
-    .requiredOption('--held-out <n>', 'identities to hold out', Number)
-    .option('--seed <n>', 'which identities', Number, 1)
+    .requiredOption('--held-out <n>', 'identities to hold out', whole('--held-out', 1))
+    .option('--seed <n>', 'which identities', whole('--seed', 0), 1)
     .action(async (from: string, train: string, test: string, options: { heldOut: number; seed: number }) => {
       const { split } = await import('../data/pack.js');
       const progress = bar('packing');
@@ -111,10 +111,10 @@ export function dataCommand(): Command {
       '--landmarks <file>',
       'take the five points of each photograph from this file instead of finding them',
     )
-    .option('--quality <n>', 'JPEG quality of the crops', Number, 95)
+    .option('--quality <n>', 'JPEG quality of the crops', whole('--quality', 1, 100), 95)
     .option('--png', 'write the crops without loss')
     .option('--device <name>', 'where the detector runs: cpu or cuda', 'cpu')
-    .option('--workers <n>', 'threads that decode', Number)
+    .option('--workers <n>', 'threads that decode', whole('--workers', 0))
     .action(async (from: string, to: string, options: AlignOptions) => {
       const { openArchive } = await import('../data/formats/archive.js');
       const { alignPhotographs } = await import('../align/align.js');
@@ -141,7 +141,7 @@ export function dataCommand(): Command {
     .description('Fit a face mesh to each image, so that training can turn the heads (augment.pose).')
     .argument('<path>', 'a set in any format; the meshes are written into the folder or beside the file')
     .option('--device <name>', 'where the detector runs: cpu or cuda', 'cpu')
-    .option('--workers <n>', 'threads that decode', Number)
+    .option('--workers <n>', 'threads that decode', whole('--workers', 0))
     .action(async (path: string, options: { device: DeviceName; workers?: number }) => {
       const { openArchive } = await import('../data/formats/archive.js');
       const { fitMeshes } = await import('../pose/fit.js');
@@ -163,21 +163,15 @@ export function dataCommand(): Command {
     .description('Write contact sheets of what training will see: a step as it is, and each variation alone.')
     .argument('<config>', 'the experiment, a YAML file')
     .option('--data <path>', 'the photographs, in any format')
-    .option('--step <n>', 'the step of the training, from 0', Number, 0)
-    .option('--count <n>', 'images on a sheet', Number, 32)
+    .option('--step <n>', 'the step of the training, from 0', whole('--step', 0), 0)
+    .option('--count <n>', 'images on a sheet', whole('--count', 1), 32)
     .option('--to <dir>', 'where the sheets go', 'preview')
-    .option('--seed <n>', 'the seed of every random draw', Number)
+    .option('--seed <n>', 'the seed of every random draw', whole('--seed', 0))
     .option('--device <name>', 'cpu, cuda or emulated');
   addSet(preview).action(async (file: string, options: PreviewFlags) => {
     const { loadConfig } = await import('../config/index.js');
     const { preview: write } = await import('../train/preview.js');
     const { step, count, to } = options;
-    for (const [name, value, least] of [
-      ['--step', step, 0],
-      ['--count', count, 1],
-    ] as const)
-      if (!Number.isInteger(value) || value < least)
-        throw new UserError(`${name}: expected a whole number of at least ${least}, got ${value}`);
     const sheets = await write(loadConfig(file, overridesOf(options)), to, { step, images: count });
     console.log(sheets.join('\n'));
   });

@@ -1,6 +1,7 @@
 // Options that change keys of an experiment, the same for every command that takes an experiment.
 import type { Command } from 'commander';
 import type { Override } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
 
 export interface OverrideOptions {
   data?: string;
@@ -11,6 +12,16 @@ export interface OverrideOptions {
   workers?: number;
   pairs?: string;
   images?: string;
+}
+
+/** What makes a whole number of an option's text; refuses anything else by the option's name. */
+export function whole(option: string, least: number, most = Infinity): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isInteger(value) && value >= least && value <= most) return value;
+    const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+    throw new UserError(`${option}: expected a whole number ${range}, got ${text}`);
+  };
 }
 
 /** Adds an option that may be given several times. */
