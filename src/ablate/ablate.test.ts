@@ -1,5 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -8,7 +16,7 @@ import { estimate, pairedDifference, studentCumulative, studentQuantile } from '
 import { slurmScript } from './slurm.js';
 import { loadSweep } from './sweep.js';
 import { buildTable, latex, markdown } from './tables.js';
-import type { CellResult } from './results.js';
+import { experimentsOf, readResult, writeResult, type CellResult } from './results.js';
 
 const test = suite<{ folder: string }>('ablate');
 test.before.each((context) => {
@@ -97,7 +105,6 @@ seeds: [4, 5]
       'A loss.lambda_cls=2',
     ],
   );
-  assert.is(new Set(sweep.cells.map(({ fingerprint }) => fingerprint)).size, 12);
   for (const [text, pattern] of [
     ['base: base.yaml\nseed: [1]\n', /sweep\.yaml:2: seed: unknown key, did you mean "seeds"/],
     [
@@ -108,6 +115,10 @@ seeds: [4, 5]
     [
       'base: base.yaml\narms: [{ name: A, from: Z }]\n',
       /arm A: expected from to name an earlier arm, found Z/,
+    ],
+    [
+      'base: base.yaml\narms: [{ name: A, start: B }, { name: B }]\n',
+      /arm A: expected start to name an earlier arm, found B/,
     ],
     ['base: no.yaml\n', /no such file: .*no\.yaml/],
     ['base: base.yaml\nseeds: [1, 1]\n', /found one twice/],
@@ -126,7 +137,56 @@ test('the sweeps that come with turl load, and say what they are for', () => {
   const { cells } = loadSweep(join(root, 'paper.yaml'));
   const arm = (name: string) => cells.find(({ variant }) => variant.arm === name)?.config;
   assert.equal([arm('Baseline')?.loss.type, arm('Baseline')?.train.epochs], ['cosface', 18]);
+  assert.equal([arm('+PA')?.stage, arm('+PA')?.from], ['uncertainty', 'DE-seed1']);
   assert.equal([arm('+DE')?.loss.lambda_adv, arm('+DE')?.loss.groups, arm('+DE')?.train.epochs], [2, 16, 27]);
+});
+
+test('a result counts while the experiments that it depends on are the same', ({ folder }) => {
+  const text = `base: base.yaml
+set: { data.source: photographs, data.path: /a/faces, data.sampling: { identities: 2, images: 2 } }
+arms: [{ name: A, set: { loss.margin: 3 } }, { name: B, start: A, set: { stage: uncertainty, loss.margin: 1 } }]
+seeds: [1]
+`;
+  const file = put(folder, text);
+  const b = (...changes: string[]) => {
+    const { cells, tests } = loadSweep(file, changes);
+    const cell = cells[1];
+    if (!cell) throw new Error('no second cell');
+    return { cell, tests };
+  };
+  const { cell, tests } = b();
+  assert.is(cell.config.from, 'A-seed1');
+  const kept: CellResult = {
+    label: 'B',
+    seed: 1,
+    experiments: experimentsOf(cell),
+    asked: [],
+    commit: null,
+    machine: '',
+    seconds: 1,
+    tests: {},
+    protocols: {},
+  };
+  writeResult(folder, cell, kept);
+  const counts = (...changes: string[]) => readResult(folder, b(...changes).cell, tests) !== undefined;
+  assert.ok(counts());
+  assert.ok(counts('data.path=/b/faces', 'data.workers=7', 'device=emulated'));
+  assert.not.ok(counts('data.path=/a/others'));
+  assert.not.ok(counts('train.steps=7'));
+  assert.is(readResult(folder, cell, [{ name: 'more', set: {} }]), undefined);
+  // A key that came after the result has its default; one that is no more makes it another experiment.
+  const without = kept.experiments.map((one) =>
+    Object.fromEntries(Object.entries(one).filter(([key]) => key !== 'precision')),
+  );
+  writeResult(folder, cell, { ...kept, experiments: without });
+  assert.ok(counts());
+  assert.not.ok(counts('precision=bfloat16'));
+  writeResult(folder, cell, { ...kept, experiments: kept.experiments.map((one) => ({ ...one, gone: 1 })) });
+  assert.not.ok(counts());
+  // So does a change of the run that it starts from.
+  const [own, start] = kept.experiments;
+  writeResult(folder, cell, { ...kept, experiments: [own ?? {}, { ...start, seed: 3 }] });
+  assert.not.ok(counts());
 });
 
 test('tables: bold only where it is clear, missing cells are said to be', ({ folder }) => {
@@ -141,7 +201,8 @@ test('tables: bold only where it is clear, missing cells are said to be', ({ fol
       const rest = {
         label: variant.label,
         seed,
-        fingerprint: '',
+        experiments: [],
+        asked: [],
         commit: null,
         machine: '',
         seconds: 1,
@@ -246,6 +307,44 @@ test('killed and started again: the same tables; a failed cell is named and stop
     run('failed', '--cell', 'Z').stderr,
     /expected one of A-seed1, B-seed1, A-seed2, B-seed2, got Z/,
   );
+});
+
+test('a cell that starts from the run of another waits for it', ({ folder }) => {
+  const sweep = put(
+    folder,
+    `base: base.yaml
+set: { data.sampling: { identities: 2, images: 2 } }
+arms: [{ name: A }, { name: B, start: A, set: { stage: uncertainty, evaluate.score: uncertainty, train.steps: 2 } }]
+seeds: [1]
+`,
+  );
+  const places = ['--out', join(folder, 'out'), '--runs', join(folder, 'runs')];
+  const run = (...more: string[]) =>
+    spawnSync(process.execPath, [turl, 'ablate', sweep, ...places, ...more], { encoding: 'utf8' });
+  assert.match(
+    run('--cell', 'B-seed1').stderr,
+    'B-seed1: it starts from the run of A-seed1, which is not done',
+  );
+  const { status, stderr } = run('--jobs', '2');
+  assert.is(status, 0, stderr);
+  assert.ok(stderr.indexOf('A-seed1: done') < stderr.indexOf('B-seed1: step'));
+  assert.match(readFileSync(join(folder, 'out/table.md'), 'utf8'), '| B against A |');
+  // Slurm gets it as a second array, after the first: here an sbatch that prints what it is given.
+  const bin = join(folder, 'bin');
+  mkdirSync(bin);
+  writeFileSync(join(bin, 'sbatch'), '#!/bin/sh\necho "$@" >> "$(dirname "$0")/calls"\necho 77\n', {
+    mode: 0o755,
+  });
+  rmSync(join(folder, 'out'), { recursive: true });
+  const slurm = spawnSync(process.execPath, [turl, 'ablate', sweep, ...places, '--launcher', 'slurm'], {
+    encoding: 'utf8',
+    env: { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` },
+  });
+  assert.is(slurm.status, 0, slurm.stderr);
+  assert.equal(readFileSync(join(bin, 'calls'), 'utf8').trim().split('\n'), [
+    `--parsable ${join(folder, 'runs/array.sh')}`,
+    `--parsable --dependency=afterany:77 ${join(folder, 'runs/array-2.sh')}`,
+  ]);
 });
 
 test.run();

@@ -117,25 +117,40 @@ function submit(
 ): string {
   if (cells.length === 0) return 'every cell is done';
   mkdirSync(runs, { recursive: true });
-  const script = join(runs, 'array.sh');
   const passed = overrides.flatMap((one) =>
     typeof one === 'string' ? ['--set', one] : ['--set', `${one.path}=${JSON.stringify(one.value)}`],
   );
-  writeAtomic(
-    script,
-    slurmScript({
+  const scripts = stages(cells).map((stage, i) => {
+    const script = join(runs, i === 0 ? 'array.sh' : `array-${i + 1}.sh`);
+    const text = slurmScript({
       name: sweep.name,
-      cells: cells.map(({ id }) => id),
+      cells: stage.map(({ id }) => id),
       command: [file, ...passed, '--runs', runs, ...(out ? ['--out', out] : [])],
       folder: resolve('.'),
       logs: resolve(runs),
-    }),
-  );
+    });
+    writeAtomic(script, text);
+    return script;
+  });
+  const names = scripts.join(', then ');
   if (!existsOnPath('sbatch'))
-    throw new UserError(`sbatch was not found; the array job is in ${script}: submit it where Slurm is`);
-  const answer = execFileSync('sbatch', [script], { encoding: 'utf8' }).trim();
-  onLine(answer);
-  return `${cells.length} cells submitted as ${script}; when they are done, turl ablate ${file} makes the tables`;
+    throw new UserError(`sbatch was not found; the array job is in ${names}: submit it where Slurm is`);
+  let job: string | undefined;
+  for (const script of scripts) {
+    const after = job === undefined ? [] : [`--dependency=afterany:${job}`];
+    job = execFileSync('sbatch', ['--parsable', ...after, script], { encoding: 'utf8' }).trim();
+    onLine(`job ${job}: ${script}`);
+  }
+  return `${cells.length} cells submitted as ${names}; when they are done, turl ablate ${file} makes the tables`;
+}
+
+/** The cells that start from none of the others, those that start from them, and so on. */
+function stages(cells: readonly Cell[]): Cell[][] {
+  const among = new Set(cells);
+  const depth = ({ start }: Cell): number => (start && among.has(start) ? depth(start) + 1 : 0);
+  const found: Cell[][] = [];
+  for (const cell of cells) (found[depth(cell)] ??= []).push(cell);
+  return found;
 }
 
 const existsOnPath = (name: string) =>

@@ -1,10 +1,12 @@
 /** What cells found, kept as one small file for each beside the tables, so that a sweep can be built up in several sittings. */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
+import { configFrom, type Config } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { writeAtomic } from '../train/atomic.js';
-import type { Cell } from './sweep.js';
+import { essence, testSchema, type Cell, type LoadedSweep } from './sweep.js';
 
 /** The figures of one version of a test's images, as shares. */
 const figures = z.record(z.string(), z.number());
@@ -12,7 +14,10 @@ const figures = z.record(z.string(), z.number());
 const cellResultSchema = z.object({
   label: z.string(),
   seed: z.number(),
-  fingerprint: z.string(),
+  /** The experiment, then the one whose run it started from, and so on: without names, places and threads. */
+  experiments: z.array(z.record(z.string(), z.unknown())),
+  /** The further tests asked for. */
+  asked: z.array(testSchema),
   commit: z.string().nullable(),
   machine: z.string(),
   /** Of training, over all sittings. */
@@ -26,8 +31,27 @@ export type CellResult = z.output<typeof cellResultSchema>;
 
 const fileOf = (folder: string, { id }: Cell) => join(folder, 'cells', `${id}.json`);
 
+/** The experiments that a cell's result depends on: its own, and those of the runs that it starts from. */
+export const experimentsOf = ({ config, start }: Cell): Config[] => [
+  essence(config),
+  ...(start ? experimentsOf(start) : []),
+];
+
+/** Whether the experiments kept are those of the cell; a key that is newer than they are must have its default. */
+function sameExperiments(kept: CellResult['experiments'], cell: Cell): boolean {
+  try {
+    return isDeepStrictEqual(
+      kept.map((values) => configFrom(values)),
+      experimentsOf(cell),
+    );
+  } catch (error) {
+    if (error instanceof UserError) return false; // a key that is no more
+    throw error;
+  }
+}
+
 /** The result of a cell, or undefined when there is none or it is of another experiment. */
-export function readResult(folder: string, cell: Cell): CellResult | undefined {
+export function readResult(folder: string, cell: Cell, tests: LoadedSweep['tests']): CellResult | undefined {
   const file = fileOf(folder, cell);
   if (!existsSync(file)) return undefined;
   const parsed = cellResultSchema.safeParse(JSON.parse(readFileSync(file, 'utf8')));
@@ -35,7 +59,8 @@ export function readResult(folder: string, cell: Cell): CellResult | undefined {
     throw new UserError(
       `${file}: expected the result of a cell, found something else; remove it to run the cell again`,
     );
-  return parsed.data.fingerprint === cell.fingerprint ? parsed.data : undefined;
+  const same = isDeepStrictEqual(parsed.data.asked, tests) && sameExperiments(parsed.data.experiments, cell);
+  return same ? parsed.data : undefined;
 }
 
 export function writeResult(folder: string, cell: Cell, result: CellResult): void {

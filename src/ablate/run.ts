@@ -3,12 +3,13 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
 import { configToYaml, loadConfig, type Config } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { writeAtomic } from '../train/atomic.js';
 import { versions } from '../train/environment.js';
-import { writeResult, type CellResult } from './results.js';
+import { experimentsOf, readResult, writeResult, type CellResult } from './results.js';
 import type { Cell, LoadedSweep } from './sweep.js';
 
 const turl = join(import.meta.dirname, '../../bin/turl.js');
@@ -109,14 +110,17 @@ const complaint = ({ error, code }: Finished) =>
 export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOptions): Promise<CellResult> {
   const threads = Math.max(1, Math.floor(availableParallelism() / options.jobs));
   const directory = join(options.runs, cell.id);
-  const config: Config = { ...cell.config, name: cell.id, work_dir: directory };
-  const text = configToYaml(config);
+  const { start } = cell;
+  if (start && !readResult(options.results, start, sweep.tests))
+    throw new UserError(`it starts from the run of ${start.id}, which is not done`);
+  const from = start ? join(options.runs, start.id) : cell.config.from;
+  const config: Config = { ...cell.config, name: cell.id, work_dir: directory, from };
   const begun = existsSync(join(directory, 'config.yaml'));
-  if (begun && readFileSync(join(directory, 'config.yaml'), 'utf8') !== text)
+  if (begun && !isDeepStrictEqual(loadConfig(join(directory, 'config.yaml')), config))
     throw new UserError(`${directory} holds a run of another experiment: remove it to run the cell again`);
   mkdirSync(options.runs, { recursive: true });
   const file = join(options.runs, `${cell.id}.yaml`);
-  writeAtomic(file, text);
+  writeAtomic(file, configToYaml(config));
   // A run that has no checkpoint yet begins anew.
   const resumable = begun && existsSync(join(directory, 'checkpoints/latest'));
   if (begun && !resumable) rmSync(directory, { recursive: true });
@@ -130,7 +134,8 @@ export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOption
   const results: CellResult = {
     label: cell.variant.label,
     seed: cell.seed,
-    fingerprint: cell.fingerprint,
+    experiments: experimentsOf(cell),
+    asked: sweep.tests,
     commit: versions().commit,
     machine: `${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} threads, ${cell.config.device}`,
     seconds: Math.round(trainingSeconds(directory)),
@@ -162,7 +167,7 @@ export interface Outcome {
   failed: { cell: string; reason: string }[];
 }
 
-/** Runs cells, `jobs` at a time, in their order. One that fails stops no other. */
+/** Runs cells, `jobs` at a time, in their order. One that fails stops no other, but those that start from its run. */
 export async function runCells(
   sweep: LoadedSweep,
   cells: readonly Cell[],
@@ -171,19 +176,26 @@ export async function runCells(
 ): Promise<Outcome> {
   const outcome: Outcome = { done: 0, failed: [] };
   const queue = [...cells];
+  const begun = new Map<string, Promise<void>>();
+  const attempt = async (cell: Cell) => {
+    // What it starts from comes before it, so another worker has it.
+    await begun.get(cell.start?.id ?? '');
+    try {
+      const { seconds } = await runCell(sweep, cell, options);
+      outcome.done++;
+      options.onLine(`${cell.id}: done, ${seconds} s of training`);
+      await afterEach();
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      if (options.signal?.aborted) return;
+      outcome.failed.push({ cell: cell.id, reason: error.message });
+      options.onLine(`${cell.id}: FAILED: ${error.message}`);
+    }
+  };
   const worker = async () => {
     for (let cell = queue.shift(); cell && !options.signal?.aborted; cell = queue.shift()) {
-      try {
-        const { seconds } = await runCell(sweep, cell, options);
-        outcome.done++;
-        options.onLine(`${cell.id}: done, ${seconds} s of training`);
-        await afterEach();
-      } catch (error) {
-        if (!(error instanceof UserError)) throw error;
-        if (options.signal?.aborted) return;
-        outcome.failed.push({ cell: cell.id, reason: error.message });
-        options.onLine(`${cell.id}: FAILED: ${error.message}`);
-      }
+      begun.set(cell.id, attempt(cell));
+      await begun.get(cell.id);
     }
   };
   await Promise.all(Array.from({ length: Math.min(options.jobs, cells.length) }, worker));

@@ -2,7 +2,6 @@
  * A sweep: experiments that differ in what is named. Arms are taken in order, each changing what the one before it left; every arm is
  * run at every point of the grid and with every seed. One arm, one point and one seed make a cell.
  */
-import { createHash } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
 import * as z from 'zod';
 import { addFile, checked, Layers, loadConfig, type Config, type Override } from '../config/index.js';
@@ -26,9 +25,16 @@ const armSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe('An earlier arm to change instead of the one just before.'),
+  start: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe(
+      'An earlier arm: training starts from the run of its cell at the same point of the grid and with the same seed.',
+    ),
 });
 
-const testSchema = z.strictObject({
+export const testSchema = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9._-]+$/, 'expected letters, digits, dots, dashes and underscores'),
   set: changes.default({}).describe('Keys that the evaluation changes, such as evaluate.pairs.'),
 });
@@ -41,7 +47,7 @@ export const sweepSchema = z.strictObject({
   arms: z
     .array(armSchema)
     .min(1)
-    .default([{ name: 'base', purpose: '', config: null, set: {}, from: null }]),
+    .default([{ name: 'base', purpose: '', config: null, set: {}, from: null, start: null }]),
   grid: z
     .record(z.string(), z.array(z.unknown()).min(1))
     .default({})
@@ -62,6 +68,8 @@ export interface Variant {
   readonly overrides: readonly Override[];
   /** The row that it is compared with: the arm before at the same point, or of a grid the point before. */
   readonly before: string | null;
+  /** The row from whose run with the same seed training starts. */
+  readonly start: string | null;
 }
 
 export interface Cell {
@@ -70,8 +78,8 @@ export interface Cell {
   /** A name for files. */
   readonly id: string;
   readonly config: Config;
-  /** Changes when anything that the result depends on does. */
-  readonly fingerprint: string;
+  /** The cell from whose run training starts; `config.from` is its name. */
+  readonly start: Cell | null;
 }
 
 export interface LoadedSweep extends Sweep {
@@ -95,12 +103,14 @@ function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
   const found: Variant[] = [];
   const known = new Map<string, { base: string; overrides: Override[] }>();
   let previous: string | null = null;
-  for (const { name, config, set: own, from } of arms) {
+  for (const { name, config, set: own, from, start: first } of arms) {
     const below: string | null = from ?? previous;
     const start = { base, overrides: flat(set, file) };
     const inherited = below === null ? start : known.get(below);
     if (!inherited)
       throw new UserError(`${file}: arm ${name}: expected from to name an earlier arm, found ${below}`);
+    if (first !== null && !known.has(first))
+      throw new UserError(`${file}: arm ${name}: expected start to name an earlier arm, found ${first}`);
     if (known.has(name))
       throw new UserError(`${file}: expected arms of different names, found ${name} twice`);
     const changed = config === null ? inherited : { ...start, base: config };
@@ -113,13 +123,14 @@ function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
     for (const point of points(grid)) {
       const values = Object.entries(point).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
       const label = [...(arms.length > 1 || values.length === 0 ? [name] : []), ...values].join(' ');
-      const sameBelow = [below, ...values].join(' ');
+      const samePoint = (arm: string) => [arm, ...values].join(' ');
       found.push({
         label,
         arm: name,
         base: resolve(dirname(file), arm.base),
         overrides: [...arm.overrides, ...flat(point, `${file}: grid`)],
-        before: below !== null ? sameBelow : pointBefore,
+        before: below !== null ? samePoint(below) : pointBefore,
+        start: first !== null ? samePoint(first) : null,
       });
       pointBefore = label;
     }
@@ -128,22 +139,20 @@ function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
   return found;
 }
 
-/** A hash of what a cell's result depends on: not of names, places and threads. Of a file or folder only its own name counts. */
-function fingerprint(config: Config, tests: Sweep['tests']): string {
+/** The experiment with what its result does not depend on, names, places and threads, made equal. Of a file or folder its own name counts. */
+export function essence(config: Config): Config {
   const own = (path: string | null) => (path === null ? null : basename(path));
-  const { data, evaluate, ...rest } = config;
-  const relevant = {
-    ...rest,
-    name: null,
-    purpose: null,
+  const { data, evaluate } = config;
+  return {
+    ...config,
+    name: 'cell',
+    purpose: '',
     work_dir: null,
-    device: null,
+    device: 'cpu',
     from: own(config.from),
-    data: { ...data, path: own(data.path), workers: null, prefetch: null },
-    evaluate: { ...evaluate, pairs: own(evaluate.pairs), images: own(evaluate.images), batch_size: null },
-    tests,
+    data: { ...data, path: own(data.path), workers: 0, prefetch: 1 },
+    evaluate: { ...evaluate, pairs: own(evaluate.pairs), images: own(evaluate.images), batch_size: 1 },
   };
-  return createHash('sha256').update(JSON.stringify(relevant)).digest('hex').slice(0, 16);
 }
 
 /** Reads a sweep; each cell's experiment is checked before anything runs. `overrides` change all cells. */
@@ -153,23 +162,19 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
   const sweep = checked(sweepSchema, layers);
   const variants = variantsOf(file, sweep);
   // Seed by seed, so that a sweep that is not complete compares as many arms as it can.
-  const cells = sweep.seeds.flatMap((seed) =>
-    variants.map((variant): Cell => {
+  const cells: Cell[] = [];
+  for (const seed of sweep.seeds)
+    for (const variant of variants) {
+      const start = cells.find((cell) => cell.seed === seed && cell.variant.label === variant.start) ?? null;
       const config = loadConfig(variant.base, [
         ...variant.overrides,
         ...overrides,
+        ...(start ? [{ source: `${file}: arm ${variant.arm}: start`, path: 'from', value: start.id }] : []),
         { source: `${file}: seeds`, path: 'seed', value: seed },
       ]);
       const label = variant.label.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^-/, '');
-      return {
-        variant,
-        seed,
-        id: `${label}-seed${seed}`,
-        config,
-        fingerprint: fingerprint(config, sweep.tests),
-      };
-    }),
-  );
+      cells.push({ variant, seed, id: `${label}-seed${seed}`, config, start });
+    }
   const ids = new Set(cells.map(({ id }) => id));
   if (ids.size !== cells.length)
     throw new UserError(`${file}: expected different arms, values and seeds, found one twice`);

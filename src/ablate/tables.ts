@@ -180,7 +180,7 @@ export function latex(tables: readonly Table[]): string {
 export function readResults(folder: string, sweep: LoadedSweep): Map<string, CellResult> {
   return new Map(
     sweep.cells.flatMap((cell) => {
-      const result = readResult(folder, cell);
+      const result = readResult(folder, cell, sweep.tests);
       return result ? [[cell.id, result] as const] : [];
     }),
   );
