@@ -10,7 +10,7 @@ import { balancedSampling } from './sampling.js';
 import { openPhotographs } from './photographs.js';
 import { openReader, type FaceSet } from './face-set.js';
 import { renderAhead, syntheticFaces } from './generate.js';
-import { Loader, type Batch, type LoaderOptions } from './loader.js';
+import { copyBatch, Loader, type Batch, type LoaderOptions } from './loader.js';
 
 const test = suite('loader');
 const variations: LoaderOptions['variations'] = {
@@ -33,7 +33,7 @@ const faces = await renderAhead(syntheticFaces({ seed: 1, identities: 3, imagesP
   yaw: [40, 60],
   seed: 9,
 });
-const copy = (batch: Batch) => structuredClone(batch);
+const copy = (batch: Batch) => copyBatch(batch);
 
 async function take(count: number, loaderOptions: LoaderOptions): Promise<Batch[]> {
   const loader = new Loader(loaderOptions);

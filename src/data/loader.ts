@@ -27,7 +27,7 @@ export interface LoaderOptions {
   start?: number;
 }
 
-/** One batch. The arrays are reused: they hold until the next call of next(). */
+/** One batch. Its pixels lie in a ring that is used again: they hold until the next call of next(). */
 export interface Batch {
   readonly step: number;
   /** Epoch of the batch's first image, from 0; of P x Q batches the round of identities. */
@@ -44,10 +44,9 @@ export interface Batch {
   readonly images: Int32Array;
 }
 
+/** A batch that the workers are filling. */
 interface Plan {
-  readonly step: number;
-  readonly slot: number;
-  readonly images: Int32Array;
+  readonly batch: Batch;
   readonly filled: Promise<unknown>;
 }
 
@@ -57,7 +56,6 @@ export class Loader {
   readonly #pool: WorkerPool;
   readonly #ring: SharedArrayBuffer;
   readonly #sampling: Sampling;
-  readonly #batch: Omit<Batch, 'step' | 'epoch'>;
   #ahead: Plan[] = [];
   #step: number;
   #next: number;
@@ -76,15 +74,8 @@ export class Loader {
     this.#sampling = sampling
       ? balancedSampling(faces, sampling, seed)
       : shuffledSampling(faces, batchSize, seed);
-    const bytes = batchSize * faces.size * faces.size * 3;
-    this.#ring = new SharedArrayBuffer(prefetch * bytes);
-    this.#batch = {
-      pixels: new Uint8Array(bytes),
-      labels: new Int32Array(batchSize),
-      augmentation: new Int32Array(batchSize * augmentColumns),
-      variations: new Float32Array(batchSize * variationNames.length),
-      images: new Int32Array(batchSize),
-    };
+    // One slot more than are made ahead: that of the batch that was given out last.
+    this.#ring = new SharedArrayBuffer((prefetch + 1) * batchSize * faces.size * faces.size * 3);
     this.#pool = new WorkerPool(workers, { faces: faces.data, ring: this.#ring });
     this.#step = this.#next = start;
   }
@@ -106,7 +97,7 @@ export class Loader {
   async seek(step: number): Promise<void> {
     const dropped = this.#ahead;
     this.#ahead = [];
-    await Promise.allSettled(dropped.map((plan) => plan.filled));
+    await Promise.allSettled(dropped.map(({ filled }) => filled));
     this.#step = this.#next = step;
   }
 
@@ -119,12 +110,9 @@ export class Loader {
     await plan.filled;
     this.#waited += performance.now() - began;
     this.#ahead.shift();
-    const bytes = this.#batch.pixels.length;
-    this.#batch.pixels.set(new Uint8Array(this.#ring, plan.slot * bytes, bytes));
-    this.#describe(plan);
-    this.#step = plan.step + 1;
+    this.#step = plan.batch.step + 1;
     this.#plan();
-    return { ...this.#batch, step: plan.step, epoch: this.#sampling(plan.step, 0).epoch };
+    return plan.batch;
   }
 
   /** Stops the workers. */
@@ -132,45 +120,51 @@ export class Loader {
     await this.#pool.close();
   }
 
-  #draw(step: number, i: number) {
-    const { faces, seed, crop, flip, variations } = this.#options;
-    const { epoch, image } = this.#sampling(step, i);
-    const drawn = drawVariation(seed, epoch, image, faces.size - crop, flip, variations);
-    return { ...drawn, image, turned: drawn.turned && faces.canTurn(image) };
-  }
-
-  // Gives the workers what is missing of the batches ahead; a slot is free when its batch has been given out.
+  // Gives the workers what is missing of the batches ahead, in the slots that are free by now.
   #plan(): void {
-    const { prefetch, batchSize, seed, faces, variations } = this.#options;
-    while (this.#ahead.length < prefetch) {
+    while (this.#ahead.length < this.#options.prefetch) {
       const step = this.#next++;
-      const images = new Int32Array(batchSize);
-      const yaw = new Float32Array(batchSize).fill(NaN);
-      for (let i = 0; i < batchSize; i++) {
-        const { image, turned } = this.#draw(step, i);
-        images[i] = image;
-        if (turned) yaw[i] = trainingYaw(seed, faces.data.items[image] ?? 0, variations.pose.yaw);
-      }
-      const slot = step % prefetch;
-      const filled = this.#pool.run({ kind: 'fill', slot, images, yaw });
+      const slot = step % (this.#options.prefetch + 1);
+      const { batch, yaw } = this.#describe(step, slot);
+      const filled = this.#pool.run({ kind: 'fill', slot, images: batch.images, yaw });
       // A failure is reported by the next() that gets to it.
       filled.catch(() => undefined);
-      this.#ahead.push({ step, slot, images, filled });
+      this.#ahead.push({ batch, filled });
     }
   }
 
-  // Labels and parameters of the batch that is given out.
-  #describe({ step, images }: Plan): void {
-    const { labels, augmentation, variations } = this.#batch;
-    this.#batch.images.set(images);
-    images.forEach((image, i) => {
-      const drawn = this.#draw(step, i);
-      labels[i] = this.#options.faces.label(image);
-      encodeAugmentation(augmentation, i, drawn);
-      variations.set(
-        [drawn.blur !== 0, drawn.occluded.length > 0, drawn.turned].map(Number),
+  // Everything of a step's batch but its pixels, and the yaw of those images that are turned (NaN of the others).
+  #describe(step: number, slot: number): { batch: Batch; yaw: Float32Array } {
+    const { faces, batchSize, seed, crop, flip, variations } = this.#options;
+    const bytes = batchSize * faces.size * faces.size * 3;
+    const batch: Batch = {
+      step,
+      epoch: this.#sampling(step, 0).epoch,
+      pixels: new Uint8Array(this.#ring, slot * bytes, bytes),
+      labels: new Int32Array(batchSize),
+      augmentation: new Int32Array(batchSize * augmentColumns),
+      variations: new Float32Array(batchSize * variationNames.length),
+      images: new Int32Array(batchSize),
+    };
+    const yaw = new Float32Array(batchSize).fill(NaN);
+    for (let i = 0; i < batchSize; i++) {
+      const { epoch, image } = this.#sampling(step, i);
+      const drawn = drawVariation(seed, epoch, image, faces.size - crop, flip, variations);
+      const turned = drawn.turned && faces.canTurn(image);
+      batch.images[i] = image;
+      batch.labels[i] = faces.label(image);
+      if (turned) yaw[i] = trainingYaw(seed, faces.data.items[image] ?? 0, variations.pose.yaw);
+      encodeAugmentation(batch.augmentation, i, drawn);
+      batch.variations.set(
+        [drawn.blur !== 0, drawn.occluded.length > 0, turned].map(Number),
         i * variationNames.length,
       );
-    });
+    }
+    return { batch, yaw };
   }
+}
+
+/** A batch that holds on. */
+export function copyBatch(batch: Batch): Batch {
+  return { ...batch, pixels: batch.pixels.slice() };
 }

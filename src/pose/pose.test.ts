@@ -10,7 +10,7 @@ import { openArchive } from '../data/formats/archive.js';
 import { configSchema } from '../config/schema.js';
 import { openDataset } from '../data/dataset.js';
 import { openReader } from '../data/face-set.js';
-import type { Batch } from '../data/loader.js';
+import { copyBatch, type Batch } from '../data/loader.js';
 import { openPhotographs } from '../data/photographs.js';
 import { FaceRenderer } from '../data/synthetic/render.js';
 import { evaluate } from '../evaluate/evaluate.js';
@@ -227,7 +227,7 @@ test('training batches and evaluation turn the faces that can be turned, whateve
     const take = async (workers: number) => {
       const loader = trainingLoader({ ...config, data: { ...config.data, workers } }, train, 0);
       const batches: Batch[] = [];
-      for (let i = 0; i < 6; i++) batches.push(structuredClone(await loader.next()));
+      for (let i = 0; i < 6; i++) batches.push(copyBatch(await loader.next()));
       await loader.close();
       return batches;
     };

@@ -7,7 +7,7 @@ import * as assert from 'uvu/assert';
 import { configSchema } from '../config/schema.js';
 import { augmentColumns } from '../data/augment.js';
 import { openDataset } from '../data/dataset.js';
-import type { Batch } from '../data/loader.js';
+import { copyBatch, type Batch } from '../data/loader.js';
 import { variationNames } from '../data/variations.js';
 import { device } from '../tensor/device.js';
 import { augmentedPixels, trainingLoader } from './network-input.js';
@@ -28,7 +28,7 @@ async function trained(steps: number): Promise<Batch[]> {
   const { train } = await openDataset(config, { render: true });
   const loader = trainingLoader(config, train, 0);
   const batches: Batch[] = [];
-  for (let i = 0; i < steps; i++) batches.push(structuredClone(await loader.next()));
+  for (let i = 0; i < steps; i++) batches.push(copyBatch(await loader.next()));
   await loader.close();
   return batches;
 }

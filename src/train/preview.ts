@@ -8,7 +8,7 @@ import type { Config } from '../config/index.js';
 import { writeContactSheet } from '../data/contact-sheet.js';
 import { openDataset } from '../data/dataset.js';
 import type { FaceSet } from '../data/face-set.js';
-import type { Batch } from '../data/loader.js';
+import { copyBatch, type Batch } from '../data/loader.js';
 import { variationNames } from '../data/variations.js';
 import { device as deviceOf, type Device } from '../tensor/device.js';
 import { augmentedPixels, trainingLoader } from './network-input.js';
@@ -70,7 +70,7 @@ export async function batchOf(
     variations,
   );
   try {
-    return structuredClone(await loader.next());
+    return copyBatch(await loader.next());
   } finally {
     await loader.close();
   }

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import type { Config } from '../config/index.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
-import type { Batch } from '../data/loader.js';
+import { copyBatch, type Batch } from '../data/loader.js';
 import { evaluate, type TestSet } from '../evaluate/evaluate.js';
 import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
@@ -102,11 +102,8 @@ class Trainer {
       let mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
       while (step < this.#steps && signal?.aborted !== true) {
         const batches: Batch[] = [];
-        // The loader reuses its arrays.
         for (let i = 0; i < config.train.accumulate; i++)
-          batches.push(
-            config.train.accumulate === 1 ? await loader.next() : structuredClone(await loader.next()),
-          );
+          batches.push(config.train.accumulate === 1 ? await loader.next() : copyBatch(await loader.next()));
         if (step === 0)
           await writeBatchSheet(
             join(this.directory.path, 'faces.png'),
