@@ -186,6 +186,14 @@ const loss = z
           .positive()
           .default(64)
           .describe('s of an untrained branch, in units of the logits.'),
+        gradient_scale: z
+          .number()
+          .gt(0)
+          .max(1)
+          .default(1)
+          .describe(
+            'Share of its gradient that the branch learns from. With few groups it learns too fast and s falls to 0.',
+          ),
       })
       .prefault({})
       .describe('The confidences s_i of Eq. 5 and 7.'),

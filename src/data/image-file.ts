@@ -7,8 +7,8 @@ import { Transformer } from '@napi-rs/image';
 /** Extensions of the files that are read. */
 export const imageExtensions = ['.jpg', '.jpeg', '.png', '.webp', '.pgm', '.ppm', '.bmp'];
 
-/** No photograph is larger; a broken header may say anything. */
-const mostPixels = 2 ** 26;
+/** No photograph has more pixels; and a short file that says it has many is damaged, and would take long to decode to nothing. */
+const mostPixels = (bytes: number): number => Math.min(2 ** 26, 2 ** 22 + 4096 * bytes);
 
 // Channels of the decoder's colour types, in its order; from the fifth on they have 16 bits.
 const channelsOf = [1, 2, 3, 4, 1, 2, 3, 4];
@@ -98,8 +98,9 @@ export function decodePixels(bytes: Uint8Array): { width: number; height: number
   const { image, width, height, colour: type } = open(bytes);
   const channels = channelsOf[type];
   if (channels === undefined) throw new Error('images of floating-point pixels are not supported');
-  if (width * height > mostPixels)
-    throw new Error(`expected at most ${mostPixels} pixels, found ${width} x ${height}`);
+  const most = mostPixels(bytes.length);
+  if (width * height > most)
+    throw new Error(`expected at most ${most} pixels in ${bytes.length} bytes, found ${width} x ${height}`);
   const raw = image.rawPixelsSync();
   const wide = type >= 4;
   const stride = channels * (wide ? 2 : 1);

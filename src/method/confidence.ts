@@ -5,7 +5,8 @@
 import { add } from '../autograd/ops/binary.js';
 import { linear } from '../autograd/ops/linear.js';
 import { mean } from '../autograd/ops/reduce.js';
-import { exp, softplus, square } from '../autograd/ops/unary.js';
+import { affine, exp, softplus, square } from '../autograd/ops/unary.js';
+import { noGrad } from '../autograd/tape.js';
 import { UserError } from '../tensor/errors.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from '../nn/initialise.js';
@@ -50,6 +51,16 @@ export class ConfidenceHead extends Module {
     const activation = this.options.activation === 'exp' ? exp : softplus;
     return add(activation(linear(x, this.weight, this.bias)), this.minimum);
   }
+}
+
+/** s itself, through which only `share` of a gradient passes. */
+export function slowed(s: Tensor, share: number): Tensor {
+  return share === 1
+    ? s
+    : add(
+        affine(s, share),
+        noGrad(() => affine(s, 1 - share)),
+      );
 }
 
 /** Eq. 10, for each image [B]: L_reg = (1/K) Σ_k (s^(k))². */

@@ -6,8 +6,10 @@ import { configFrom } from '../config/index.js';
 import { Initialiser } from '../nn/initialise.js';
 import { assertClose, devices, leaf, randomTensor } from '../testing.js';
 import { scope } from '../tensor/scope.js';
-import { tensor, type Tensor } from '../tensor/tensor.js';
-import { ConfidenceHead } from './confidence.js';
+import { parameter, tensor, type Tensor } from '../tensor/tensor.js';
+import { sum } from '../autograd/ops/reduce.js';
+import { square } from '../autograd/ops/unary.js';
+import { ConfidenceHead, slowed } from './confidence.js';
 import { scaleByConfidence } from './identification.js';
 import { UniversalLoss, lossParts, readLossParts, type LossBatch } from './universal-loss.js';
 
@@ -28,12 +30,12 @@ const full: Options = {
   lambda_reg: 0.01,
   lambda_cls: 2,
   lambda_adv: 1.5,
-  confidence: { activation: 'softplus', initial: 5 },
+  confidence: { activation: 'softplus', initial: 5, gradient_scale: 1 },
 };
 const arms: Readonly<Record<string, Options>> = {
   'C-Softmax, K = 4, decorrelated': full,
   'C-Softmax, K = 1': { ...full, groups: 1, lambda_cls: 0, lambda_adv: 0 },
-  'exp instead of softplus': { ...full, confidence: { activation: 'exp', initial: 5 } },
+  'exp instead of softplus': { ...full, confidence: { activation: 'exp', initial: 5, gradient_scale: 1 } },
   CosFace: { ...full, type: 'cosface', groups: 1, lambda_cls: 0, lambda_adv: 0, scale: 8 },
   softmax: { ...full, type: 'softmax', groups: 1, lambda_cls: 0, lambda_adv: 0, scale: 8 },
 };
@@ -282,5 +284,22 @@ test('the state has prototypes, branch, discriminator and masks; missing labels 
     /expected groups that divide the embedding of 10, got 4/,
   );
 });
+
+test('a slowed confidence is the same, with a share of its gradient', () =>
+  scope(() => {
+    const s = parameter(randomTensor([3, 2], 5));
+    const tape = new Tape();
+    const y = tape.record(() => sum(square(slowed(s, 0.25))));
+    tape.backward(y);
+    const values = s.toArray();
+    assertClose([y.item()], [Array.from(values).reduce((a, v) => a + v * v, 0)], 1e-6, 'value');
+    assertClose(
+      s.grad?.toArray() ?? [],
+      Array.from(values, (v) => 0.25 * 2 * v),
+      1e-6,
+      'gradient',
+    );
+    assert.is(slowed(s, 1), s);
+  }));
 
 test.run();

@@ -20,7 +20,7 @@ import { accumulator } from '../tensor/dtype.js';
 import { full, tensor, type Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from '../nn/initialise.js';
 import { Module } from '../nn/module.js';
-import { ConfidenceHead, confidenceRegulariser } from './confidence.js';
+import { ConfidenceHead, confidenceRegulariser, slowed } from './confidence.js';
 import { Discriminator } from './discriminator.js';
 import { confidenceSoftmax, cosFace } from './identification.js';
 
@@ -113,12 +113,12 @@ export class UniversalLoss extends Module {
   }
 
   forward({ embedding, features, labels, targets }: LossBatch, step = Infinity): UniversalLossResult {
-    const { groups, margin, lambda_reg, scale, cosine_margin, type } = this.options;
+    const { groups, margin, lambda_reg, scale, cosine_margin, type, confidence } = this.options;
     const share = this.marginShare(step);
     // Sub-embeddings and losses are float32 also when activations are bfloat16; only the margin softmax takes g as bfloat16.
     const wide = (x: Tensor) => cast(x, accumulator(x.dtype));
     const f = groupNormalize(wide(embedding), groups);
-    const s = this.confidence?.forward(wide(features));
+    const s = this.confidence && slowed(this.confidence.forward(wide(features)), confidence.gradient_scale);
     const { loss, hit } = s
       ? confidenceSoftmax(f, s, this.prototypes, labels, share * margin, this.precision)
       : cosFace(f, this.prototypes, labels, {
