@@ -88,12 +88,18 @@ export function buildTable(
   };
 }
 
-const percent = (value: number) => (Number.isNaN(value) ? '?' : (100 * value).toFixed(2));
+const percent = (value: number) => (100 * value).toFixed(2);
 const name = ({ test, version }: Column) => `${test} ${version}`;
 const signed = (value: number) => (value < 0 ? '−' : '+') + percent(Math.abs(value));
-const valueText = (e: Estimate | undefined) => (e ? `${percent(e.mean)} ± ${percent(e.std)}` : 'missing');
+const once = ({ n }: Estimate) => n < 2;
+const valueText = (e: Estimate | undefined) =>
+  !e ? 'missing' : once(e) ? `${percent(e.mean)} (one seed)` : `${percent(e.mean)} ± ${percent(e.std)}`;
 const differenceText = (e: Estimate | undefined) =>
-  e ? `${signed(e.mean)} [${signed(e.mean - e.margin)}, ${signed(e.mean + e.margin)}]` : 'missing';
+  !e
+    ? 'missing'
+    : once(e)
+      ? `${signed(e.mean)} (one seed)`
+      : `${signed(e.mean)} [${signed(e.mean - e.margin)}, ${signed(e.mean + e.margin)}]`;
 
 function missingLines({ rows }: Table): string[] {
   const missing = rows.filter((row) => row.missing.length > 0);
@@ -151,7 +157,8 @@ export function markdown(sweep: LoadedSweep, tables: readonly Table[]): string {
 
 export function latex(tables: readonly Table[]): string {
   const escape = (text: string) => text.replace(/[&%$#_{}]/g, '\\$&');
-  const cell = (e: Estimate | undefined) => (e ? `${percent(e.mean)} $\\pm$ ${percent(e.std)}` : '--');
+  const cell = (e: Estimate | undefined) =>
+    !e ? '--' : once(e) ? percent(e.mean) : `${percent(e.mean)} $\\pm$ ${percent(e.std)}`;
   return tables
     .map((table) =>
       [
