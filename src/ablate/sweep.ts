@@ -142,7 +142,7 @@ function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
 /** The experiment with what its result does not depend on, names, places and threads, made equal. Of a file or folder its own name counts. */
 export function essence(config: Config): Config {
   const own = (path: string | null) => (path === null ? null : basename(path));
-  const { data, evaluate } = config;
+  const { data, evaluate, mined } = config;
   return {
     ...config,
     name: 'cell',
@@ -151,6 +151,7 @@ export function essence(config: Config): Config {
     device: 'cpu',
     from: own(config.from),
     data: { ...data, path: own(data.path), workers: 0, prefetch: 1 },
+    mined: { ...mined, labels: own(mined.labels) },
     evaluate: { ...evaluate, pairs: own(evaluate.pairs), images: own(evaluate.images), batch_size: 1 },
   };
 }

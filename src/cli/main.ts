@@ -8,6 +8,7 @@ import { ablateCommand } from './ablate.js';
 import { dataCommand } from './data.js';
 import { evalCommand } from './eval.js';
 import { infoCommand } from './info.js';
+import { mineCommand } from './mine.js';
 import { trainCommand } from './train.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -20,8 +21,15 @@ export async function main(args: readonly string[]): Promise<number> {
     .configureOutput({ outputError: (text, write) => write(withMark(text.replace(/^error: /, ''))) })
     .exitOverride()
     .showHelpAfterError('(turl --help lists the commands, turl COMMAND --help the options)');
-  for (const command of [trainCommand(), evalCommand(), ablateCommand(), dataCommand(), infoCommand()])
-    program.addCommand(command.copyInheritedSettings(program));
+  const commands = [
+    trainCommand(),
+    evalCommand(),
+    ablateCommand(),
+    mineCommand(),
+    dataCommand(),
+    infoCommand(),
+  ];
+  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
   try {
     await program.parseAsync([...args], { from: 'user' });
     return 0;

@@ -1,9 +1,11 @@
 // turl train: trains an experiment, or continues a run.
 import { Command } from 'commander';
+import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
+import type { TrainResult } from '../train/trainer.js';
 import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
 
-interface Options extends OverrideOptions {
+export interface TrainCommandOptions extends OverrideOptions {
   resume?: string | true;
   dryRun?: true;
 }
@@ -11,9 +13,20 @@ interface Options extends OverrideOptions {
 export function trainCommand(): Command {
   const command = new Command('train')
     .description('Train an experiment.')
-    .argument('<config>', 'the experiment, a YAML file')
-    .option('--data <dir>', 'train on the images of this folder: <identity>/<image>')
-    .option('--device <name>', 'cpu, cuda or emulated');
+    .argument('<config>', 'the experiment, a YAML file');
+  return addTrainOptions(command, 'train on these images: a folder of <identity>/<image>, or a file').action(
+    async (file: string, options: TrainCommandOptions) => {
+      const result = await runTraining(file, options);
+      if (!result?.evaluation) return;
+      const { evaluationTable } = await import('../evaluate/table.js');
+      console.log(evaluationTable(result.evaluation));
+    },
+  );
+}
+
+/** The options of every command that trains. */
+export function addTrainOptions(command: Command, data: string): Command {
+  command.option('--data <path>', data).option('--device <name>', 'cpu, cuda or emulated');
   return addSet(command)
     .option('--work-dir <dir>', 'the run directory; by default runs/<name>-<time>')
     .option(
@@ -22,46 +35,51 @@ export function trainCommand(): Command {
     )
     .option('--seed <n>', 'the seed of every random draw', Number)
     .option('--workers <n>', 'threads that decode or generate images', Number)
-    .option('--dry-run', 'print the resolved experiment, counts, parameters and memory, and stop')
-    .action(async (file: string, options: Options) => {
-      const { loadConfig } = await import('../config/index.js');
-      const overrides = overridesOf(options);
-      let config = loadConfig(file, overrides);
-      const { newestRun, runConfig } = await import('../train/run-directory.js');
-      const resume = options.resume === true ? newestRun('runs', config.name) : options.resume;
-      if (resume !== undefined) {
-        if (overrides.length > 0)
-          throw new UserError(
-            `a resumed run keeps its own configuration: expected no other option beside --resume`,
-          );
-        config = runConfig(resume);
-      }
-      if (options.dryRun) {
-        const { describePlan } = await import('../train/plan.js');
-        console.log(await describePlan(config));
-        return;
-      }
-      const { train } = await import('../train/trainer.js');
-      const { evaluationTable } = await import('../evaluate/table.js');
-      const stop = new AbortController();
-      const onInterrupt = () => {
-        if (stop.signal.aborted) process.exit(130);
-        process.stderr.write(
-          '\nfinishing the step, then writing a checkpoint; press Ctrl-C again to stop at once\n',
-        );
-        stop.abort();
-      };
-      process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt);
-      const result = await train(config, {
-        signal: stop.signal,
-        ...(resume === undefined ? {} : { resume }),
-      });
-      process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
-      if (result.evaluation) console.log(evaluationTable(result.evaluation));
-      console.log(
-        result.interrupted
-          ? `stopped after step ${result.step}; continue with: turl train ${file} --resume ${result.run}`
-          : `the run is in ${result.run}`,
+    .option('--dry-run', 'print the resolved experiment, counts, parameters and memory, and stop');
+}
+
+/** Trains, says where the run is, and gives what came of it; nothing when it was only to be planned. */
+export async function runTraining(
+  file: string,
+  options: TrainCommandOptions,
+  fixed: readonly Override[] = [],
+): Promise<TrainResult | undefined> {
+  const { loadConfig } = await import('../config/index.js');
+  const overrides = overridesOf(options);
+  let config = loadConfig(file, [...overrides, ...fixed]);
+  const { newestRun, runConfig } = await import('../train/run-directory.js');
+  const resume = options.resume === true ? newestRun('runs', config.name) : options.resume;
+  if (resume !== undefined) {
+    if (overrides.length > 0)
+      throw new UserError(
+        `a resumed run keeps its own configuration: expected no other option beside --resume`,
       );
-    });
+    config = runConfig(resume);
+  }
+  if (options.dryRun) {
+    const { describePlan } = await import('../train/plan.js');
+    console.log(await describePlan(config));
+    return undefined;
+  }
+  const { train } = await import('../train/trainer.js');
+  const stop = new AbortController();
+  const onInterrupt = () => {
+    if (stop.signal.aborted) process.exit(130);
+    process.stderr.write(
+      '\nfinishing the step, then writing a checkpoint; press Ctrl-C again to stop at once\n',
+    );
+    stop.abort();
+  };
+  process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt);
+  const result = await train(config, {
+    signal: stop.signal,
+    ...(resume === undefined ? {} : { resume }),
+  });
+  process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
+  console.log(
+    result.interrupted
+      ? `stopped after step ${result.step}; continue with: turl train ${file} --resume ${result.run}`
+      : `the run is in ${result.run}`,
+  );
+  return result;
 }

@@ -153,6 +153,26 @@ const augment = z
   })
   .describe('The augmentable variations (§3, §4), applied independently, so that they combine.');
 
+const mined = z
+  .strictObject({
+    variations: z
+      .array(z.string().min(1))
+      .min(1)
+      .default(['Smiling', 'Young', 'Male'])
+      .describe('Attributes, by their names in list_attr_celeba.txt (§4: smiling, young and gender).'),
+    labels: z
+      .string()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe(
+        'Soft labels of the training images, as turl mine label writes them; null: no variations are mined.',
+      ),
+  })
+  .describe(
+    'Variations that cannot be made but mined (§3.4): they take part in Eq. 11 to 14 like the others.',
+  );
+
 const loss = z
   .strictObject({
     type: z
@@ -211,7 +231,9 @@ const loss = z
       .number()
       .min(0)
       .default(2)
-      .describe('Weight of the variation adversarial loss (Eq. 13, 14).'),
+      .describe(
+        'Weight of the variation adversarial loss (Eq. 13, 14); in stage attributes of the identity one (Eq. 15, where it is 1).',
+      ),
     masks: z
       .strictObject({
         share: z
@@ -343,10 +365,10 @@ export const configSchema = z.strictObject({
     .describe('Name of the run; by default that of the file.'),
   purpose: z.string().default('').describe('One line on what this experiment is for.'),
   stage: z
-    .enum(['identification', 'uncertainty'])
+    .enum(['identification', 'uncertainty', 'attributes'])
     .default('identification')
     .describe(
-      'What is trained: everything, or the confidence branch alone on genuine pairs (§3.5), starting from `from`.',
+      'What is trained: everything; the confidence branch alone on genuine pairs (§3.5), starting from `from`; or an attribute model to mine variations with (§3.4), on a set in CelebA’s format.',
     ),
   from: z
     .string()
@@ -369,11 +391,14 @@ export const configSchema = z.strictObject({
   model: model.prefault({}),
   data: data.prefault({}),
   augment: augment.prefault({}),
+  mined: mined.prefault({}),
   loss: loss.prefault({}),
   discriminator: z
     .strictObject({ optimizer: optimizer.prefault({}).describe('Its own optimiser.') })
     .prefault({})
-    .describe('The variation discriminator C (Eq. 11).'),
+    .describe(
+      'The variation discriminator C (Eq. 11); in stage attributes the identity adversary D_A (Eq. 15).',
+    ),
   optimizer: optimizer.prefault({}).describe('Optimiser of the network and the prototypes.'),
   schedule: schedule.prefault({}),
   train: train.prefault({}),
@@ -381,6 +406,10 @@ export const configSchema = z.strictObject({
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> } : T;
+
+/** T, the number of mined variations that take part in the losses. */
+export const softLabelCount = ({ mined: { labels, variations } }: Config): number =>
+  labels === null ? 0 : variations.length;
 
 /** A fully resolved experiment: every key has a value, nothing can be changed. */
 export type Config = DeepReadonly<z.output<typeof configSchema>>;

@@ -113,12 +113,15 @@ async function findFaults(
 }
 
 /**
- * Opens the photographs at `path`, in any format. Broken images are left out and named in the result; fewer than two identities are an
+ * Opens the photographs at `place`, a path of any format or what has been opened. Broken images are left out and named in the result; fewer than two identities are an
  * error.
  */
-export async function openPhotographs(path: string, options: PhotographOptions): Promise<Photographs> {
+export async function openPhotographs(
+  place: string | Archive,
+  options: PhotographOptions,
+): Promise<Photographs> {
   const { minImagesPerIdentity = 1, maxIdentities = null } = options;
-  const archive = await openArchive(path);
+  const archive = typeof place === 'string' ? await openArchive(place) : place;
   const { faces, broken } = await usableImages(archive, options);
   const counts = new Int32Array(faces.identities);
   faces.data.labels.forEach((label) => (counts[label] = (counts[label] ?? 0) + 1));
@@ -130,7 +133,7 @@ export async function openPhotographs(path: string, options: PhotographOptions):
   if (kept.length < 2) {
     const [first] = broken;
     throw new UserError(
-      `expected at least 2 identities with ${minImagesPerIdentity} or more usable images in ${path}, found ${kept.length} of ${faces.identities}` +
+      `expected at least 2 identities with ${minImagesPerIdentity} or more usable images in ${archive.path}, found ${kept.length} of ${faces.identities}` +
         (first ? ` (${broken.length} broken images, the first ${first.file}: ${first.reason})` : ''),
     );
   }

@@ -33,6 +33,10 @@ export async function evaluateRun(
 ): Promise<Evaluation> {
   const { run, checkpoint } = findCheckpoint(path);
   const config = runConfig(run, overrides);
+  if (config.stage === 'attributes')
+    throw new UserError(
+      `${run} holds a model of attributes, which turl mine eval measures; expected embeddings`,
+    );
   const identities = checkpointIdentities(checkpoint.file);
   const experiment = new Experiment(config, identities);
   try {

@@ -23,4 +23,10 @@ test('targets are the columns of the active variations', () => {
   assert.equal([...variationTargets([-1, 0, NaN], ['blur', 'pose'])], [-1, NaN]);
 });
 
+test('mined variations follow, with their soft labels', () => {
+  const applied = [1, 0, 0, 0, 1, 1];
+  assert.equal([...variationTargets(applied, ['blur', 'pose'], [0.25, 0.5, NaN, 0.75])], [1, 0, 0.25, 0.5, 0, 1, NaN, 0.75]); // prettier-ignore
+  assert.equal([...variationTargets(applied, [], [0.25, 0.5])], [0.25, 0.5]);
+});
+
 test.run();

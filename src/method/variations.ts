@@ -1,6 +1,6 @@
 /**
  * The augmentable variations (METHOD.md §1) in the order of their labels û: which of them an experiment uses, and the targets of
- * a batch. Their images are made by the data layer; a variation that is never applied has nothing to teach and gets no label.
+ * a batch, those of mined variations (§5) after them. Their images are made by the data layer; a variation that is never applied has nothing to teach and gets no label.
  */
 
 /** The M variations; the keys of `augment` in an experiment. */
@@ -15,17 +15,23 @@ export function activeVariations(
 }
 
 /**
- * û of the active variations, [B, V], from flags of all M, [B, M]: 1 where a variation was applied, 0 where not; a negative flag
- * or NaN says that it is not known.
+ * û of the active and the mined variations, [B, V], from flags of all M augmentable ones, [B, M], and soft labels of the T mined
+ * ones, [B, T]: 1 where a variation was applied, 0 where not; a negative flag or NaN says that it is not known.
  */
-export function variationTargets(applied: ArrayLike<number>, active: readonly Variation[]): Float32Array {
+export function variationTargets(
+  applied: ArrayLike<number>,
+  active: readonly Variation[],
+  soft: ArrayLike<number> = [],
+): Float32Array {
   const samples = applied.length / variations.length;
+  const mined = soft.length / samples;
   const columns = active.map((name) => variations.indexOf(name));
-  return Float32Array.from(
-    { length: samples * active.length },
-    (_, i) =>
-      applied[
-        Math.floor(i / active.length) * variations.length + (columns[i % active.length] as number)
-      ] as number,
-  );
+  const width = columns.length + mined;
+  return Float32Array.from({ length: samples * width }, (_, i) => {
+    const [row, column] = [Math.floor(i / width), i % width];
+    const own = columns[column];
+    return (
+      own === undefined ? soft[row * mined + column - columns.length] : applied[row * variations.length + own]
+    ) as number;
+  });
 }

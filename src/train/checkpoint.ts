@@ -1,8 +1,8 @@
-/** From an experiment to a checkpoint and back. */
+/** From what learns to a checkpoint and back. */
 import { sameShape } from '../tensor/shape.js';
 import { UserError } from '../tensor/errors.js';
 import { hostArray } from '../tensor/dtype.js';
-import type { Experiment } from './experiment.js';
+import type { Learner } from './learner.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Tensor } from '../tensor/tensor.js';
 import {
@@ -13,15 +13,15 @@ import {
 } from './safetensors.js';
 
 /** Writes the state after `step` updates; returns the file. */
-export function saveCheckpoint(run: RunDirectory, experiment: Experiment, step: number): string {
-  const sources = [...experiment.state()].map(([name, t]): [string, TensorSource] => {
+export function saveCheckpoint(run: RunDirectory, learner: Learner, step: number): string {
+  const sources = [...learner.state()].map(([name, t]): [string, TensorSource] => {
     const bytes = () => {
       const bits = t.toBits();
       return new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
     };
     return [name, { dtype: t.dtype, shape: t.shape, data: bytes }];
   });
-  return run.saveCheckpoint(step, new Map(sources), { identities: String(experiment.loss.sizes.identities) });
+  return run.saveCheckpoint(step, new Map(sources), { identities: String(learner.identities) });
 }
 
 /** Sets a tensor from the file's one of that name. */
@@ -38,22 +38,22 @@ function setFrom(file: string, name: string, t: Tensor, stored: StoredTensor | u
 }
 
 /**
- * Sets the experiment's state from a checkpoint file.
+ * Sets what learns from a checkpoint file.
  * @throws UserError when the file is damaged or belongs to another experiment
  */
-export function loadCheckpoint(file: string, experiment: Experiment, step: number): void {
+export function loadCheckpoint(file: string, learner: Learner, step: number): void {
   const { tensors } = readSafetensors(file);
-  const state = experiment.state();
+  const state = learner.state();
   for (const [name, t] of state) setFrom(file, name, t, tensors.get(name));
   for (const name of tensors.keys())
     if (!state.has(name)) throw new UserError(`${file}: ${name} belongs to another experiment`);
-  experiment.steps = step;
+  learner.steps = step;
 }
 
 /** Sets the network and what the loss learned from a checkpoint of any experiment with the same ones; optimisers start anew. */
-export function loadWeights(file: string, experiment: Experiment): void {
+export function loadWeights(file: string, learner: Learner): void {
   const { tensors } = readSafetensors(file);
-  for (const [name, t] of experiment.state())
+  for (const [name, t] of learner.state())
     if (/^(network|loss)\./.test(name)) setFrom(file, name, t, tensors.get(name));
 }
 

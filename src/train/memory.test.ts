@@ -4,7 +4,8 @@ import { configFrom } from '../config/index.js';
 import { augmentColumns } from '../data/augment.js';
 import { variationNames } from '../data/variations.js';
 import { devices, randomValues } from '../testing.js';
-import { Experiment, type TrainingBatch } from './experiment.js';
+import { Experiment } from './experiment.js';
+import type { TrainingBatch } from './learner.js';
 
 const test = suite('memory of training');
 const [batchSize, size, identities] = [8, 16, 20];

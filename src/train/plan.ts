@@ -5,16 +5,21 @@ import { augmentColumns } from '../data/augment.js';
 import { openDataset } from '../data/dataset.js';
 import { variationNames } from '../data/variations.js';
 import { device as deviceOf } from '../tensor/device.js';
-import { Experiment, type TrainingBatch } from './experiment.js';
+import type { TrainingBatch } from './learner.js';
+import { buildLearner } from './stages.js';
 import { describeBroken, stepsOf } from './trainer.js';
 
 /** A batch of grey images, to measure with. */
-function greyBatch({ data }: Config, images: number): TrainingBatch {
+function greyBatch({ data, mined, stage }: Config, images: number): TrainingBatch {
   return {
     pixels: new Uint8Array(images * data.image_size ** 2 * 3).fill(128),
     labels: new Int32Array(images),
     augmentation: new Int32Array(images * augmentColumns),
     variations: new Float32Array(images * variationNames.length),
+    soft:
+      mined.labels !== null || stage === 'attributes'
+        ? new Float32Array(images * mined.variations.length)
+        : undefined,
   };
 }
 
@@ -25,7 +30,7 @@ function greyBatch({ data }: Config, images: number): TrainingBatch {
 export function measureStepMemory(config: Config, identities: number): { bytes: number; parameters: number } {
   const device = deviceOf(config.device);
   const before = device.statistics().live;
-  const experiment = new Experiment(config, identities);
+  const experiment = buildLearner(config, identities);
   const peak = (images: number) => {
     device.configure({ resetPeak: true });
     experiment.update([greyBatch(config, images)], 0, 1);

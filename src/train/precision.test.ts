@@ -5,7 +5,8 @@ import { configFrom } from '../config/index.js';
 import { augmentColumns } from '../data/augment.js';
 import { variationNames } from '../data/variations.js';
 import { devices, randomValues } from '../testing.js';
-import { Experiment, type TrainingBatch } from './experiment.js';
+import { Experiment } from './experiment.js';
+import type { TrainingBatch } from './learner.js';
 
 const test = suite('precision');
 const [batchSize, size, identities, scheduled] = [12, 16, 4, 40];

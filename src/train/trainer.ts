@@ -6,13 +6,15 @@ import { join } from 'node:path';
 import type { Config } from '../config/index.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
 import { copyBatch, type Batch } from '../data/loader.js';
-import { evaluate, type TestSet } from '../evaluate/evaluate.js';
+import { evaluate } from '../evaluate/evaluate.js';
 import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
 import { UserError } from '../tensor/errors.js';
 import { writeAtomic } from './atomic.js';
 import { checkpointIdentities, loadCheckpoint, loadWeights, saveCheckpoint } from './checkpoint.js';
-import { Experiment, type UpdateReport } from './experiment.js';
+import { Experiment } from './experiment.js';
+import type { Learner, TrainingBatch, UpdateReport } from './learner.js';
+import { buildLearner } from './stages.js';
 import { trainingLoader } from './network-input.js';
 import { writeBatchSheet } from './preview.js';
 import { Progress } from './progress.js';
@@ -54,25 +56,33 @@ export async function train(config: Config, { resume, signal }: TrainOptions = {
     resume === undefined || checkpoints(resume).length === 0 ? undefined : findCheckpoint(resume).checkpoint;
   const first = latest?.step ?? 0;
   const dataset = await openDataset(config, { render: true });
-  const test = await openTestSet(config, () => Promise.resolve(dataset));
+  // A model of attributes has no embeddings to verify with.
+  const test =
+    config.stage === 'attributes' ? undefined : await openTestSet(config, () => Promise.resolve(dataset));
   const start = config.from === null ? undefined : findCheckpoint(config.from).checkpoint.file;
   // The prototypes are the start's when they are not trained: the images may be of others.
   const identities =
     config.stage === 'uncertainty' && start !== undefined
       ? checkpointIdentities(start)
       : dataset.train.identities;
-  const experiment = new Experiment(config, identities);
-  if (latest) loadCheckpoint(latest.file, experiment, first);
-  else if (start !== undefined) loadWeights(start, experiment);
+  const learner = buildLearner(config, identities);
+  if (latest) loadCheckpoint(latest.file, learner, first);
+  else if (start !== undefined) loadWeights(start, learner);
   const run = resume === undefined ? RunDirectory.create(config) : RunDirectory.resume(resume, first);
   try {
-    const trainer = new Trainer(run, experiment, dataset, test);
+    const tested =
+      test && learner instanceof Experiment
+        ? (versions?: Versions) => evaluate(learner, test, versions)
+        : undefined;
+    const trainer = new Trainer(run, learner, dataset, tested);
     return await trainer.run(first, signal);
   } finally {
     run.close();
-    experiment.dispose();
+    learner.dispose();
   }
 }
+
+type Versions = Parameters<typeof evaluate>[2];
 
 class Trainer {
   readonly #steps: number;
@@ -81,24 +91,29 @@ class Trainer {
 
   constructor(
     readonly directory: RunDirectory,
-    readonly experiment: Experiment,
+    readonly learner: Learner,
     readonly dataset: Dataset,
-    readonly test: TestSet | undefined,
+    readonly test: ((versions?: Versions) => Promise<Evaluation>) | undefined,
   ) {
-    this.#steps = stepsOf(experiment.config, dataset.train.images);
+    this.#steps = stepsOf(learner.config, dataset.train.images);
     this.#progress = new Progress({ total: this.#steps });
   }
 
   async run(first: number, signal: AbortSignal | undefined): Promise<TrainResult> {
-    const { config } = this.experiment;
+    const { config } = this.learner;
     const broken = describeBroken(this.dataset.broken);
     if (broken) this.#progress.note(broken);
+    const { soft, train } = this.dataset;
+    if (soft && soft.missing > 0)
+      this.#progress.note(
+        `${soft.missing} of ${train.images} training images have no labels of ${soft.names.join(', ')}`,
+      );
     this.#lastGood = checkpoints(this.directory.path).at(-1)?.file;
     const loader = trainingLoader(config, this.dataset.train, first * config.train.accumulate);
     let step = first;
     let evaluation: Evaluation | undefined;
     try {
-      if (first === 0 && this.test) await this.#evaluate(0, 'before training', [{}]);
+      if (first === 0 && this.test) await this.#evaluate(this.test, 0, 'before training', [{}]);
       let mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
       while (step < this.#steps && signal?.aborted !== true) {
         const batches: Batch[] = [];
@@ -107,11 +122,14 @@ class Trainer {
         if (step === 0)
           await writeBatchSheet(
             join(this.directory.path, 'faces.png'),
-            this.experiment.device,
+            this.learner.device,
             config,
             batches[0] as Batch,
           );
-        const report = this.#update(batches, step);
+        const report = this.#update(
+          batches.map((batch) => ({ ...batch, soft: this.dataset.soft?.rows(batch.images) })),
+          step,
+        );
         step++;
         const seconds = (performance.now() - mark.time) / 1000;
         const images = (step - mark.step) * config.train.batch_size * config.train.accumulate;
@@ -126,7 +144,7 @@ class Trainer {
             'train/gradient_norm': report.gradientNorm,
             'speed/images_per_second': shown.rate,
             'speed/waiting_share': waiting,
-            'memory/live_bytes': this.experiment.device.statistics().live,
+            'memory/live_bytes': this.learner.device.statistics().live,
           });
           this.#progress.log(step, shown);
           mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
@@ -134,10 +152,10 @@ class Trainer {
         if (step % config.train.checkpoint_every === 0 && step < this.#steps) this.#checkpoint(step);
         const every = config.train.evaluate_every;
         if (every !== null && step % every === 0 && step < this.#steps && this.test)
-          await this.#evaluate(step);
+          await this.#evaluate(this.test, step);
       }
       if (step > first) this.#checkpoint(step);
-      if (step === this.#steps && this.test) evaluation = await this.#evaluate(step);
+      if (step === this.#steps && this.test) evaluation = await this.#evaluate(this.test, step);
     } finally {
       this.#progress.stop();
       await loader.close();
@@ -145,9 +163,9 @@ class Trainer {
     return { run: this.directory.path, step, interrupted: step < this.#steps, evaluation };
   }
 
-  #update(batches: Parameters<Experiment['update']>[0], step: number): UpdateReport {
+  #update(batches: readonly TrainingBatch[], step: number): UpdateReport {
     try {
-      return this.experiment.update(batches, step, this.#steps);
+      return this.learner.update(batches, step, this.#steps);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       const good = this.#lastGood ?? 'none';
@@ -156,12 +174,17 @@ class Trainer {
   }
 
   #checkpoint(step: number): void {
-    this.#lastGood = saveCheckpoint(this.directory, this.experiment, step);
+    this.#lastGood = saveCheckpoint(this.directory, this.learner, step);
   }
 
   /** Evaluates, keeps the result beside the run's metrics, and gives it back. */
-  async #evaluate(step: number, what = '', versions?: Parameters<typeof evaluate>[2]): Promise<Evaluation> {
-    const result = await evaluate(this.experiment, this.test as TestSet, versions);
+  async #evaluate(
+    test: NonNullable<Trainer['test']>,
+    step: number,
+    what = '',
+    versions?: Versions,
+  ): Promise<Evaluation> {
+    const result = await test(versions);
     await writeEvaluation(this.directory.path, step, result);
     const metrics = result.rows.map(({ version, verification }): [string, number] => [
       `test/accuracy/${version}`,
@@ -178,7 +201,10 @@ class Trainer {
 }
 
 function shownLosses({ losses }: UpdateReport): Record<string, number> {
-  const { identification, uncertainty, classification, adversarial, accuracy, confidence } = losses;
+  const { identification, uncertainty, classification, adversarial, accuracy, confidence, attributes } =
+    losses;
+  if (attributes !== undefined)
+    return { attributes, adv: adversarial ?? NaN, adversary: losses.discriminator ?? NaN };
   if (uncertainty !== undefined) return { loss: uncertainty, confidence: confidence ?? NaN };
   return {
     loss: identification ?? NaN,
