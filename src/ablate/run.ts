@@ -28,6 +28,8 @@ export interface RunOptions {
 
 interface Finished {
   code: number | null;
+  /** What killed it, if anything did. */
+  killed: NodeJS.Signals | null;
   out: string;
   error: string;
 }
@@ -36,7 +38,7 @@ function run(args: readonly string[], threads: number, onLine?: (line: string) =
   return new Promise((done, fail) => {
     const child = spawn(process.execPath, [turl, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, TURL_THREADS: String(threads) },
+      env: { ...process.env, TURL_THREADS: String(threads), NO_COLOR: '1' },
     });
     let [out, error] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
@@ -44,7 +46,7 @@ function run(args: readonly string[], threads: number, onLine?: (line: string) =
       error = (error + text).slice(-4000);
       for (const line of text.trimEnd().split('\n')) onLine?.(line);
     });
-    child.on('error', fail).on('close', (code) => done({ code, out, error }));
+    child.on('error', fail).on('close', (code, killed) => done({ code, killed, out, error }));
   });
 }
 
@@ -100,12 +102,14 @@ function trainingSeconds(run: string): number {
   return rates.reduce((sum, perSecond) => sum + images / perSecond, 0);
 }
 
-/** The last line that says what went wrong. */
-const complaint = ({ error, code }: Finished) =>
-  error
-    .trimEnd()
-    .split('\n')
-    .findLast((line) => line.trim() !== '') ?? `exit code ${code}`;
+/** What went wrong: turl's own sentence, which need not be the last line (a runtime may add its own), else what is known. */
+function complaint({ error, code, killed }: Finished): string {
+  const lines = error.split('\n').filter((line) => line.trim() !== '');
+  const own = lines.findLast((line) => line.startsWith('turl: '));
+  if (own !== undefined) return own.slice('turl: '.length);
+  const end = killed ? `killed by ${killed}` : `exit code ${code}`;
+  return [end, ...lines.slice(-1)].join(': ');
+}
 
 export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOptions): Promise<CellResult> {
   const threads = Math.max(1, Math.floor(availableParallelism() / options.jobs));

@@ -38,7 +38,9 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-const withMark = (text: string) => `${pc.red('turl:')} ${text}`;
+// Where the sentence is read by a program, a log of continuous integration among them, it is plain.
+const { red } = pc.createColors(process.stderr.isTTY ? pc.isColorSupported : false);
+const withMark = (text: string) => `${red('turl:')} ${text}`;
 
 /** Tells the user about an error and gives the exit code. */
 export function report(
