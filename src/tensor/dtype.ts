@@ -37,3 +37,12 @@ export function hostArray(dtype: DType, length: number): HostArray {
       return new Uint8Array(length);
   }
 }
+
+/** The values as a host array of `dtype` (no bfloat16): themselves, not copied, where they are one already. */
+export function asHostArray(dtype: Exclude<DType, 'bfloat16'>, values: ArrayLike<number> | HostArray): HostArray {
+  const array = hostArray(dtype, 0);
+  if (ArrayBuffer.isView(values) && values.constructor === array.constructor) return values;
+  const copy = hostArray(dtype, values.length);
+  copy.set(values);
+  return copy;
+}

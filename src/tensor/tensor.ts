@@ -2,7 +2,7 @@
  * Tensors: handles of device memory with a shape and a type. Memory is explicit: a tensor made inside `scope()` is freed at
  * its end unless it leaves it; one made outside lives until `dispose()`.
  */
-import { hostArray, isFloat, type DType, type HostArray } from './dtype.js';
+import { asHostArray, hostArray, isFloat, type DType, type HostArray } from './dtype.js';
 import { device as deviceOf, type Device, type DeviceName, type Storage } from './device.js';
 import { check } from './errors.js';
 import { formatShape, sizeOf, type Shape } from './shape.js';
@@ -183,10 +183,8 @@ export function tensor(
   check(values.length === sizeOf(shape), 'tensor', `${sizeOf(shape)} values for ${formatShape(shape)}`, () =>
     String(values.length),
   );
-  const array = hostArray(host, values.length);
-  array.set(values);
   const y = empty(shape, { label: 'tensor', ...options, dtype: host });
-  y.set(array);
+  y.set(asHostArray(host, values));
   if (host === dtype) return y;
   const rounded = y.to(dtype);
   y.dispose();
