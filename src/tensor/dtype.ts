@@ -38,10 +38,21 @@ export function hostArray(dtype: DType, length: number): HostArray {
   }
 }
 
-/** The values as a host array of `dtype` (no bfloat16): themselves, not copied, where they are one already. */
-export function asHostArray(dtype: Exclude<DType, 'bfloat16'>, values: ArrayLike<number> | HostArray): HostArray {
+/**
+ * The values as a host array of `dtype` (no bfloat16): themselves, not copied, where they are one already, in memory that the
+ * addon can take (Node-API knows no shared memory).
+ */
+export function asHostArray(
+  dtype: Exclude<DType, 'bfloat16'>,
+  values: ArrayLike<number> | HostArray,
+): HostArray {
   const array = hostArray(dtype, 0);
-  if (ArrayBuffer.isView(values) && values.constructor === array.constructor) return values;
+  if (
+    ArrayBuffer.isView(values) &&
+    values.constructor === array.constructor &&
+    values.buffer instanceof ArrayBuffer
+  )
+    return values;
   const copy = hostArray(dtype, values.length);
   copy.set(values);
   return copy;

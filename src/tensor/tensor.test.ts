@@ -190,6 +190,12 @@ test('wrong sizes and types are refused with what was expected and found', () =>
   assert.equal(stridesOf([4, 5, 3]), [15, 3, 1]);
 });
 
+test('values in shared memory and subclasses of the typed arrays are taken', () => {
+  const shared = new Uint8Array(new SharedArrayBuffer(3)).fill(7);
+  assert.equal([...tensor(shared).toArray()], [7, 7, 7]);
+  assert.equal([...tensor(Buffer.from([1, 2])).toArray()], [1, 2]);
+});
+
 test('a device that cannot be used says why; float64 exists on cpu only', () => {
   for (const name of deviceNames) {
     const reason = whyUnavailable(name);
