@@ -70,6 +70,10 @@ const data = z
     min_images_per_identity: count()
       .default(2)
       .describe('Identities of photographs with fewer images are left out.'),
+    max_images_per_identity: count()
+      .nullable()
+      .default(null)
+      .describe('Identities of photographs with more images are left out: those that another run was trained on.'),
     image_size: z
       .int()
       .min(16)

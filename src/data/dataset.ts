@@ -56,6 +56,7 @@ async function openAttributeSet(config: Config): Promise<Dataset> {
 const photographOptions = ({ data }: Config) => ({
   size: data.image_size,
   minImagesPerIdentity: data.min_images_per_identity,
+  maxImagesPerIdentity: data.max_images_per_identity,
   maxIdentities: data.identities,
   workers: data.workers,
   cache: scanCache,

@@ -92,13 +92,13 @@ test('broken images are named, skipped and counted', async ({ root }) => {
   put(root, 'b/3.jpg', Buffer.from('hello'));
   put(root, 'b/4.png', (await flat(40, 40, orange).png().toBuffer()).subarray(0, 80));
   put(root, 'c/1.jpg', Buffer.alloc(0));
-  const { faces, broken, tooFew } = await openPhotographs(root, {
+  const { faces, broken, leftOut } = await openPhotographs(root, {
     size: 8,
     minImagesPerIdentity: 2,
     ...quiet,
   });
   assert.is(faces.images, 4);
-  assert.is(tooFew, 1);
+  assert.is(leftOut, 1);
   assert.equal(
     broken.map(({ file }) => file.slice(root.length + 1)),
     ['a/3.jpg', 'b/3.jpg', 'b/4.png', 'c/1.jpg'],
@@ -142,6 +142,23 @@ const message = async (promise: Promise<unknown>): Promise<string> => {
   }
   return 'nothing was thrown';
 };
+
+test('identities with too few or too many images are left out', async ({ root }) => {
+  const jpeg = await flat(40, 40, orange).jpeg().toBuffer();
+  for (const [name, count] of Object.entries({ a: 1, b: 2, c: 3, d: 4 }))
+    for (let n = 0; n < count; n++) put(root, `${name}/${n}.jpg`, jpeg);
+  const open = (least: number, most: number) =>
+    openPhotographs(root, { size: 8, minImagesPerIdentity: least, maxImagesPerIdentity: most, ...quiet });
+  const { faces, leftOut } = await open(2, 3);
+  assert.equal([faces.identityName(0), faces.identityName(1), faces.identities], ['b', 'c', 2]);
+  assert.is(leftOut, 2);
+  try {
+    await open(3, 3);
+    assert.unreachable();
+  } catch (error) {
+    assert.match(String(error), 'expected at least 2 identities with 3 to 3 usable images');
+  }
+});
 
 test('an empty, missing or one-identity folder is an error', async ({ root }) => {
   assert.match(await message(openPhotographs(join(root, 'no'), { size: 8, ...quiet })), 'found none at');

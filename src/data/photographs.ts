@@ -18,6 +18,8 @@ export interface PhotographOptions {
   size: number;
   /** Identities with fewer usable images are left out; 1 keeps all. */
   minImagesPerIdentity?: number;
+  /** Identities with more usable images are left out; null keeps all. */
+  maxImagesPerIdentity?: number | null;
   /** At most so many identities, the first ones; null for all. */
   maxIdentities?: number | null;
   /** Threads that check images; 0 checks in the calling one. */
@@ -32,8 +34,8 @@ export interface Photographs {
   readonly faces: FaceSet;
   /** Images that cannot be used, and why. */
   readonly broken: readonly { readonly file: string; readonly reason: string }[];
-  /** Identities left out because they have too few usable images. */
-  readonly tooFew: number;
+  /** Identities left out because they have too few or too many usable images. */
+  readonly leftOut: number;
   readonly archive: Archive;
 }
 
@@ -120,27 +122,28 @@ export async function openPhotographs(
   place: string | Archive,
   options: PhotographOptions,
 ): Promise<Photographs> {
-  const { minImagesPerIdentity = 1, maxIdentities = null } = options;
+  const { minImagesPerIdentity = 1, maxImagesPerIdentity = null, maxIdentities = null } = options;
   const archive = typeof place === 'string' ? await openArchive(place) : place;
   const { faces, broken } = await usableImages(archive, options);
   const counts = new Int32Array(faces.identities);
   faces.data.labels.forEach((label) => (counts[label] = (counts[label] ?? 0) + 1));
-  const enough: number[] = [];
+  const [least, most] = [Math.max(1, minImagesPerIdentity), maxImagesPerIdentity ?? Infinity];
+  const suited: number[] = [];
   counts.forEach((count, identity) => {
-    if (count >= Math.max(1, minImagesPerIdentity)) enough.push(identity);
+    if (count >= least && count <= most) suited.push(identity);
   });
-  const kept = maxIdentities === null ? enough : enough.slice(0, maxIdentities);
+  const kept = maxIdentities === null ? suited : suited.slice(0, maxIdentities);
   if (kept.length < 2) {
     const [first] = broken;
     throw new UserError(
-      `expected at least 2 identities with ${minImagesPerIdentity} or more usable images in ${archive.path}, found ${kept.length} of ${faces.identities}` +
+      `expected at least 2 identities with ${least} ${most < Infinity ? `to ${most}` : 'or more'} usable images in ${archive.path}, found ${kept.length} of ${faces.identities}` +
         (first ? ` (${broken.length} broken images, the first ${first.file}: ${first.reason})` : ''),
     );
   }
   return {
     faces: kept.length === faces.identities ? faces : faces.subset(kept),
     broken,
-    tooFew: faces.identities - enough.length,
+    leftOut: faces.identities - suited.length,
     archive,
   };
 }
