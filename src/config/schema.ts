@@ -73,7 +73,9 @@ const data = z
     max_images_per_identity: count()
       .nullable()
       .default(null)
-      .describe('Identities of photographs with more images are left out: those that another run was trained on.'),
+      .describe(
+        'Identities of photographs with more images are left out: those that another run was trained on.',
+      ),
     image_size: z
       .int()
       .min(16)
