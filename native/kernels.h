@@ -42,6 +42,7 @@
   kernel(decorrelation_forward, (Out losses, Out logits, In f, In weight, In bias, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)) \
   kernel(decorrelation_backward, (Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)) \
   kernel(augment, (Out y, In images, In parameters, Ints sizes, double mean, double scale)) \
+  kernel(pair_scores, (Out y, In a, In b, In variance_a, In variance_b, int64_t rows, int64_t columns, int64_t groups, int64_t size)) \
   kernel(matmul, (Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a, int64_t transpose_b)) \
   kernel(bias_forward, (Out y, In x, In bias, int64_t rows, int64_t channels)) \
   kernel(bias_backward, (Out dbias, In dy, int64_t rows, int64_t channels)) \

@@ -14,6 +14,7 @@ template <> struct Lanes<float> {
   static V fma(V a, V b, V c) { return turl::fma(a, b, c); }
   static V max(V a, V b) { return vmax(a, b); }
   static V exp(V x) { return turl::exp(x); }
+  static V log(V x) { return turl::log(x); }
   static float sum(V x) { return turl::sum(x); }
 };
 
@@ -24,6 +25,7 @@ template <> struct Lanes<double> {
   static V fma(V a, V b, V c) { return a * b + c; }
   static V max(V a, V b) { return a > b ? a : b; }
   static V exp(V x) { return std::exp(x); }
+  static V log(V x) { return std::log(x); }
   static double sum(V x) { return x; }
 };
 

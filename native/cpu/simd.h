@@ -105,4 +105,22 @@ inline vfloat exp(vfloat x) {
   return select(x == x, y, x);
 }
 
+// ln x for a normal x > 0 with a relative error below 2e-7 (Cephes' logf polynomial on [sqrt 1/2, sqrt 2)); undefined elsewhere.
+inline vfloat log(vfloat x) {
+  vint bits;
+  memcpy(&bits, &x, sizeof bits);
+  vint exponent = (bits - 0x3f3504f3) >> 23;  // of x / sqrt 1/2
+  bits -= exponent << 23;
+  vfloat t;
+  memcpy(&t, &bits, sizeof t);
+  t -= splat(1.0f);
+  vfloat p = splat(7.0376836292e-2f);
+  for (float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,
+                  -2.4999993993e-1f, 3.3333331174e-1f})
+    p = fma(p, t, splat(c));
+  const vfloat e = __builtin_convertvector(exponent, vfloat), square = t * t;
+  p = fma(p * t, square, e * splat(-2.12194440e-4f));
+  return fma(e, splat(0.693359375f), t + fma(square, splat(-0.5f), p));
+}
+
 }  // namespace turl

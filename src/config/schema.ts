@@ -2,6 +2,7 @@
 // The defaults are the paper's full method; an experiment file states only what differs from them. Anything not listed here is an error.
 // Descriptions become the JSON schema for editors (experiments/schema.json). A section that is left out takes all its defaults.
 import * as z from 'zod';
+import { scoreNames } from '../evaluate/scores.js';
 
 const count = () => z.int().min(1);
 const atLeastZero = () => z.int().min(0);
@@ -351,11 +352,14 @@ const evaluate = z
       .default([1e-3, 1e-2])
       .describe('False accept rates to report.'),
     score: z
-      .enum(['cosine', 'uncertainty'])
+      .enum(scoreNames)
       .default('cosine')
       .describe(
-        'Of a pair: the mean cosine of the sub-embeddings, or their likelihood with uncertainty (Eq. 16).',
+        'Of a pair: the cosine of the embeddings, the mean cosine of the sub-embeddings (the same for single images), or the likelihood with uncertainty (Eq. 16).',
       ),
+    bootstrap: atLeastZero()
+      .default(1000)
+      .describe('Resamplings behind the confidence intervals of the figures; 0: no intervals.'),
     degrade: z
       .array(degrade)
       .default([{ blur: 9 }, { occlusion: 0.3 }, { yaw: 50 }])

@@ -8,8 +8,10 @@ import { chooseSome } from '../data/variations.js';
 import { Draws, purposes } from '../tensor/philox.js';
 import type { Experiment } from '../train/experiment.js';
 import { subEmbeddingCorrelation } from './correlation.js';
-import { verification } from './metrics.js';
-import { scoreDefinition, scorePairs, type Embedded } from './scores.js';
+import { bootstrapIntervals, type Intervals } from './bootstrap.js';
+import { verification, type ScoredPairs } from './metrics.js';
+import { imageQuality, pairQuality, rejectCurve } from './reject.js';
+import { scoreDefinition, scorePairs, type Features } from './scores.js';
 import type { Evaluation, EvaluationRow } from './table.js';
 
 type Degradation = Config['evaluate']['degrade'][number];
@@ -39,7 +41,7 @@ export async function embedDataset(
   experiment: Experiment,
   dataset: FaceSet,
   degradation: Degradation = {},
-): Promise<Embedded> {
+): Promise<Features> {
   const { config } = experiment;
   const { embedding_size: width, input_size: side } = config.model;
   const embedding = new Float32Array(dataset.images * width);
@@ -60,7 +62,7 @@ export async function embedDataset(
     embedding.set(embedded.embedding, start * width);
     if (embedded.confidence) confidence?.set(embedded.confidence, start * config.loss.groups);
   }
-  return { embedding, confidence };
+  return { embedding, confidence, size: width, groups: config.loss.groups };
 }
 
 /** The pairs of which both heads can be turned: all of generated faces. */
@@ -83,6 +85,17 @@ function enoughOf({ genuine, fold }: Pairs): boolean {
   return folds(true) >= 2 && folds(false) >= 2;
 }
 
+/** Drawing people where each image's is known, pairs otherwise; null where none are asked for. */
+function intervalsOf(scored: ScoredPairs, pairs: Pairs, dataset: FaceSet, config: Config): Intervals | null {
+  const { bootstrap: resamples, far } = config.evaluate;
+  if (resamples === 0) return null;
+  const { labels } = dataset.data;
+  const identities = labels.every((label) => label >= 0)
+    ? { first: pairs.first.map((i) => labels[i] ?? 0), second: pairs.second.map((i) => labels[i] ?? 0) }
+    : undefined;
+  return bootstrapIntervals(scored, pairs.fold, far, identities, { resamples, seed: config.seed });
+}
+
 /** All figures of the experiment as it stands. `versions` defaults to clean and the configured degradations. */
 export async function evaluate(
   experiment: Experiment,
@@ -96,16 +109,20 @@ export async function evaluate(
   let correlation: number | null = null;
   const leftOut = versions.filter(({ yaw }) => yaw !== undefined && !enoughOf(turnablePairs(dataset, pairs)));
   for (const version of versions.filter((one) => !leftOut.includes(one))) {
-    const embedded = await embedDataset(experiment, dataset, version);
+    const features = await embedDataset(experiment, dataset, version);
     const used = version.yaw === undefined ? pairs : turnablePairs(dataset, pairs);
-    const scored = scorePairs(embedded, used, options.score, model.embedding_size, groups);
+    const scored = scorePairs(features, used, options.score);
     rows.push({
       version: degradationName(version),
       verification: verification(scored, used.fold, options.far),
+      intervals: intervalsOf(scored, used, dataset, experiment.config),
+      reject: features.confidence
+        ? rejectCurve(scored, pairQuality(imageQuality(features), used), Math.max(...options.far))
+        : null,
     });
     if (degradationName(version) === 'clean')
       correlation = subEmbeddingCorrelation(
-        embedded.embedding,
+        features.embedding,
         dataset.data.labels,
         groups,
         model.embedding_size / groups,

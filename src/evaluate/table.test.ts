@@ -10,6 +10,8 @@ const genuine = [true, true, true, true, false, false, false, false];
 const row = (version: string, scores: number[]) => ({
   version,
   verification: verification({ scores, genuine }, [0, 0, 1, 1, 0, 0, 1, 1], [1e-3, 1e-2]),
+  intervals: null,
+  reject: null,
 });
 const evaluation: Evaluation = {
   protocol: {
@@ -51,6 +53,40 @@ test('table: one line for each version, percentages, what was tested', () => {
   assert.match(text, '4 genuine and 4 impostor pairs of 4 identities');
   assert.match(text, 'correlation between sub-embeddings: 0.571');
   assert.not.match(text, '\u001b');
+});
+
+test('intervals stand below their figures, rejection in a line', () => {
+  const interval = { low: 0.5, high: 0.75 };
+  const [clean] = evaluation.rows;
+  if (!clean) throw new Error('no row');
+  const text = evaluationTable({
+    ...evaluation,
+    rows: [
+      {
+        ...clean,
+        intervals: {
+          unit: 'identities',
+          resamples: 7,
+          level: 0.9,
+          accuracy: interval,
+          auc: interval,
+          equalErrorRate: interval,
+          tarAtFar: [interval, interval],
+        },
+        reject: {
+          far: 0.01,
+          threshold: 0,
+          rejected: Array.from({ length: 51 }, (_, i) => i / 100),
+          falseReject: Array.from({ length: 51 }, (_, i) => 0.5 - i / 100),
+          falseAccept: new Array<number>(51).fill(0.01),
+          relativeArea: 0.5,
+        },
+      },
+    ],
+  });
+  assert.match(text, /50\.0 to 75\.0 │ +50\.0 to 75\.0/);
+  assert.match(text, '90 % confidence interval, 7 resamples of identities');
+  assert.match(text, '30.00 instead of 50.00 % of the genuine ones');
 });
 
 test('CSV: reads back, quotes and all', async () => {

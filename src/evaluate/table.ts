@@ -2,7 +2,9 @@
 // the protocol says how all figures were measured and goes along with them.
 import Table from 'cli-table3';
 import { writeToString } from 'fast-csv';
+import type { Interval, Intervals } from './bootstrap.js';
 import { definitions, type Verification } from './metrics.js';
+import { qualityDefinition, type RejectCurve } from './reject.js';
 
 /** How the figures were measured, in words where there is no number. */
 export interface Protocol {
@@ -28,6 +30,10 @@ export interface EvaluationRow {
   /** `clean`, or the degradation: `blur=9`. */
   version: string;
   verification: Verification;
+  /** Confidence intervals by the bootstrap; null where none were asked for. */
+  intervals: Intervals | null;
+  /** Error against rejection by confidence; null where the experiment has no confidences. */
+  reject: RejectCurve | null;
 }
 
 export interface Evaluation {
@@ -40,6 +46,8 @@ export interface Evaluation {
 }
 
 const percent = (share: number) => (100 * share).toFixed(2);
+const range = (interval: Interval | undefined) =>
+  interval ? `\n${(100 * interval.low).toFixed(1)} to ${(100 * interval.high).toFixed(1)}` : '';
 
 export function evaluationTable({ protocol, rows, leftOut, correlation }: Evaluation): string {
   const far = rows[0]?.verification.tarAtFar.map((point) => point.far) ?? [];
@@ -49,13 +57,13 @@ export function evaluationTable({ protocol, rows, leftOut, correlation }: Evalua
     // No colours of its own: the table also goes to files and pipes.
     style: { head: [], border: [] },
   });
-  for (const { version, verification: v } of rows)
+  for (const { version, verification: v, intervals } of rows)
     table.push([
       version,
-      `${percent(v.accuracy.mean)} ± ${percent(v.accuracy.std)}`,
-      ...v.tarAtFar.map((point) => percent(point.tar)),
-      percent(v.auc),
-      percent(v.equalErrorRate),
+      `${percent(v.accuracy.mean)} ± ${percent(v.accuracy.std)}${range(intervals?.accuracy)}`,
+      ...v.tarAtFar.map((point, k) => percent(point.tar) + range(intervals?.tarAtFar[k])),
+      percent(v.auc) + range(intervals?.auc),
+      percent(v.equalErrorRate) + range(intervals?.equalErrorRate),
     ]);
   const first = rows[0]?.verification;
   const pairs = first
@@ -75,22 +83,51 @@ export function evaluationTable({ protocol, rows, leftOut, correlation }: Evalua
     `${pairs} of ${protocol.identities} identities (${protocol.data}; ${protocol.pairs}), ${protocol.folds} folds`,
     `score: ${protocol.score}; images that could not be used: ${protocol.failures}`,
     `mean absolute correlation between sub-embeddings: ${correlation === null ? 'not defined' : correlation.toFixed(3)}`,
+    ...intervalNote(rows[0]?.intervals),
+    ...rejectNote(rows[0]),
     ...fewer,
     ...(leftOut.length > 0 ? [`left out, since these images cannot be turned: ${leftOut.join(', ')}`] : []),
   ].join('\n');
 }
 
+const intervalNote = (intervals: Intervals | null | undefined) =>
+  intervals
+    ? [
+        `±: standard deviation over folds; below: ${100 * intervals.level} % confidence interval, ${intervals.resamples} resamples of ${intervals.unit}`,
+      ]
+    : [];
+
+/** What the rejection of the least confident fifth does. */
+function rejectNote(row: EvaluationRow | undefined): string[] {
+  const reject = row?.reject;
+  const [all, fewer] = [reject?.falseReject[0], reject?.falseReject[20]];
+  if (!reject || all === null || all === undefined || fewer === null || fewer === undefined) return [];
+  return [
+    `confidence as quality: without the least sure fifth of the pairs, ${percent(fewer)} instead of ${percent(all)} % of the genuine ones are refused at the threshold of FAR ${reject.far}`,
+  ];
+}
+
 /** One line for each version, the protocol repeated in it, so that lines of several files can be put together. */
 export function evaluationCsv({ protocol, rows, correlation }: Evaluation): Promise<string> {
-  const lines = rows.map(({ version, verification: v }) => ({
+  const bounds = (name: string, interval: Interval | undefined): Record<string, number> =>
+    interval ? { [`${name}_low`]: interval.low, [`${name}_high`]: interval.high } : {};
+  const lines = rows.map(({ version, verification: v, intervals }) => ({
     test: version,
     genuine_pairs: v.genuinePairs,
     impostor_pairs: v.impostorPairs,
     accuracy: v.accuracy.mean,
+    ...bounds('accuracy', intervals?.accuracy),
     accuracy_std: v.accuracy.std,
-    ...Object.fromEntries(v.tarAtFar.map((point) => [`tar_at_far_${point.far}`, point.tar])),
+    ...Object.fromEntries(
+      v.tarAtFar.flatMap((point, k): [string, number][] => [
+        [`tar_at_far_${point.far}`, point.tar],
+        ...Object.entries(bounds(`tar_at_far_${point.far}`, intervals?.tarAtFar[k])),
+      ]),
+    ),
     auc: v.auc,
+    ...bounds('auc', intervals?.auc),
     equal_error_rate: v.equalErrorRate,
+    ...bounds('equal_error_rate', intervals?.equalErrorRate),
     correlation: correlation ?? '',
     ...Object.fromEntries(Object.entries(protocol).map(([key, value]) => [`protocol_${key}`, value])),
   }));
@@ -99,5 +136,5 @@ export function evaluationCsv({ protocol, rows, correlation }: Evaluation): Prom
 
 /** Everything, each fold and threshold included, with what each figure means; null as a threshold: no finite one, all pairs alike. */
 export function evaluationJson({ protocol, ...figures }: Evaluation): string {
-  return `${JSON.stringify({ protocol: { ...protocol, definitions }, ...figures }, null, 2)}\n`;
+  return `${JSON.stringify({ protocol: { ...protocol, definitions: { ...definitions, quality: qualityDefinition } }, ...figures }, null, 2)}\n`;
 }

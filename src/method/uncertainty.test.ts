@@ -43,13 +43,13 @@ for (const device of devices)
       const loss = noGrad(() => uncertaintyLoss(f, s, labels)).item();
       assertClose([loss], [-expected.reduce((a, b) => a + b, 0) / 4], 1e-5, 'loss');
       const pairs = { first, second, genuine: [true, true, true, true], fold: new Int32Array(4) };
-      const embedded = { embedding: f.toArray() as Float32Array, confidence: s.toArray() as Float32Array };
-      assertClose(
-        scorePairs(embedded, pairs, 'uncertainty', width, groups).scores,
-        expected,
-        1e-12,
-        'scores',
-      );
+      const features = {
+        embedding: f.toArray() as Float32Array,
+        confidence: s.toArray() as Float32Array,
+        size: width,
+        groups,
+      };
+      assertClose(scorePairs(features, pairs, 'uncertainty').scores, expected, 1e-12, 'scores');
     }));
 
 test('the gradient equals finite differences', () => {
@@ -91,17 +91,8 @@ test('a batch without genuine pairs, an experiment without confidences', () =>
       genuine: [true],
       fold: Int32Array.of(0),
     };
-    assert.throws(
-      () =>
-        scorePairs(
-          { embedding: new Float32Array(24), confidence: undefined },
-          pairs,
-          'uncertainty',
-          width,
-          groups,
-        ),
-      'needs confidences',
-    );
+    const features = { embedding: new Float32Array(24), confidence: undefined, size: width, groups };
+    assert.throws(() => scorePairs(features, pairs, 'uncertainty'), 'needs confidences');
   }));
 
 test.run();

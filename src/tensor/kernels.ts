@@ -55,6 +55,8 @@ export const kernelSignatures = {
   decorrelation_backward:
     '(Out df, Out dweight, Out dbias, In dlosses, In logits, In f, In weight, In masks, In targets, int64_t samples, int64_t size, int64_t groups, int64_t variations)',
   augment: '(Out y, In images, In parameters, Ints sizes, double mean, double scale)',
+  pair_scores:
+    '(Out y, In a, In b, In variance_a, In variance_b, int64_t rows, int64_t columns, int64_t groups, int64_t size)',
   matmul:
     '(Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a, int64_t transpose_b)',
   bias_forward: '(Out y, In x, In bias, int64_t rows, int64_t channels)',

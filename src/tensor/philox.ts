@@ -15,6 +15,7 @@ export const purposes = {
   balancedIdentity: 15,
   balancedImage: 16,
   resample: 17,
+  bootstrap: 18,
   faceIdentity: 20,
   faceImage: 21,
   facePose: 22,

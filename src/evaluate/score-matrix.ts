@@ -1,0 +1,77 @@
+/**
+ * Scores of every row of one set of embeddings against every row of another, a block at a time: the whole matrix is never in
+ * memory, and what a block costs is spread over the device's threads.
+ */
+import { groupNormalize } from '../autograd/ops/group-normalize.js';
+import { matmul } from '../autograd/ops/matmul.js';
+import { pairScores } from '../autograd/ops/pair-scores.js';
+import type { Device, DeviceName } from '../tensor/device.js';
+import { scope } from '../tensor/scope.js';
+import { tensor, type Tensor } from '../tensor/tensor.js';
+import { confidenceOf, countOf, type Features, type ScoreName } from './scores.js';
+
+/** Scores [rows, columns], row-major, of the rows from `row` and the columns from `column` on; valid until the next block. */
+export interface ScoreBlock {
+  readonly row: number;
+  readonly column: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly scores: Float32Array;
+}
+
+export interface ScoreMatrixOptions {
+  /** Rows and columns of a block. */
+  block?: number;
+  device?: Device | DeviceName;
+}
+
+/**
+ * Calls `onBlock` for all blocks, those of the first rows first. Scores are float32: two scores that a score of doubles tells apart
+ * may be equal here.
+ * @throws UserError when the score needs confidences and there are none.
+ */
+export function scoreMatrix(
+  rows: Features,
+  columns: Features,
+  score: ScoreName,
+  onBlock: (block: ScoreBlock) => void,
+  { block = 2048, device = 'cpu' }: ScoreMatrixOptions = {},
+): void {
+  const { size, groups } = rows;
+  /** Rows `begin` to `end` as the scores take them: normalised, and for Eq. 16 with their variances. */
+  const part = (set: Features, begin: number, end: number): { x: Tensor; variance?: Tensor } => {
+    const n = end - begin;
+    const x = tensor(set.embedding.subarray(begin * size, end * size), [n, size], { device });
+    if (score === 'uncertainty') {
+      const s = confidenceOf(set).subarray(begin * groups, end * groups);
+      const variance = tensor(
+        Float32Array.from(s, (one) => 1 / one),
+        [n, groups],
+        { device },
+      );
+      return { x: groupNormalize(x, groups), variance };
+    }
+    return { x: groupNormalize(x, score === 'cosine' ? 1 : groups) };
+  };
+  const [m, n] = [countOf(rows), countOf(columns)];
+  const scale = score === 'group-cosine' ? 1 / groups : 1;
+  for (let row = 0; row < m; row += block) {
+    const below = Math.min(m, row + block);
+    scope(() => {
+      const a = part(rows, row, below);
+      for (let column = 0; column < n; column += block) {
+        const right = Math.min(n, column + block);
+        const scores = scope(() => {
+          const b = part(columns, column, right);
+          const y =
+            a.variance && b.variance
+              ? pairScores(a.x, b.x, a.variance, b.variance)
+              : matmul(a.x, b.x, { transposeB: true });
+          return { values: y.toArray() as Float32Array };
+        }).values;
+        if (scale !== 1) for (let i = 0; i < scores.length; i++) scores[i] = (scores[i] as number) * scale;
+        onBlock({ row, column, rows: below - row, columns: right - column, scores });
+      }
+    });
+  }
+}
