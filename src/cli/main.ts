@@ -6,6 +6,7 @@ import pc from 'picocolors';
 import { UserError } from '../tensor/errors.js';
 import { ablateCommand } from './ablate.js';
 import { dataCommand } from './data.js';
+import { embedCommand } from './embed.js';
 import { evalCommand } from './eval.js';
 import { infoCommand } from './info.js';
 import { mineCommand } from './mine.js';
@@ -24,6 +25,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const commands = [
     trainCommand(),
     evalCommand(),
+    embedCommand(),
     ablateCommand(),
     mineCommand(),
     dataCommand(),

@@ -357,6 +357,10 @@ const evaluate = z
       .describe(
         'Of a pair: the cosine of the embeddings, the mean cosine of the sub-embeddings (the same for single images), or the likelihood with uncertainty (Eq. 16).',
       ),
+    flip: z
+      .boolean()
+      .default(false)
+      .describe('Take the mean of each image’s embedding and its mirror image’s.'),
     bootstrap: atLeastZero()
       .default(1000)
       .describe('Resamplings behind the confidence intervals of the figures; 0: no intervals.'),

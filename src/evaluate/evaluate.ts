@@ -11,6 +11,7 @@ import { subEmbeddingCorrelation } from './correlation.js';
 import { bootstrapIntervals, type Intervals } from './bootstrap.js';
 import { verification, type ScoredPairs } from './metrics.js';
 import { imageQuality, pairQuality, rejectCurve } from './reject.js';
+import { meanFeatures } from './templates.js';
 import { scoreDefinition, scorePairs, type Features } from './scores.js';
 import type { Evaluation, EvaluationRow } from './table.js';
 
@@ -51,14 +52,19 @@ export async function embedDataset(
   const { blur = 0, occlusion = 0, yaw } = degradation;
   const options = { batchSize: config.evaluate.batch_size, workers: config.data.workers, yaw };
   for await (const { start, count, pixels } of readImages(dataset, options)) {
-    const parameters = new Int32Array(count * augmentColumns);
-    for (let i = 0; i < count; i++) {
-      // As in training, the share of the blocks is exact and which they are is drawn.
-      const draws = new Draws(config.seed, purposes.degrade, 0, start + i);
-      const occluded = chooseSome(draws, Math.round(occlusion * grid), grid);
-      encodeAugmentation(parameters, i, { top: margin, left: margin, flip: false, blur, occluded });
-    }
-    const embedded = experiment.embed(pixels, parameters);
+    const embed = (flip: boolean) => {
+      const parameters = new Int32Array(count * augmentColumns);
+      for (let i = 0; i < count; i++) {
+        // As in training, the share of the blocks is exact and which they are is drawn.
+        const draws = new Draws(config.seed, purposes.degrade, 0, start + i);
+        const occluded = chooseSome(draws, Math.round(occlusion * grid), grid);
+        encodeAugmentation(parameters, i, { top: margin, left: margin, flip, blur, occluded });
+      }
+      return experiment.embed(pixels, parameters);
+    };
+    const sizes = { size: width, groups: config.loss.groups };
+    const plain = { ...embed(false), ...sizes };
+    const embedded = config.evaluate.flip ? meanFeatures(plain, { ...embed(true), ...sizes }) : plain;
     embedding.set(embedded.embedding, start * width);
     if (embedded.confidence) confidence?.set(embedded.confidence, start * config.loss.groups);
   }
@@ -139,9 +145,9 @@ export async function evaluate(
         : 'as the images are',
     crop: `${model.input_size} pixels from the centre of ${data.image_size}`,
     colour: 'RGB',
-    flip: false,
+    flip: options.flip,
     score: scoreDefinition(options.score, groups),
-    fusion: 'none: one image on each side',
+    fusion: options.flip ? 'the mean of an image and its mirror image' : 'none: one image on each side',
     failures,
   };
   return { protocol, rows, leftOut: leftOut.map(degradationName), correlation };

@@ -23,31 +23,39 @@ export function parseDegradation(text: string): Record<string, number> {
   );
 }
 
-/**
- * Evaluates the checkpoint that `path` names, a run directory or a file, on the run's own test set, or as `overrides` of its
- * configuration say.
- */
-export async function evaluateRun(
+/** Opens the checkpoint that `path` names, a run directory or a file, for as long as `use` takes. */
+export async function withRun<T>(
   path: string,
-  overrides: readonly (string | Override)[] = [],
-): Promise<Evaluation> {
+  overrides: readonly (string | Override)[],
+  use: (experiment: Experiment, run: string) => Promise<T>,
+): Promise<T> {
   const { run, checkpoint } = findCheckpoint(path);
   const config = runConfig(run, overrides);
   if (config.stage === 'attributes')
     throw new UserError(
       `${run} holds a model of attributes, which turl mine eval measures; expected embeddings`,
     );
-  const identities = checkpointIdentities(checkpoint.file);
-  const experiment = new Experiment(config, identities);
+  const experiment = new Experiment(config, checkpointIdentities(checkpoint.file));
   try {
     loadCheckpoint(checkpoint.file, experiment, checkpoint.step);
+    return await use(experiment, run);
+  } finally {
+    experiment.dispose();
+  }
+}
+
+/** Evaluates a checkpoint on the run's own test set, or as `overrides` of its configuration say. */
+export function evaluateRun(
+  path: string,
+  overrides: readonly (string | Override)[] = [],
+): Promise<Evaluation> {
+  return withRun(path, overrides, async (experiment, run) => {
+    const { config } = experiment;
     const test = await openTestSet(config, () => openDataset(config));
     if (!test)
       throw new UserError(
         `${run}: expected evaluate.pairs or data.held_out_identities in its configuration, found neither to test on`,
       );
-    return await evaluate(experiment, test);
-  } finally {
-    experiment.dispose();
-  }
+    return evaluate(experiment, test);
+  });
 }

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { assertClose, randomValues } from '../testing.js';
-import { poolTemplates, type TemplateMedia } from './templates.js';
+import { meanFeatures, poolTemplates, type TemplateMedia } from './templates.js';
 
 const test = suite('templates');
 const [size, groups, images] = [6, 2, 9];
@@ -58,6 +58,26 @@ test('mean and precision-weighted templates equal the formulas', () => {
     });
     assert.equal([...pooled.embedding.subarray(3 * size)], new Array<number>(size).fill(0));
   }
+});
+
+test('the mean of two sets is that of templates of both', () => {
+  const both = {
+    embedding: Float32Array.from([...embedding, ...embedding.map((x, i) => x + Math.sin(i))]),
+    confidence: Float32Array.from([...confidence, ...confidence.map((s) => 2 * s)]),
+    size,
+    groups,
+  };
+  const part = (begin: number) => ({
+    embedding: both.embedding.slice(begin * size, (begin + images) * size),
+    confidence: both.confidence.slice(begin * groups, (begin + images) * groups),
+    size,
+    groups,
+  });
+  const pairs = Array.from({ length: images }, (_, i) => [[i, images + i]]);
+  const expected = poolTemplates(both, pairs, 'mean');
+  const found = meanFeatures(part(0), part(images));
+  assertClose(found.embedding, expected.embedding, 2 ** -23);
+  assertClose(found.confidence ?? [], expected.confidence ?? [NaN], 2 ** -22);
 });
 
 test('without confidences there are means only', () => {

@@ -61,6 +61,26 @@ function normaliseGroups(value: Float64Array, groups: number): void {
   }
 }
 
+/** For each row, the `mean` of both sets' rows: of images and their mirror images, say. */
+export function meanFeatures(a: Features, b: Features): Features {
+  const { size, groups } = a;
+  const embedding = new Float32Array(a.embedding.length);
+  for (let row = 0; row < embedding.length; row += size) {
+    const sum = Float64Array.from(
+      { length: size },
+      (_, i) => (a.embedding[row + i] ?? 0) + (b.embedding[row + i] ?? 0),
+    );
+    normaliseGroups(sum, groups);
+    embedding.set(sum, row);
+  }
+  return {
+    embedding,
+    confidence: a.confidence?.map((s, i) => (s + (b.confidence?.[i] ?? s)) / 2),
+    size,
+    groups,
+  };
+}
+
 /**
  * One row for each template. A template without images is a row of zeros, whose cosine with anything is 0; its confidence is 0 too.
  * @throws UserError when `precision` is asked for without confidences

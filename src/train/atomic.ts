@@ -27,6 +27,25 @@ export function writeAtomic(
   syncFolder(dirname(file));
 }
 
+/** Replaces `file` by what `fill` writes to the path that it is given. */
+export async function replaceFile(file: string, fill: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
+  try {
+    await fill(temporary);
+    const descriptor = openSync(temporary, 'r+');
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw explainFileError(error, `write ${file}`);
+  }
+  syncFolder(dirname(file));
+}
+
 /** Writes every byte; the system may take fewer at a time than it is given, and no more than 2 GiB. */
 export function writeAll(descriptor: number, data: Uint8Array, position?: number): void {
   const most = 1 << 28;

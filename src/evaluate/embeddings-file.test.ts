@@ -1,0 +1,89 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { randomValues } from '../testing.js';
+import { readEmbeddings, writeEmbeddings, type Embeddings } from './embeddings-file.js';
+
+const test = suite<{ folder: string }>('embeddings in files');
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'turl-embeddings-'));
+});
+test.after.each(({ folder }) => rmSync(folder, { recursive: true }));
+
+const embeddings: Embeddings = {
+  features: {
+    embedding: Float32Array.from(randomValues(3 * 4, 1)),
+    confidence: Float32Array.from(randomValues(3 * 2, 2)),
+    size: 4,
+    groups: 2,
+  },
+  names: ['a/1.jpg', 'a/"2", of b.jpg', 'c/ä.jpg'],
+  identities: ['a', 'a', ''],
+  about: { model: 'iresnet-small', flip: 'false' },
+};
+
+test('safetensors: what was written is read', async ({ folder }) => {
+  const file = join(folder, 'x.safetensors');
+  assert.equal(await writeEmbeddings(file, embeddings), [file]);
+  assert.equal(readEmbeddings(file), embeddings);
+  const bare = { ...embeddings, features: { ...embeddings.features, confidence: undefined } };
+  await writeEmbeddings(file, bare);
+  assert.equal(readEmbeddings(file), bare);
+});
+
+test('NumPy: the header of its format 1.0, then the values; a table of the images', async ({ folder }) => {
+  const written = await writeEmbeddings(join(folder, 'x.npy'), embeddings);
+  assert.equal(readdirSync(folder).sort(), ['x.confidence.npy', 'x.images.csv', 'x.npy']);
+  assert.is(written.length, 3);
+  const data = readFileSync(join(folder, 'x.npy'));
+  assert.is(data.subarray(0, 8).toString('latin1'), '\x93NUMPY\x01\x00');
+  const begin = 10 + data.readUInt16LE(8);
+  assert.is(begin % 64, 0);
+  const head = data.subarray(10, begin).toString();
+  assert.match(head, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }");
+  assert.ok(head.endsWith('\n'));
+  assert.equal(new Float32Array(Uint8Array.from(data.subarray(begin)).buffer), embeddings.features.embedding);
+  assert.is(
+    readFileSync(join(folder, 'x.images.csv'), 'utf8'),
+    'image,identity\na/1.jpg,a\n"a/""2"", of b.jpg",a\nc/ä.jpg,\n',
+  );
+});
+
+test('CSV: numbers that read back as they were', async ({ folder }) => {
+  const file = join(folder, 'x.csv');
+  await writeEmbeddings(file, embeddings);
+  const [head = '', first = ''] = readFileSync(file, 'utf8').split('\n');
+  assert.is(head, 'image,identity,s0,s1,f0,f1,f2,f3');
+  const { embedding, confidence } = embeddings.features;
+  assert.equal(first.split(',').slice(2).map(Number), [
+    ...(confidence ?? []).slice(0, 2),
+    ...embedding.slice(0, 4),
+  ]);
+});
+
+test('another name, another file: one sentence, nothing left behind', async ({ folder }) => {
+  const message = async (f: () => unknown) => {
+    try {
+      await f();
+    } catch (error) {
+      return error instanceof Error ? error.message : '';
+    }
+    return '';
+  };
+  assert.match(
+    await message(() => writeEmbeddings(join(folder, 'x.txt'), embeddings)),
+    /ends in \.safetensors/,
+  );
+  assert.match(
+    await message(() => writeEmbeddings(join(folder, 'no/x.csv'), embeddings)),
+    /expected a folder at/,
+  );
+  const other = join(folder, 'y.safetensors');
+  writeFileSync(other, 'hello');
+  assert.match(await message(() => readEmbeddings(other)), 'y.safetensors');
+  assert.equal(readdirSync(folder), ['y.safetensors']);
+});
+
+test.run();
