@@ -1,8 +1,8 @@
 // turl data: what is in a set of images, and bringing it from one format to another.
 import { Command } from 'commander';
-import { SingleBar } from 'cli-progress';
 import type { DeviceName } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
+import { bar } from './bar.js';
 import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
 
 interface PreviewFlags extends OverrideOptions {
@@ -18,26 +18,6 @@ interface AlignOptions {
   png?: true;
   device: DeviceName;
   workers?: number;
-}
-
-/** A bar on a terminal, nothing elsewhere. */
-function bar(what: string): { show: (done: number, total: number) => void; stop: () => void } {
-  let started: SingleBar | undefined;
-  return {
-    show(done, total) {
-      if (!process.stderr.isTTY) return;
-      if (!started) {
-        started = new SingleBar({
-          format: `${what} {bar} {value}/{total}  {eta_formatted} left`,
-          clearOnComplete: true,
-        });
-        started.start(total, done);
-      }
-      started.setTotal(total);
-      started.update(done);
-    },
-    stop: () => started?.stop(),
-  };
 }
 
 export function dataCommand(): Command {

@@ -1,5 +1,6 @@
 // turl embed: embeddings and confidences of images, in a file.
 import { Command } from 'commander';
+import { bar } from './bar.js';
 import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
@@ -22,7 +23,8 @@ export function embedCommand(): Command {
     checkEmbeddingsPath(out);
     const overrides = overridesOf(options);
     if (flip) overrides.push({ source: '--flip', path: 'evaluate.flip', value: true });
-    const embedded = await embedImages(path, images, overrides);
+    const progress = bar('embedding');
+    const embedded = await embedImages(path, images, overrides, progress.show).finally(progress.stop);
     const files = await writeEmbeddings(out, embedded);
     const { size, groups, confidence } = embedded.features;
     console.log(

@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { assertClose, devices, randomValues } from '../testing.js';
 import { tensor } from '../tensor/tensor.js';
-import { augment, augmentColumns, encodeAugmentation, type Augmentation } from './augment.js';
+import { augment, augmentColumns, encodeAugmentation, mirrorBlocks, type Augmentation } from './augment.js';
 
 const test = suite('augment');
 
@@ -92,6 +92,26 @@ for (const device of devices)
         dtype,
       );
   });
+
+test('an occluded image, mirrored, is the mirror image with mirrored blocks', () => {
+  const [size, blocks] = [28, 7];
+  const pixels = Uint8Array.from(randomValues(size * size * 3, 9), (u) => 127 * (u + 1));
+  const images = tensor(pixels, [1, size, size, 3]);
+  const occluded = [0, 3, 9, 20, 41, 48];
+  const values = (flip: boolean, black: number[]) => {
+    const parameters = new Int32Array(augmentColumns);
+    encodeAugmentation(parameters, 0, { top: 0, left: 0, flip, blur: 5, occluded: black });
+    const rows = tensor(parameters, [1, augmentColumns]);
+    return augment(images, rows, { size, blocks, mean: 0, scale: 1 }).toArray();
+  };
+  const [plain, mirrored] = [values(false, occluded), values(true, mirrorBlocks(occluded, blocks))];
+  const expected = Array.from(plain, (_, i) => {
+    const [row, column, channel] = [Math.floor(i / (3 * size)), Math.floor(i / 3) % size, i % 3];
+    return plain[(row * size + size - 1 - column) * 3 + channel] ?? NaN;
+  });
+  // The blur adds in another order: some float32 roundings of values up to 255.
+  assertClose(mirrored, expected, 1e-5);
+});
 
 test('images smaller than the crop are refused', () => {
   const images = tensor(new Uint8Array(8 * 8 * 3), [1, 8, 8, 3]);

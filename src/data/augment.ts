@@ -32,6 +32,11 @@ export function encodeAugmentation(parameters: Int32Array, image: number, augmen
     row[4 + (block >> 5)] = (row[4 + (block >> 5)] as number) | (1 << (block & 31));
 }
 
+/** The same blocks of the mirror image: what is made black of an image and of its mirror image is then the same. */
+export function mirrorBlocks(occluded: readonly number[], blocks: number): number[] {
+  return occluded.map((block) => block - (block % blocks) + (blocks - 1 - (block % blocks)));
+}
+
 export interface AugmentOptions {
   /** Side of the output in pixels. */
   size: number;

@@ -82,6 +82,13 @@ export class FaceSet {
     if (source.kind === 'photographs') return imagePlace(source.images, item);
     return `${Math.floor(item / source.imagesPerIdentity)}/${item % source.imagesPerIdentity}`;
   }
+  /** An image's name in tables: its path below the folder, its number in a file, or identity/number. */
+  imageKey(image: number): string {
+    const { source, items } = this.data;
+    return source.kind === 'photographs' && source.images.kind !== 'files'
+      ? String(items[image] ?? 0)
+      : this.imageName(image);
+  }
   /** For each identity, its images. */
   imagesByIdentity(): number[][] {
     const lists: number[][] = this.data.names.map(() => []);

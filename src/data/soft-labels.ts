@@ -48,14 +48,6 @@ function rowsOf(table: Float32Array, width: number, rows: Int32Array): Float32Ar
   return found;
 }
 
-/** An image's name in the file. */
-function nameOf(faces: FaceSet, image: number): string {
-  const { source, items } = faces.data;
-  return source.kind === 'photographs' && source.images.kind !== 'files'
-    ? String(items[image])
-    : faces.imageName(image);
-}
-
 /** The labels of `faces` from a file; rows of other images are passed over. */
 export async function readSoftLabels(
   file: string,
@@ -64,7 +56,7 @@ export async function readSoftLabels(
 ): Promise<SoftLabels> {
   if (!existsSync(file))
     throw new UserError(`mined.labels: expected a table of soft labels, found none at ${file}`);
-  const places = new Map(Array.from({ length: faces.images }, (_, image) => [nameOf(faces, image), image]));
+  const places = new Map(Array.from({ length: faces.images }, (_, image) => [faces.imageKey(image), image]));
   const values = new Float32Array(faces.images * names.length).fill(NaN);
   let columns: number[] | undefined;
   let [line, known] = [0, 0];
@@ -103,7 +95,7 @@ export async function readSoftLabels(
   }
   if (known === 0)
     throw new UserError(
-      `${file}: expected labels of the training images, such as ${nameOf(faces, 0)}, found none of them`,
+      `${file}: expected labels of the training images, such as ${faces.imageKey(0)}, found none of them`,
     );
   return new SoftLabels(names, values);
 }
@@ -120,7 +112,7 @@ export async function writeSoftLabels(
     for await (const { start, values } of batches)
       for (let i = 0; i * names.length < values.length; i++)
         yield [
-          nameOf(faces, start + i),
+          faces.imageKey(start + i),
           ...Array.from(values.subarray(i * names.length, (i + 1) * names.length), (p) => p.toFixed(4)),
         ];
   };

@@ -22,8 +22,9 @@ export function embedImages(
   path: string,
   source: string,
   overrides: readonly (string | Override)[] = [],
+  onProgress?: (images: number, total: number) => void,
 ): Promise<EmbedResult> {
-  return withRun(path, overrides, async (experiment) => {
+  return withRun(path, overrides, async (experiment, _run, step) => {
     const { config } = experiment;
     const archive = await openArchive(source);
     const { faces, broken } = await usableImages(archive, {
@@ -37,11 +38,12 @@ export function embedImages(
       );
     const images = Array.from({ length: faces.images }, (_, image) => image);
     return {
-      features: await embedDataset(experiment, faces),
-      names: images.map((image) => faces.imageName(image)),
+      features: await embedDataset(experiment, faces, {}, onProgress),
+      names: images.map((image) => faces.imageKey(image)),
       identities: images.map((image) => faces.identityName(faces.label(image))),
       about: {
         run: config.name,
+        step: String(step),
         model: config.model.name,
         crop: `${config.model.input_size} pixels from the centre of ${config.data.image_size}`,
         colour: 'RGB',

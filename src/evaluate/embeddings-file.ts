@@ -91,9 +91,13 @@ function writeArray(file: string, values: Float32Array, columns: number): void {
 async function writeTable(file: string, embeddings: Embeddings, values: boolean): Promise<void> {
   const { features, names, identities } = embeddings;
   const { embedding, confidence, size, groups } = features;
+  // Nine digits tell every float32 from its neighbours.
   const numbers = (prefix: string, array: Float32Array, row: number, width: number) =>
     Object.fromEntries(
-      Array.from({ length: width }, (_, i) => [`${prefix}${i}`, array[row * width + i] ?? NaN]),
+      Array.from({ length: width }, (_, i) => [
+        `${prefix}${i}`,
+        Number((array[row * width + i] ?? NaN).toPrecision(9)),
+      ]),
     );
   const lines = function* () {
     for (let row = 0; row < names.length; row++)

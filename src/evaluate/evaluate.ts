@@ -1,6 +1,6 @@
 /** Verification of an experiment's embeddings on pairs of test images, clean and in each degraded version. */
 import type { Config } from '../config/index.js';
-import { augmentColumns, encodeAugmentation } from '../data/augment.js';
+import { augmentColumns, encodeAugmentation, mirrorBlocks } from '../data/augment.js';
 import type { FaceSet } from '../data/face-set.js';
 import type { Pairs } from '../data/pairs.js';
 import { readImages } from '../data/read-images.js';
@@ -37,11 +37,15 @@ export function degradationName(degradation: Degradation): string {
   );
 }
 
-/** Embeddings [n, D] and confidences [n, K] of all images of the dataset, degraded; the centre is cropped. */
+/**
+ * Embeddings [n, D] and confidences [n, K] of all images of the dataset, degraded; the centre is cropped. With `evaluate.flip` the
+ * mean of an image's and its mirror image's, which is occluded at the same places of the face.
+ */
 export async function embedDataset(
   experiment: Experiment,
   dataset: FaceSet,
   degradation: Degradation = {},
+  onProgress?: (images: number, total: number) => void,
 ): Promise<Features> {
   const { config } = experiment;
   const { embedding_size: width, input_size: side } = config.model;
@@ -57,7 +61,8 @@ export async function embedDataset(
       for (let i = 0; i < count; i++) {
         // As in training, the share of the blocks is exact and which they are is drawn.
         const draws = new Draws(config.seed, purposes.degrade, 0, start + i);
-        const occluded = chooseSome(draws, Math.round(occlusion * grid), grid);
+        const blocks = chooseSome(draws, Math.round(occlusion * grid), grid);
+        const occluded = flip ? mirrorBlocks(blocks, config.augment.occlusion.blocks) : blocks;
         encodeAugmentation(parameters, i, { top: margin, left: margin, flip, blur, occluded });
       }
       return experiment.embed(pixels, parameters);
@@ -67,6 +72,7 @@ export async function embedDataset(
     const embedded = config.evaluate.flip ? meanFeatures(plain, { ...embed(true), ...sizes }) : plain;
     embedding.set(embedded.embedding, start * width);
     if (embedded.confidence) confidence?.set(embedded.confidence, start * config.loss.groups);
+    onProgress?.(start + count, dataset.images);
   }
   return { embedding, confidence, size: width, groups: config.loss.groups };
 }

@@ -34,25 +34,27 @@ export interface Roc {
 }
 
 export function roc(pairs: ScoredPairs): Roc {
-  const { scores, genuine } = pairs;
   const { genuinePairs, impostorPairs } = count(pairs);
-  const order = descending(scores);
-  const threshold = [Infinity];
-  const far = [0];
-  const tar = [0];
-  let accepted = 0;
-  for (let i = 0; i < order.length; i++) {
-    const at = order[i]!;
-    if (genuine[at]) accepted++;
-    if (i + 1 < order.length && scores[order[i + 1]!] === scores[at]) continue;
-    threshold.push(scores[at]!);
-    tar.push(accepted / genuinePairs);
-    far.push((i + 1 - accepted) / impostorPairs);
+  const [genuine, impostor] = [ascending(pairs, true), ascending(pairs, false)];
+  const n = genuinePairs + impostorPairs + 1;
+  const [threshold, far, tar] = [new Float64Array(n), new Float64Array(n), new Float64Array(n)];
+  threshold[0] = Infinity;
+  let points = 1;
+  // Both sorted lists are merged from their ends; what is left of them is refused.
+  let [g, i] = [genuinePairs, impostorPairs];
+  while (g + i > 0) {
+    const score = Math.max(g > 0 ? genuine[g - 1]! : -Infinity, i > 0 ? impostor[i - 1]! : -Infinity);
+    while (g > 0 && genuine[g - 1] === score) g--;
+    while (i > 0 && impostor[i - 1] === score) i--;
+    threshold[points] = score;
+    tar[points] = (genuinePairs - g) / genuinePairs;
+    far[points] = (impostorPairs - i) / impostorPairs;
+    points++;
   }
   return {
-    threshold: Float64Array.from(threshold),
-    far: Float64Array.from(far),
-    tar: Float64Array.from(tar),
+    threshold: threshold.subarray(0, points),
+    far: far.subarray(0, points),
+    tar: tar.subarray(0, points),
     genuinePairs,
     impostorPairs,
   };
@@ -167,6 +169,14 @@ function bestThreshold({ scores, genuine }: ScoredPairs, order: Uint32Array): nu
 function midway(low: number, high: number): number {
   const middle = low + (high - low) / 2;
   return middle > low ? middle : high;
+}
+
+/** The scores of one kind of pairs. Numbers sort far faster than indices by their numbers, of which there may be millions. */
+function ascending({ scores, genuine }: ScoredPairs, kind: boolean): Float64Array {
+  const found = new Float64Array(scores.length);
+  let n = 0;
+  for (let i = 0; i < scores.length; i++) if (Boolean(genuine[i]) === kind) found[n++] = scores[i]!;
+  return found.subarray(0, n).sort();
 }
 
 /** Indices of the scores, highest first. */

@@ -27,7 +27,7 @@ export function parseDegradation(text: string): Record<string, number> {
 export async function withRun<T>(
   path: string,
   overrides: readonly (string | Override)[],
-  use: (experiment: Experiment, run: string) => Promise<T>,
+  use: (experiment: Experiment, run: string, step: number) => Promise<T>,
 ): Promise<T> {
   const { run, checkpoint } = findCheckpoint(path);
   const config = runConfig(run, overrides);
@@ -38,7 +38,7 @@ export async function withRun<T>(
   const experiment = new Experiment(config, checkpointIdentities(checkpoint.file));
   try {
     loadCheckpoint(checkpoint.file, experiment, checkpoint.step);
-    return await use(experiment, run);
+    return await use(experiment, run, checkpoint.step);
   } finally {
     experiment.dispose();
   }
