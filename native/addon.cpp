@@ -34,12 +34,33 @@ template <class T> T argument(Addon&, Device&, Napi::Value value) {
     if (number != double(int64_t(number))) throw std::runtime_error("expected an integer, got " + std::to_string(number));
   return T(number);
 }
-Buffer& buffer_argument(Addon& addon, Device& device, Napi::Value value) {
-  if (!value.IsNumber()) throw std::runtime_error("expected a tensor");
-  Buffer& b = addon.buffers.get(value.As<Napi::Number>().DoubleValue());
+Buffer& buffer_of(Addon& addon, Device& device, double handle) {
+  Buffer& b = addon.buffers.get(handle);
   if (b.device != &device)
     throw std::runtime_error("a tensor is on " + b.device->name + ", the kernel runs on " + device.name);
   return b;
+}
+Buffer& buffer_argument(Addon& addon, Device& device, Napi::Value value) {
+  if (!value.IsNumber()) throw std::runtime_error("expected a tensor");
+  return buffer_of(addon, device, value.As<Napi::Number>().DoubleValue());
+}
+// The handles of several tensors.
+template <class List> List list_argument(Addon& addon, Device& device, Napi::Value value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
+    throw std::runtime_error("expected a list of tensors");
+  auto handles = value.As<Napi::Float64Array>();
+  List result;
+  for (size_t i = 0; i < handles.ElementLength(); i++) {
+    Buffer& b = buffer_of(addon, device, handles[i]);
+    result.list.push_back({b.data, b.size, b.dtype});
+  }
+  return result;
+}
+template <> InList argument<InList>(Addon& addon, Device& device, Napi::Value value) {
+  return list_argument<InList>(addon, device, value);
+}
+template <> OutList argument<OutList>(Addon& addon, Device& device, Napi::Value value) {
+  return list_argument<OutList>(addon, device, value);
 }
 template <> In argument<In>(Addon& addon, Device& device, Napi::Value value) {
   Buffer& b = buffer_argument(addon, device, value);

@@ -1,7 +1,7 @@
 // The kernel table. Each kernel is one line: its name and its arguments (outputs, inputs, sizes, scalars). The line's text is
 // compared with its twin in src/tensor/kernels.ts when the addon is opened, so that the two cannot drift apart.
 // Implementations: native/cpu/<op>.cpp and native/cuda/<op>.cu, as turl::NAME(Context&, ARGUMENTS).
-// Argument types: Out, In, Ints, int64_t, float, double.
+// Argument types: Out, In, OutList, InList, Ints, int64_t, float, double.
 #pragma once
 #include "types.h"
 
@@ -31,10 +31,10 @@
   kernel(average_pool_forward, (Out y, In x, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)) \
   kernel(average_pool_backward, (Out dx, In dy, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)) \
   kernel(dropout, (Out y, In x, double probability, int64_t seed, int64_t step, int64_t layer)) \
-  kernel(square_sum, (Out y, In x, In y0, int64_t index)) \
+  kernel(square_sums, (Out y, InList x)) \
   kernel(clip_scale, (Out scale, In squares, double max_norm)) \
-  kernel(sgd_step, (Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay)) \
-  kernel(adamw_step, (Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step)) \
+  kernel(sgd_step, (OutList p, OutList v, InList p0, InList v0, InList g, In scale, double lr, double momentum, double weight_decay)) \
+  kernel(adamw_step, (OutList p, OutList m, OutList v, InList p0, InList m0, InList v0, InList g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step)) \
   kernel(group_normalize_forward, (Out y, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)) \
   kernel(group_normalize_backward, (Out dx, In dy, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)) \
   kernel(margin_softmax_forward, (Out loss, Out logsumexp, Out hit, In g, In w, In labels, int64_t samples, int64_t classes, int64_t size, int64_t groups, double margin, double epsilon)) \

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #ifdef __CUDACC__
 #define TURL_BOTH __host__ __device__ inline
@@ -88,6 +89,18 @@ struct Out {
       throw std::runtime_error(std::string("expected an output of ") + name_of(dtype_of<T>()) + ", got " + name_of(dtype));
     return static_cast<T*>(data);
   }
+};
+
+// Several arrays that one call works on.
+struct InList {
+  std::vector<In> list;
+  size_t size() const { return list.size(); }
+  const In& operator[](size_t i) const { return list[i]; }
+};
+struct OutList {
+  std::vector<Out> list;
+  size_t size() const { return list.size(); }
+  const Out& operator[](size_t i) const { return list[i]; }
 };
 
 // A short list of integers (strides, permutations) in host memory, valid during the call.

@@ -1,5 +1,6 @@
-// Optimiser steps in one pass over memory (native/optimizer.h), and the gradient's norm.
+// Optimiser steps in one pass over memory (native/optimizer.h) and the gradient's norm, of many parameters in one call.
 #include <limits>
+#include <vector>
 #include "cpu/parallel.h"
 #include "kernels.h"
 #include "optimizer.h"
@@ -9,38 +10,65 @@ namespace {
 constexpr int64_t grain = 1 << 15;
 
 // The update kernels work in place: each output is the input it came from.
-void same(const Out& y, const In& x) {
-  if (y.data != x.data) throw std::runtime_error("an optimiser step works in place");
+void same(const OutList& y, const InList& x) {
+  for (size_t i = 0; i < y.size(); i++)
+    if (y[i].data != x[i].data || y[i].size != x[i].size) throw std::runtime_error("an optimiser step works in place");
 }
 
 template <class F> void with_parameter(DType dtype, F&& f) {
   if (dtype == DType::float64) return f.template operator()<double>();
   f.template operator()<float>();
 }
+
+// Elements [begin, end) of array `index` of a list.
+struct Piece {
+  size_t index;
+  int64_t begin, end;
+};
+
+template <class List> std::vector<Piece> pieces_of(const List& arrays) {
+  std::vector<Piece> pieces;
+  for (size_t index = 0; index < arrays.size(); index++)
+    for (int64_t begin = 0; begin < arrays[index].size; begin += grain)
+      pieces.push_back({index, begin, std::min(arrays[index].size, begin + grain)});
+  return pieces;
+}
+
+// f(piece, its number), spread over the threads.
+template <class F> void for_pieces(Context& context, const std::vector<Piece>& pieces, F&& f) {
+  parallel_chunks(context, int64_t(pieces.size()), [&](int64_t i) { f(pieces[size_t(i)], size_t(i)); });
+}
+
+void expect_lists(const OutList& p, std::initializer_list<size_t> sizes) {
+  for (size_t size : sizes)
+    if (size != p.size()) throw std::runtime_error("expected lists of one length");
+}
 }  // namespace
 
-// y[index] = sum of x^2 in double; the other elements of y (which is y0) stay. Pieces are added in order.
-void square_sum(Context& context, Out y, In x, In y0, int64_t index) {
-  same(y, y0);
-  if (index < 0 || index >= y.size) throw std::runtime_error("index out of range");
-  with_parameter(x.dtype, [&]<class T>() {
-    const T* in = x.as<T>();
-    int64_t chunks = (x.size + grain - 1) / grain;
-    auto* partial = static_cast<double*>(context.scratch(size_t(chunks + 1) * sizeof(double)));
-    parallel_for(context, x.size, grain, [&](int64_t begin, int64_t end) {
+// y[i] = sum of x_i^2, formed in double; the elements of y beyond the list are 0. Pieces are added in order.
+void square_sums(Context& context, Out y, InList x) {
+  if (int64_t(x.size()) > y.size) throw std::runtime_error("expected at most " + std::to_string(y.size) + " arrays");
+  std::fill_n(y.as<float>(), y.size, 0.0f);
+  if (x.size() == 0) return;
+  with_parameter(x[0].dtype, [&]<class T>() {
+    const auto pieces = pieces_of(x);
+    std::vector<double> partial(pieces.size()), total(x.size());
+    for_pieces(context, pieces, [&](const Piece& piece, size_t number) {
+      const T* in = x[piece.index].as<T>();
       double sums[8] = {};
-      int64_t i = begin;
-      for (; i + 8 <= end; i += 8)
+      int64_t i = piece.begin;
+      for (; i + 8 <= piece.end; i += 8)
         for (int k = 0; k < 8; k++) sums[k] += double(in[i + k]) * double(in[i + k]);
-      for (; i < end; i++) sums[0] += double(in[i]) * double(in[i]);
+      for (; i < piece.end; i++) sums[0] += double(in[i]) * double(in[i]);
       double sum = 0;
       for (double part : sums) sum += part;
-      partial[begin / grain] = sum;
+      partial[number] = sum;
     });
-    double total = 0;
-    for (int64_t chunk = 0; chunk < chunks; chunk++) total += partial[chunk];
-    y.as<float>()[index] = float(std::min(total, double(std::numeric_limits<float>::max())));
-    if (!(total <= std::numeric_limits<double>::max())) y.as<float>()[index] = std::numeric_limits<float>::quiet_NaN();
+    for (size_t number = 0; number < pieces.size(); number++) total[pieces[number].index] += partial[number];
+    for (size_t i = 0; i < x.size(); i++)
+      y.as<float>()[i] = total[i] <= std::numeric_limits<double>::max()
+                             ? float(std::min(total[i], double(std::numeric_limits<float>::max())))
+                             : std::numeric_limits<float>::quiet_NaN();
   });
 }
 
@@ -51,27 +79,34 @@ void clip_scale(Context&, Out scale, In squares, double max_norm) {
   scale.as<float>()[0] = float(std::sqrt(total) > max_norm ? max_norm / std::sqrt(total) : 1.0);
 }
 
-void sgd_step(Context& context, Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay) {
+void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InList g, In scale, double lr, double momentum,
+              double weight_decay) {
+  expect_lists(p, {v.size(), p0.size(), v0.size(), g.size()});
   same(p, p0), same(v, v0);
-  with_parameter(p.dtype, [&]<class T>() {
-    SgdRule<T> rule = {T(lr), T(momentum), T(weight_decay)};
-    T *pp = p.as<T>(), *vv = v.as<T>();
-    const T *gg = g.as<T>(), by = T(scale.as<float>()[0]);
-    parallel_for(context, p.size, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) rule(pp[i], vv[i], by * gg[i]);
+  if (p.size() == 0) return;
+  with_parameter(p[0].dtype, [&]<class T>() {
+    const SgdRule<T> rule = {T(lr), T(momentum), T(weight_decay)};
+    const T by = T(scale.as<float>()[0]);
+    for_pieces(context, pieces_of(p), [&](const Piece& piece, size_t) {
+      T *pp = p[piece.index].as<T>(), *vv = v[piece.index].as<T>();
+      const T* gg = g[piece.index].as<T>();
+      for (int64_t i = piece.begin; i < piece.end; i++) rule(pp[i], vv[i], by * gg[i]);
     });
   });
 }
 
-void adamw_step(Context& context, Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2,
-                double epsilon, double weight_decay, int64_t step) {
+void adamw_step(Context& context, OutList p, OutList m, OutList v, InList p0, InList m0, InList v0, InList g, In scale, double lr,
+                double beta1, double beta2, double epsilon, double weight_decay, int64_t step) {
+  expect_lists(p, {m.size(), v.size(), p0.size(), m0.size(), v0.size(), g.size()});
   same(p, p0), same(m, m0), same(v, v0);
-  with_parameter(p.dtype, [&]<class T>() {
-    auto rule = adamw_rule<T>(lr, beta1, beta2, epsilon, weight_decay, step);
-    T *pp = p.as<T>(), *mm = m.as<T>(), *vv = v.as<T>();
-    const T *gg = g.as<T>(), by = T(scale.as<float>()[0]);
-    parallel_for(context, p.size, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) rule(pp[i], mm[i], vv[i], by * gg[i]);
+  if (p.size() == 0) return;
+  with_parameter(p[0].dtype, [&]<class T>() {
+    const auto rule = adamw_rule<T>(lr, beta1, beta2, epsilon, weight_decay, step);
+    const T by = T(scale.as<float>()[0]);
+    for_pieces(context, pieces_of(p), [&](const Piece& piece, size_t) {
+      T *pp = p[piece.index].as<T>(), *mm = m[piece.index].as<T>(), *vv = v[piece.index].as<T>();
+      const T* gg = g[piece.index].as<T>();
+      for (int64_t i = piece.begin; i < piece.end; i++) rule(pp[i], mm[i], vv[i], by * gg[i]);
     });
   });
 }

@@ -1,4 +1,5 @@
-// Optimiser steps in one pass over memory (native/optimizer.h), and the gradient's norm.
+// Optimiser steps in one pass over memory (native/optimizer.h) and the gradient's norm, of many parameters in one launch: a network
+// has hundreds, most of them small, and a launch for each would take longer than the work.
 #include "cuda/reduce.h"
 #include "kernels.h"
 #include "optimizer.h"
@@ -6,25 +7,64 @@
 namespace turl {
 namespace {
 constexpr int threads = 256, per_block = 4096;
+constexpr int most_tensors = 48;  // of one launch: their addresses are its parameter, of which there may be 4 KiB
 
-void same(const Out& y, const In& x) {
-  if (y.data != x.data) throw std::runtime_error("an optimiser step works in place");
+void same(const OutList& y, const InList& x) {
+  for (size_t i = 0; i < y.size(); i++)
+    if (y[i].data != x[i].data || y[i].size != x[i].size) throw std::runtime_error("an optimiser step works in place");
 }
 
-// A block sums the squares of `per_block` elements.
-__global__ void square_sum_kernel(double* partial, const float* x, int64_t n) {
-  int64_t begin = int64_t(blockIdx.x) * per_block, end = min(n, begin + per_block);
+// `arrays` arrays for each of some tensors; the blocks of a launch are dealt to the tensors in turn, `per_block` elements to each.
+template <int arrays> struct Tensors {
+  float* at[arrays][most_tensors];
+  int64_t size[most_tensors];
+  int first_block[most_tensors + 1];
+  int count;
+  // The tensor of this block, and the elements of it that the block has.
+  TURL_BOTH int find(int block, int64_t& begin, int64_t& end) const {
+    int tensor = 0;
+    while (first_block[tensor + 1] <= block) tensor++;
+    begin = int64_t(block - first_block[tensor]) * per_block;
+    end = begin + per_block < size[tensor] ? begin + per_block : size[tensor];
+    return tensor;
+  }
+};
+
+// f(tensors, number of the first tensor, blocks of the launches before) for as many launches as it takes.
+template <int arrays, class Size, class At, class F> void each_launch(size_t count, Size&& size_of, At&& at, F&& f) {
+  int64_t blocks_before = 0;
+  for (size_t begin = 0; begin < count; begin += most_tensors) {
+    Tensors<arrays> tensors = {};
+    tensors.count = int(std::min(count - begin, size_t(most_tensors)));
+    for (int i = 0; i < tensors.count; i++) {
+      for (int array = 0; array < arrays; array++) tensors.at[array][i] = at(array, begin + size_t(i));
+      tensors.size[i] = size_of(begin + size_t(i));
+      tensors.first_block[i + 1] = tensors.first_block[i] + int(ceil_div<int64_t>(tensors.size[i], per_block));
+    }
+    f(tensors, begin, blocks_before);
+    blocks_before += tensors.first_block[tensors.count];
+  }
+}
+
+// A block sums the squares of its elements.
+__global__ void square_sums_kernel(double* partial, Tensors<1> x) {
+  int64_t begin, end;
+  const float* in = x.at[0][x.find(int(blockIdx.x), begin, end)];
   double sum = 0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += threads) sum += double(x[i]) * double(x[i]);
+  for (int64_t i = begin + threadIdx.x; i < end; i += threads) sum += double(in[i]) * double(in[i]);
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
-// One block adds the partial sums, each thread its own share in order. A sum beyond float32 is clamped, a NaN stays one.
-__global__ void finish_kernel(float* y, const double* partial, int64_t n) {
+// A block for each tensor adds its partial sums, each thread its own share in order. A sum beyond float32 is clamped, a NaN stays one.
+__global__ void finish_kernel(float* y, const double* partial, Tensors<1> x) {
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < n; i += threads) sum += partial[i];
+  for (int i = x.first_block[blockIdx.x] + int(threadIdx.x); i < x.first_block[blockIdx.x + 1]; i += threads) sum += partial[i];
   sum = block_sum(sum);
-  if (threadIdx.x == 0) *y = sum <= 3.4028234663852886e38 ? float(sum) : sum <= 1.7976931348623157e308 ? 3.4028234663852886e38f : NAN;
+  if (threadIdx.x == 0)
+    y[blockIdx.x] = sum <= 3.4028234663852886e38 ? float(sum) : sum <= 1.7976931348623157e308 ? 3.4028234663852886e38f : NAN;
+}
+__global__ void zero_kernel(float* y, int64_t n) {
+  for (int64_t i = threadIdx.x; i < n; i += threads) y[i] = 0.0f;
 }
 __global__ void clip_scale_kernel(float* scale, const float* squares, int64_t n, double max_norm) {
   double sum = 0;
@@ -33,42 +73,77 @@ __global__ void clip_scale_kernel(float* scale, const float* squares, int64_t n,
   if (threadIdx.x == 0) *scale = float(sum > max_norm ? max_norm / sum : 1.0);
 }
 
-__global__ void sgd_kernel(float* p, float* v, const float* g, const float* scale, SgdRule<float> rule, int64_t n) {
-  int64_t i = int64_t(blockIdx.x) * threads + threadIdx.x;
-  if (i < n) rule(p[i], v[i], *scale * g[i]);
+__global__ void sgd_kernel(Tensors<3> all, const float* scale, SgdRule<float> rule) {  // p, v, g
+  int64_t begin, end;
+  const int t = all.find(int(blockIdx.x), begin, end);
+  float *p = all.at[0][t], *v = all.at[1][t];
+  const float *g = all.at[2][t], by = *scale;
+  for (int64_t i = begin + threadIdx.x; i < end; i += threads) rule(p[i], v[i], by * g[i]);
 }
-__global__ void adamw_kernel(float* p, float* m, float* v, const float* g, const float* scale, AdamWRule<float> rule, int64_t n) {
-  int64_t i = int64_t(blockIdx.x) * threads + threadIdx.x;
-  if (i < n) rule(p[i], m[i], v[i], *scale * g[i]);
+__global__ void adamw_kernel(Tensors<4> all, const float* scale, AdamWRule<float> rule) {  // p, m, v, g
+  int64_t begin, end;
+  const int t = all.find(int(blockIdx.x), begin, end);
+  float *p = all.at[0][t], *m = all.at[1][t], *v = all.at[2][t];
+  const float *g = all.at[3][t], by = *scale;
+  for (int64_t i = begin + threadIdx.x; i < end; i += threads) rule(p[i], m[i], v[i], by * g[i]);
+}
+
+// Kernels do not write through an input's address.
+float* address(const In& x) { return const_cast<float*>(x.as<float>()); }
+
+void expect_lists(const OutList& p, std::initializer_list<size_t> sizes) {
+  for (size_t size : sizes)
+    if (size != p.size()) throw std::runtime_error("expected lists of one length");
 }
 }  // namespace
 
-void square_sum(Context& context, Out y, In x, In y0, int64_t index) {
-  same(y, y0);
-  if (index < 0 || index >= y.size) throw std::runtime_error("index out of range");
-  int64_t blocks = ceil_div<int64_t>(x.size, per_block);
+void square_sums(Context& context, Out y, InList x) {
+  if (int64_t(x.size()) > y.size) throw std::runtime_error("expected at most " + std::to_string(y.size) + " arrays");
+  int64_t blocks = 0;
+  for (const In& one : x.list) blocks += ceil_div<int64_t>(one.size, per_block);
   auto* partial = static_cast<double*>(context.scratch(size_t(blocks + 1) * sizeof(double)));
-  launch(context, square_sum_kernel, dim3{unsigned(blocks), 1, 1}, threads, 0, partial, x.as<float>(), x.size);
-  launch(context, finish_kernel, 1, threads, 0, y.as<float>() + index, partial, blocks);
+  launch(context, zero_kernel, 1, threads, 0, y.as<float>() + x.size(), y.size - int64_t(x.size()));
+  each_launch<1>(
+      x.size(), [&](size_t i) { return x[i].size; }, [&](int, size_t i) { return address(x[i]); },
+      [&](const Tensors<1>& tensors, size_t first, int64_t before) {
+        const unsigned count = unsigned(tensors.first_block[tensors.count]);
+        launch(context, square_sums_kernel, dim3{count, 1, 1}, threads, 0, partial + before, tensors);
+        launch(context, finish_kernel, dim3{unsigned(tensors.count), 1, 1}, threads, 0, y.as<float>() + first, partial + before, tensors);
+      });
 }
 
 void clip_scale(Context& context, Out scale, In squares, double max_norm) {
   launch(context, clip_scale_kernel, 1, threads, 0, scale.as<float>(), squares.as<float>(), squares.size, max_norm);
 }
 
-void sgd_step(Context& context, Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay) {
+void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InList g, In scale, double lr, double momentum,
+              double weight_decay) {
+  expect_lists(p, {v.size(), p0.size(), v0.size(), g.size()});
   same(p, p0), same(v, v0);
-  SgdRule<float> rule = {float(lr), float(momentum), float(weight_decay)};
-  launch(context, sgd_kernel, blocks_for(p.size, threads), threads, 0, p.as<float>(), v.as<float>(), g.as<float>(),
-         scale.as<float>(), rule, p.size);
+  const SgdRule<float> rule = {float(lr), float(momentum), float(weight_decay)};
+  each_launch<3>(
+      p.size(), [&](size_t i) { return p[i].size; },
+      [&](int array, size_t i) { return array == 0 ? p[i].as<float>() : array == 1 ? v[i].as<float>() : address(g[i]); },
+      [&](const Tensors<3>& tensors, size_t, int64_t) {
+        launch(context, sgd_kernel, dim3{unsigned(tensors.first_block[tensors.count]), 1, 1}, threads, 0, tensors,
+               scale.as<float>(), rule);
+      });
 }
 
-void adamw_step(Context& context, Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2,
-                double epsilon, double weight_decay, int64_t step) {
+void adamw_step(Context& context, OutList p, OutList m, OutList v, InList p0, InList m0, InList v0, InList g, In scale, double lr,
+                double beta1, double beta2, double epsilon, double weight_decay, int64_t step) {
+  expect_lists(p, {m.size(), v.size(), p0.size(), m0.size(), v0.size(), g.size()});
   same(p, p0), same(m, m0), same(v, v0);
-  auto rule = adamw_rule<float>(lr, beta1, beta2, epsilon, weight_decay, step);
-  launch(context, adamw_kernel, blocks_for(p.size, threads), threads, 0, p.as<float>(), m.as<float>(), v.as<float>(),
-         g.as<float>(), scale.as<float>(), rule, p.size);
+  const auto rule = adamw_rule<float>(lr, beta1, beta2, epsilon, weight_decay, step);
+  each_launch<4>(
+      p.size(), [&](size_t i) { return p[i].size; },
+      [&](int array, size_t i) {
+        return array == 0 ? p[i].as<float>() : array == 1 ? m[i].as<float>() : array == 2 ? v[i].as<float>() : address(g[i]);
+      },
+      [&](const Tensors<4>& tensors, size_t, int64_t) {
+        launch(context, adamw_kernel, dim3{unsigned(tensors.first_block[tensors.count]), 1, 1}, threads, 0, tensors,
+               scale.as<float>(), rule);
+      });
 }
 
 }  // namespace turl

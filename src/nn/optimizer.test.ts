@@ -45,8 +45,13 @@ for (const device of devices)
     test(`${options.name} on ${device.name}: three steps equal the formula, decay on matrices only`, () => {
       // 40001 elements: several chunks and a rest. Float32 rounding of values of size 1 over three steps: 1e-6.
       const tensors = new Map<string, Tensor>([
-        ['weight', parameter(randomTensor([3, device.name === 'cpu' ? 40001 : 401], 1, { device }))],
+        ['weight', parameter(randomTensor([3, device.name === 'cpu' ? 40001 : 2003], 1, { device }))],
         ['bias', parameter(randomTensor([7], 2, { device }))],
+        // More than one launch takes at a time on CUDA.
+        ...Array.from({ length: 60 }, (_, i): [string, Tensor] => [
+          `small ${i}`,
+          parameter(randomTensor(i % 2 ? [i + 1] : [1, i + 1], 3 + i, { device })),
+        ]),
       ]);
       const optimizer = new Optimizer(tensors, options);
       const references = [...tensors.values()].map((t) => ({
@@ -88,6 +93,31 @@ for (const device of devices)
     assertClose(p.toArray(), [-1, -0.5], 1e-7); // half of the gradient, exact but for sqrt
     p.grad = tensor([1, NaN], [2], { device });
     assert.throws(() => optimizer.gradientNorm(), /the gradient of p is not finite/);
+  });
+
+for (const device of devices)
+  test(`${device.name}: the norm of the gradients of many parameters, some without one`, () => {
+    const parameters = Array.from({ length: 110 }, (_, i) =>
+      parameter(randomTensor([i === 7 ? 9001 : i + 1], 1 + i, { device })),
+    );
+    const optimizer = new Optimizer(new Map(parameters.map((p, i) => [`p${i}`, p])), { name: 'sgd' });
+    let total = 0;
+    for (const round of [0, 1]) {
+      total = 0;
+      parameters.forEach((p, i) => {
+        p.grad = i % 3 === round ? undefined : randomTensor(p.shape, 500 + i, { device });
+        for (const g of p.grad?.toArray() ?? []) total += g * g;
+      });
+      // Each square sum is rounded to float32 once.
+      assertClose([optimizer.gradientNorm()], [Math.sqrt(total)], 1e-7);
+    }
+    // The scale of clipping is of the last gradients, not of those before: v = scale g after one step.
+    optimizer.clip(1);
+    const before = parameters[0]?.toArray() ?? [];
+    const g = parameters[0]?.grad?.toArray() ?? [];
+    optimizer.step(1);
+    assertClose(parameters[0]?.toArray() ?? [], [(before[0] ?? 0) - (g[0] ?? 0) / Math.sqrt(total)], 1e-6);
+    optimizer.dispose();
   });
 
 test('schedules', () => {

@@ -1,5 +1,5 @@
 /**
- * Optimisers: SGD with momentum and AdamW, one fused kernel per parameter. Weight decay applies to matrices and filters only:
+ * Optimisers: SGD with momentum and AdamW, one fused kernel for many parameters. Weight decay applies to matrices and filters only:
  * tensors of rank 0 and 1 (batch normalisation, biases, PReLU slopes) have none.
  */
 import { UserError } from '../tensor/errors.js';
@@ -45,20 +45,25 @@ export class Optimizer {
    * @throws UserError naming the parameter whose gradient holds a NaN or an infinity.
    */
   gradientNorm(): number {
-    let index = 0;
-    for (const { grad, device } of this.parameters.values()) {
-      if (grad) device.kernels.square_sum(this.#squares, grad, this.#squares, index);
-      index++;
-    }
+    const learned = this.#learned();
+    const { kernels } = this.#squares.device;
+    kernels.square_sums(
+      this.#squares,
+      learned.map(({ grad }) => grad),
+    );
     const squares = this.#squares.toArray();
     let total = 0;
-    index = 0;
-    for (const [name, { grad }] of this.parameters) {
-      const square = squares[index++] as number;
-      if (!Number.isFinite(square) && grad) throw new UserError(`the gradient of ${name} is not finite`);
-      total += grad ? square : 0;
-    }
+    learned.forEach(({ name }, i) => {
+      const square = squares[i] as number;
+      if (!Number.isFinite(square)) throw new UserError(`the gradient of ${name} is not finite`);
+      total += square;
+    });
     return Math.sqrt(total);
+  }
+
+  /** The parameters that have a gradient. */
+  #learned(): { name: string; p: Tensor; grad: Tensor }[] {
+    return [...this.parameters].flatMap(([name, p]) => (p.grad ? [{ name, p, grad: p.grad }] : []));
   }
 
   /** From now on gradients are multiplied so that a norm beyond `maxNorm` becomes `maxNorm`; uses the last `gradientNorm()`. */
@@ -69,35 +74,23 @@ export class Optimizer {
   /** Updates every parameter that has a gradient, and frees the gradients. */
   step(lr: number): void {
     const { options } = this;
+    const { kernels } = this.#scale.device;
     this.#steps++;
-    for (const [name, p] of this.parameters) {
-      if (!p.grad) continue;
-      const { kernels } = p.device;
-      const decay = p.rank >= 2 ? (options.weightDecay ?? 0) : 0;
-      const slot = (kind: string) => this.#slots.get(`${name}.${kind}`) as Tensor;
+    const learned = this.#learned();
+    for (const decayed of [true, false]) {
+      const some = learned.filter(({ p }) => p.rank >= 2 === decayed);
+      const [p, g] = [some.map((one) => one.p), some.map(({ grad }) => grad)];
+      const slots = (kind: string) => some.map(({ name }) => this.#slots.get(`${name}.${kind}`) as Tensor);
+      const decay = decayed ? (options.weightDecay ?? 0) : 0;
       if (options.name === 'sgd') {
-        const v = slot('momentum');
-        kernels.sgd_step(p, v, p, v, p.grad, this.#scale, lr, options.momentum ?? 0.9, decay);
+        const v = slots('momentum');
+        kernels.sgd_step(p, v, p, v, g, this.#scale, lr, options.momentum ?? 0.9, decay);
       } else {
-        const [m, v] = [slot('mean'), slot('variance')];
+        const [m, v] = [slots('mean'), slots('variance')];
         const [beta1, beta2] = options.betas ?? [0.9, 0.999];
         const epsilon = options.epsilon ?? 1e-8;
-        kernels.adamw_step(
-          p,
-          m,
-          v,
-          p,
-          m,
-          v,
-          p.grad,
-          this.#scale,
-          lr,
-          beta1,
-          beta2,
-          epsilon,
-          decay,
-          this.#steps,
-        );
+        // prettier-ignore
+        kernels.adamw_step(p, m, v, p, m, v, g, this.#scale, lr, beta1, beta2, epsilon, decay, this.#steps);
       }
     }
     this.zeroGradients();

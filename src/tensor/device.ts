@@ -55,6 +55,15 @@ export class Storage {
   }
 }
 
+type KernelArgument = Tensor | readonly Tensor[] | number | Int32Array;
+
+function nativeArgument(argument: KernelArgument): number | Int32Array | Float64Array {
+  if (typeof argument === 'number' || argument instanceof Int32Array) return argument;
+  return 'storage' in argument
+    ? argument.storage.handle
+    : Float64Array.from(argument, ({ storage }) => storage.handle);
+}
+
 export class Device {
   readonly kernels: Kernels;
   /** Kernels of the table that this device has no implementation of; calling one is an error. */
@@ -90,10 +99,8 @@ export class Device {
 
   /** Kernel arguments cross as handles and numbers; lack of memory is explained. */
   #launcher(run: NativeKernel) {
-    return (...args: (Tensor | number | Int32Array)[]): void => {
-      const values = args.map((argument) =>
-        typeof argument === 'number' || argument instanceof Int32Array ? argument : argument.storage.handle,
-      );
+    return (...args: KernelArgument[]): void => {
+      const values = args.map(nativeArgument);
       try {
         run(...values);
       } catch (error) {

@@ -38,11 +38,12 @@ export const kernelSignatures = {
   average_pool_backward:
     '(Out dx, In dy, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)',
   dropout: '(Out y, In x, double probability, int64_t seed, int64_t step, int64_t layer)',
-  square_sum: '(Out y, In x, In y0, int64_t index)',
+  square_sums: '(Out y, InList x)',
   clip_scale: '(Out scale, In squares, double max_norm)',
-  sgd_step: '(Out p, Out v, In p0, In v0, In g, In scale, double lr, double momentum, double weight_decay)',
+  sgd_step:
+    '(OutList p, OutList v, InList p0, InList v0, InList g, In scale, double lr, double momentum, double weight_decay)',
   adamw_step:
-    '(Out p, Out m, Out v, In p0, In m0, In v0, In g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step)',
+    '(OutList p, OutList m, OutList v, InList p0, InList m0, InList v0, InList g, In scale, double lr, double beta1, double beta2, double epsilon, double weight_decay, int64_t step)',
   group_normalize_forward: '(Out y, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)',
   group_normalize_backward:
     '(Out dx, In dy, In x, int64_t rows, int64_t groups, int64_t size, double epsilon)',
@@ -71,11 +72,13 @@ export const kernelSignatures = {
 
 type Argument<Text extends string> = Text extends `${'In' | 'Out'} ${string}`
   ? Tensor
-  : Text extends `Ints ${string}`
-    ? Int32Array
-    : Text extends `${'int64_t' | 'float' | 'double'} ${string}`
-      ? number
-      : never;
+  : Text extends `${'InList' | 'OutList'} ${string}`
+    ? readonly Tensor[]
+    : Text extends `Ints ${string}`
+      ? Int32Array
+      : Text extends `${'int64_t' | 'float' | 'double'} ${string}`
+        ? number
+        : never;
 
 type Arguments<Text extends string> = Text extends `${infer First}, ${infer Rest}`
   ? [Argument<First>, ...Arguments<Rest>]

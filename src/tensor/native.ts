@@ -4,7 +4,8 @@ import { UserError } from './errors.js';
 import { kernelSignatures } from './kernels.js';
 import type { HostArray } from './dtype.js';
 
-export type NativeKernel = (...args: (number | Int32Array)[]) => void;
+/** Tensors are handles, lists of tensors a Float64Array of handles. */
+export type NativeKernel = (...args: (number | Int32Array | Float64Array)[]) => void;
 
 export interface DeviceStatistics {
   /** Bytes in use by tensors and running kernels, their maximum so far, and bytes kept for reuse. */
