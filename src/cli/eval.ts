@@ -1,9 +1,18 @@
 // turl eval: measures a checkpoint again, on its own test set or another.
-import { Command } from 'commander';
-import { addSet, overridesOf, repeatable, type OverrideOptions } from './overrides.js';
+import { Command, Option } from 'commander';
+import { scoreNames, type ScoreName } from '../evaluate/scores.js';
+import { fusionNames, type FusionName } from '../evaluate/templates.js';
+import { UserError } from '../tensor/errors.js';
+import { bar } from './bar.js';
+import { addSet, named, overridesOf, repeatable, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
   degrade?: string[];
+  protocol?: string;
+  setDir?: string;
+  embeddings?: string;
+  score?: ScoreName;
+  fusion?: FusionName;
   json?: true;
   csv?: true;
 }
@@ -11,9 +20,17 @@ interface Options extends OverrideOptions {
 export function evalCommand(): Command {
   const command = new Command('eval')
     .description('Evaluate the latest checkpoint of a run, or one checkpoint.')
-    .argument('<run|checkpoint>', 'a run directory, or a file in its checkpoints folder')
+    .argument(
+      '[run|checkpoint]',
+      'a run directory, or a file in its checkpoints folder; may be left out with --embeddings',
+    )
     .option('--pairs <file>', 'test on the pairs of this file (LFW style) instead of the run’s own')
-    .option('--images <dir>', 'the image folder that the pairs file names')
+    .option('--images <dir>', 'the image folder that the pairs file or the protocol names')
+    .option('--protocol <name>', 'a protocol of the field: ijba, ijbb, ijbc, ijbs, tinyface, megaface, ytf')
+    .option('--set-dir <dir>', 'the folder of the protocol’s set, with its metadata')
+    .option('--embeddings <file>', 'take the embeddings of the protocol’s images from what turl embed wrote')
+    .addOption(new Option('--score <name>', 'the score of a pair').choices(scoreNames))
+    .addOption(new Option('--fusion <name>', 'how images become a template').choices(fusionNames))
     .option('--device <name>', 'cpu, cuda or emulated')
     .option('--workers <n>', 'threads that decode or generate images', Number);
   repeatable(
@@ -24,24 +41,59 @@ export function evalCommand(): Command {
   return addSet(command)
     .option('--json', 'print JSON instead of a table')
     .option('--csv', 'print CSV instead of a table')
-    .action(async (path: string, options: Options) => {
-      const { evaluateRun, parseDegradation } = await import('../evaluate/run.js');
-      const { evaluationCsv, evaluationJson, evaluationTable } = await import('../evaluate/table.js');
-      const { degrade } = options;
-      const evaluation = await evaluateRun(path, [
-        ...overridesOf(options),
-        ...(degrade
-          ? [
-              {
-                source: `--degrade ${degrade.join(' ')}`,
-                path: 'evaluate.degrade',
-                value: degrade.map(parseDegradation),
-              },
-            ]
-          : []),
-      ]);
-      if (options.json) process.stdout.write(evaluationJson(evaluation));
-      else if (options.csv) process.stdout.write(await evaluationCsv(evaluation));
-      else console.log(evaluationTable(evaluation));
-    });
+    .action((path: string | undefined, options: Options) =>
+      options.protocol === undefined
+        ? evalPairs(path, options)
+        : evalProtocol(path, options.protocol, options),
+    );
+}
+
+async function evalPairs(path: string | undefined, options: Options): Promise<void> {
+  if (path === undefined) throw new UserError('eval: expected a run or checkpoint, got none');
+  for (const [flag, value] of [
+    ['--set-dir', options.setDir],
+    ['--embeddings', options.embeddings],
+  ] as const)
+    if (value !== undefined) throw new UserError(`${flag}: expected --protocol NAME with it, got none`);
+  const { evaluateRun, parseDegradation } = await import('../evaluate/run.js');
+  const { evaluationCsv, evaluationJson, evaluationTable } = await import('../evaluate/table.js');
+  const { degrade } = options;
+  const evaluation = await evaluateRun(path, [
+    ...overridesOf(options),
+    ...named('--score', 'evaluate.score', options.score),
+    ...named('--fusion', 'evaluate.fusion', options.fusion),
+    ...named(`--degrade ${degrade?.join(' ')}`, 'evaluate.degrade', degrade?.map(parseDegradation)),
+  ]);
+  if (options.json) process.stdout.write(evaluationJson(evaluation));
+  else if (options.csv) process.stdout.write(await evaluationCsv(evaluation));
+  else console.log(evaluationTable(evaluation));
+}
+
+async function evalProtocol(path: string | undefined, protocol: string, options: Options): Promise<void> {
+  const { setDir: dir, embeddings, images, score, fusion, degrade, ...rest } = options;
+  if (dir === undefined)
+    throw new UserError(`--protocol ${protocol}: expected --set-dir DIR with it, got none`);
+  if (options.pairs !== undefined) throw new UserError('--pairs: expected it or --protocol, got both');
+  const { parseDegradation } = await import('../evaluate/run.js');
+  const { evaluateProtocol } = await import('../evaluate/protocols/run.js');
+  const { protocolCsv, protocolJson, protocolTable } = await import('../evaluate/protocols/table.js');
+  const progress = bar('embedding');
+  const evaluation = await evaluateProtocol({
+    onProgress: progress.show,
+    protocol,
+    dir,
+    run: path,
+    images,
+    embeddings,
+    score,
+    fusion,
+    degraded: degrade !== undefined,
+    overrides: [
+      ...overridesOf(rest),
+      ...named(`--degrade ${degrade?.join(' ')}`, 'evaluate.degrade', degrade?.map(parseDegradation)),
+    ],
+  }).finally(progress.stop);
+  if (options.json) process.stdout.write(protocolJson(evaluation));
+  else if (options.csv) process.stdout.write(await protocolCsv(evaluation));
+  else console.log(protocolTable(evaluation));
 }

@@ -34,10 +34,12 @@ export function addSet(command: Command): Command {
   return repeatable(command, '--set <key=value>', 'change a key of the experiment, such as evaluate.folds=5');
 }
 
+/** Sets the key at `path` where there is a value. */
+export const named = (source: string, path: string, value: unknown): Override[] =>
+  value === undefined ? [] : [{ source, path, value }];
+
 export function overridesOf(options: OverrideOptions): (string | Override)[] {
   const { data, device, set, workDir, seed, workers, pairs, images } = options;
-  const named = (source: string, path: string, value: unknown): Override[] =>
-    value === undefined ? [] : [{ source, path, value }];
   return [
     ...(set ?? []),
     ...named(`--data ${data}`, 'data.source', data && 'photographs'),

@@ -3,6 +3,7 @@
 // Descriptions become the JSON schema for editors (experiments/schema.json). A section that is left out takes all its defaults.
 import * as z from 'zod';
 import { scoreNames } from '../evaluate/scores.js';
+import { fusionNames } from '../evaluate/templates.js';
 
 const count = () => z.int().min(1);
 const atLeastZero = () => z.int().min(0);
@@ -357,6 +358,10 @@ const evaluate = z
       .describe(
         'Of a pair: the cosine of the embeddings, the mean cosine of the sub-embeddings (the same for single images), or the likelihood with uncertainty (Eq. 16).',
       ),
+    fusion: z
+      .enum(fusionNames)
+      .default('mean')
+      .describe('How the images of a template become one: their mean, or weighted with their confidences.'),
     flip: z
       .boolean()
       .default(false)

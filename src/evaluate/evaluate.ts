@@ -3,7 +3,7 @@ import type { Config } from '../config/index.js';
 import { augmentColumns, encodeAugmentation, mirrorBlocks } from '../data/augment.js';
 import type { FaceSet } from '../data/face-set.js';
 import type { Pairs } from '../data/pairs.js';
-import { readImages } from '../data/read-images.js';
+import { readImages, type ImageBatch } from '../data/read-images.js';
 import { chooseSome } from '../data/variations.js';
 import { Draws, purposes } from '../tensor/philox.js';
 import type { Experiment } from '../train/experiment.js';
@@ -15,7 +15,7 @@ import { meanFeatures } from './templates.js';
 import { scoreDefinition, scorePairs, type Features } from './scores.js';
 import type { Evaluation, EvaluationRow } from './table.js';
 
-type Degradation = Config['evaluate']['degrade'][number];
+export type Degradation = Config['evaluate']['degrade'][number];
 
 /** The images to test on, the pairs of them, and how both came about. */
 export interface TestSet {
@@ -41,21 +41,35 @@ export function degradationName(degradation: Degradation): string {
  * Embeddings [n, D] and confidences [n, K] of all images of the dataset, degraded; the centre is cropped. With `evaluate.flip` the
  * mean of an image's and its mirror image's, which is occluded at the same places of the face.
  */
-export async function embedDataset(
+export function embedDataset(
   experiment: Experiment,
   dataset: FaceSet,
   degradation: Degradation = {},
   onProgress?: (images: number, total: number) => void,
 ): Promise<Features> {
+  const { evaluate: options, data } = experiment.config;
+  const { yaw } = degradation;
+  const batches = readImages(dataset, { batchSize: options.batch_size, workers: data.workers, yaw });
+  return embedBatches(experiment, batches, dataset.images, degradation, onProgress);
+}
+
+/** The same of images that come in batches one after another, at most `images` of them; the heads are turned already. */
+export async function embedBatches(
+  experiment: Experiment,
+  batches: AsyncIterable<ImageBatch>,
+  images: number,
+  { blur = 0, occlusion = 0 }: Degradation = {},
+  onProgress?: (images: number, total: number) => void,
+): Promise<Features> {
   const { config } = experiment;
   const { embedding_size: width, input_size: side } = config.model;
-  const embedding = new Float32Array(dataset.images * width);
-  const confidence = experiment.loss.confidence && new Float32Array(dataset.images * config.loss.groups);
+  const { groups } = config.loss;
+  const embedding = new Float32Array(images * width);
+  const confidence = experiment.loss.confidence && new Float32Array(images * groups);
   const margin = Math.floor((config.data.image_size - side) / 2);
   const grid = config.augment.occlusion.blocks ** 2;
-  const { blur = 0, occlusion = 0, yaw } = degradation;
-  const options = { batchSize: config.evaluate.batch_size, workers: config.data.workers, yaw };
-  for await (const { start, count, pixels } of readImages(dataset, options)) {
+  let embeddedImages = 0;
+  for await (const { start, count, pixels } of batches) {
     const embed = (flip: boolean) => {
       const parameters = new Int32Array(count * augmentColumns);
       for (let i = 0; i < count; i++) {
@@ -67,14 +81,20 @@ export async function embedDataset(
       }
       return experiment.embed(pixels, parameters);
     };
-    const sizes = { size: width, groups: config.loss.groups };
+    const sizes = { size: width, groups };
     const plain = { ...embed(false), ...sizes };
     const embedded = config.evaluate.flip ? meanFeatures(plain, { ...embed(true), ...sizes }) : plain;
     embedding.set(embedded.embedding, start * width);
-    if (embedded.confidence) confidence?.set(embedded.confidence, start * config.loss.groups);
-    onProgress?.(start + count, dataset.images);
+    if (embedded.confidence) confidence?.set(embedded.confidence, start * groups);
+    embeddedImages = start + count;
+    onProgress?.(embeddedImages, images);
   }
-  return { embedding, confidence, size: width, groups: config.loss.groups };
+  return {
+    embedding: embedding.subarray(0, embeddedImages * width),
+    confidence: confidence?.subarray(0, embeddedImages * groups),
+    size: width,
+    groups,
+  };
 }
 
 /** The pairs of which both heads can be turned: all of generated faces. */

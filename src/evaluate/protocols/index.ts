@@ -1,0 +1,27 @@
+/** The protocols by name. */
+import { UserError } from '../../tensor/errors.js';
+import { openMegaFace, openTinyFace } from './gallery-probe.js';
+import { openIjb } from './ijb.js';
+import type { ImagePlaces, ProtocolSet } from './protocol.js';
+import { openIjba, openIjbs } from './tables.js';
+import { openYtf } from './ytf.js';
+
+const protocols: Readonly<Record<string, (dir: string, places: ImagePlaces) => ProtocolSet>> = {
+  ijba: openIjba,
+  ijbb: (dir) => openIjb(dir, 'ijbb'),
+  ijbc: (dir) => openIjb(dir, 'ijbc'),
+  ijbs: openIjbs,
+  tinyface: openTinyFace,
+  megaface: openMegaFace,
+  ytf: openYtf,
+};
+
+export const protocolNames = Object.keys(protocols);
+
+/** Opens the metadata in `dir`; images given elsewhere are taken as they are, aligned. @throws UserError for what is missing or malformed */
+export function openProtocol(name: string, dir: string, places: ImagePlaces = {}): ProtocolSet {
+  const open = protocols[name];
+  if (!open) throw new UserError(`--protocol: expected ${protocolNames.join(', ')}, got ${name}`);
+  const set = open(dir, places);
+  return places.images === undefined ? set : { ...set, root: places.images, landmarks: null };
+}
