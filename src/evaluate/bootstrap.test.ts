@@ -67,6 +67,52 @@ test('the same seed, the same intervals, around the figure', () => {
   assert.is(once.unit, 'pairs');
 });
 
+test('drawing people: the intervals of a plain computation that writes every resample out', () => {
+  const [people, resamples, seed, level] = [16, 60, 9, 0.9];
+  const draws = new Draws(6, purposes.test, 0, 0);
+  const rows = Array.from({ length: 240 }, (_, i) => {
+    const a = draws.int(people);
+    const b = i % 2 === 0 ? a : (a + 1 + draws.int(people - 1)) % people;
+    return { a, b, genuine: a === b, score: draws.int(30) + (a === b ? 8 : 0), fold: i % 3 };
+  });
+  const verify = (of: typeof rows) =>
+    plain(
+      { scores: of.map(({ score }) => score), genuine: of.map(({ genuine }) => genuine) },
+      of.map(({ fold }) => fold),
+    );
+  const intervals = bootstrapIntervals(
+    { scores: rows.map(({ score }) => score), genuine: rows.map(({ genuine }) => genuine) },
+    rows.map(({ fold }) => fold),
+    far,
+    { first: rows.map(({ a }) => a), second: rows.map(({ b }) => b) },
+    { resamples, seed, level },
+  );
+  // People are numbered as they are met in the order of the scores, highest first.
+  const met = new Map<number, number>();
+  const ranked = [...rows.keys()].sort((i, j) => (rows[j]?.score ?? 0) - (rows[i]?.score ?? 0) || i - j);
+  const meet = (person: number) => met.has(person) || met.set(person, met.size);
+  for (const i of ranked) meet(rows[i]?.a ?? 0);
+  for (const i of ranked) meet(rows[i]?.b ?? 0);
+  const figures = Array.from({ length: resamples }, (_, resample) => {
+    const own = new Draws(seed, purposes.bootstrap, 0, resample);
+    const drawn = Array.from({ length: people }, () => own.int(people));
+    const times = (person: number) => drawn.filter((one) => one === met.get(person)).length;
+    return verify(
+      rows.flatMap((row) =>
+        new Array<typeof row>(row.genuine ? times(row.a) : times(row.a) * times(row.b)).fill(row),
+      ),
+    );
+  });
+  const bounds = (index: number) => {
+    const values = figures.map((one) => one[index] ?? NaN).sort((a, b) => a - b);
+    return [values[3], values[56]]; // 5 % of 60 on each side
+  };
+  const found = [intervals.accuracy, intervals.auc, intervals.equalErrorRate, ...intervals.tarAtFar];
+  found.forEach(({ low, high }, index) =>
+    assertClose([low, high], bounds(index) as number[], 1e-12, String(index)),
+  );
+});
+
 // Each person has a score of their own, on which all their genuine pairs agree but for noise; the AUC of the population is known from a
 // large draw. Of 60 experiments an interval of 95 % should hold it in 57 +- 1.7 (one standard deviation): fewer than 50 cannot be.
 test('drawing people covers the truth where pairs of one person are alike, drawing pairs does not', () => {

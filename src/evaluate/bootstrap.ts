@@ -216,9 +216,9 @@ export function bootstrapIntervals(
     );
   const interval = (of: (figures: WeightedFigures) => number): Interval => {
     const values = Float64Array.from(found, of).sort();
-    const at = (share: number) =>
-      values[Math.min(values.length - 1, Math.floor(share * values.length))] as number;
-    return { low: at((1 - level) / 2), high: at((1 + level) / 2) };
+    // As many lie below as above.
+    const beyond = Math.min(Math.round(((1 - level) / 2) * values.length), (values.length - 1) >> 1);
+    return { low: values[beyond] as number, high: values[values.length - 1 - beyond] as number };
   };
   return {
     unit: identities ? 'identities' : 'pairs',

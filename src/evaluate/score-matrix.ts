@@ -5,6 +5,7 @@
 import { groupNormalize } from '../autograd/ops/group-normalize.js';
 import { matmul } from '../autograd/ops/matmul.js';
 import { pairScores } from '../autograd/ops/pair-scores.js';
+import { affine } from '../autograd/ops/unary.js';
 import type { Device, DeviceName } from '../tensor/device.js';
 import { scope } from '../tensor/scope.js';
 import { tensor, type Tensor } from '../tensor/tensor.js';
@@ -53,23 +54,24 @@ export function scoreMatrix(
     }
     return { x: groupNormalize(x, score === 'cosine' ? 1 : groups) };
   };
+  /** Of the rows only: a product of whole rows is the sum over groups of which the score is the mean. */
+  const scaled = (x: Tensor) => (score === 'group-cosine' ? affine(x, 1 / groups) : x);
   const [m, n] = [countOf(rows), countOf(columns)];
-  const scale = score === 'group-cosine' ? 1 / groups : 1;
   for (let row = 0; row < m; row += block) {
     const below = Math.min(m, row + block);
     scope(() => {
-      const a = part(rows, row, below);
+      const { x, variance } = part(rows, row, below);
+      const left = scaled(x);
       for (let column = 0; column < n; column += block) {
         const right = Math.min(n, column + block);
         const scores = scope(() => {
           const b = part(columns, column, right);
           const y =
-            a.variance && b.variance
-              ? pairScores(a.x, b.x, a.variance, b.variance)
-              : matmul(a.x, b.x, { transposeB: true });
+            variance && b.variance
+              ? pairScores(left, b.x, variance, b.variance)
+              : matmul(left, b.x, { transposeB: true });
           return { values: y.toArray() as Float32Array };
         }).values;
-        if (scale !== 1) for (let i = 0; i < scores.length; i++) scores[i] = (scores[i] as number) * scale;
         onBlock({ row, column, rows: below - row, columns: right - column, scores });
       }
     });
