@@ -8,6 +8,7 @@ import { ablateCommand } from './ablate.js';
 import { dataCommand } from './data.js';
 import { embedCommand } from './embed.js';
 import { evalCommand } from './eval.js';
+import { exportCommand } from './export.js';
 import { infoCommand } from './info.js';
 import { mineCommand } from './mine.js';
 import { trainCommand } from './train.js';
@@ -26,6 +27,7 @@ export async function main(args: readonly string[]): Promise<number> {
     trainCommand(),
     evalCommand(),
     embedCommand(),
+    exportCommand(),
     ablateCommand(),
     mineCommand(),
     dataCommand(),

@@ -2,14 +2,14 @@
  * Embeddings with their confidences, identities and image names in files: safetensors (everything in one, and what `turl eval` reads
  * again), NumPy arrays with a table of the images beside them, or CSV.
  */
-import { createWriteStream, existsSync } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { format } from 'fast-csv';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { replaceFile, writeAll, writeAtomic } from '../train/atomic.js';
+import { checkOutput, replaceFile, writeAll, writeAtomic } from '../train/atomic.js';
 import { readSafetensors, writeSafetensors, type TensorSource } from '../train/safetensors.js';
 import type { Features } from './scores.js';
 
@@ -24,13 +24,8 @@ export interface Embeddings {
 
 export const embeddingFormats = ['.safetensors', '.npy', '.csv'] as const;
 
-/** @throws UserError unless the name ends as one of the formats does, and its folder exists: told before the work, not after. */
-export function checkEmbeddingsPath(file: string): void {
-  if (!(embeddingFormats as readonly string[]).includes(extname(file)))
-    throw new UserError(`--out ${file}: expected a name that ends in ${embeddingFormats.join(', ')}`);
-  if (!existsSync(dirname(file)))
-    throw new UserError(`--out ${file}: expected a folder at ${dirname(file)}, found none`);
-}
+/** Told before the work, not after. */
+export const checkEmbeddingsPath = (file: string): void => checkOutput('--out', file, embeddingFormats);
 
 const bytes = (array: Float32Array | Int32Array) =>
   new Uint8Array(array.buffer, array.byteOffset, array.byteLength);

@@ -24,7 +24,7 @@ export const iresnetBlocks = {
   iresnet100: [3, 13, 30, 3],
 } as const;
 
-class Block extends Module implements Layer {
+export class Block extends Module implements Layer {
   readonly residual: Sequential;
   readonly normalise: BatchNorm;
   readonly shortcut: Sequential | undefined;

@@ -23,7 +23,7 @@ function unit(
 }
 
 /** 1x1 to `width` channels, depthwise 3x3, 1x1 to `outputs`; added to its input at stride 1 where the caller says so. */
-class Bottleneck extends Module implements Layer {
+export class Bottleneck extends Module implements Layer {
   readonly path: Sequential;
   constructor(
     init: Initialiser,

@@ -1,7 +1,16 @@
 // Files that are either the old one or the new one, whole: written under a temporary name beside the target, forced to the disk,
 // then renamed over it. After a failure the old file is as it was and the temporary one is gone.
-import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, extname, join } from 'node:path';
 import { UserError } from '../tensor/errors.js';
 
 /** Replaces `file` by `content`, or by what `content` writes to the open file it is given. */
@@ -25,6 +34,18 @@ export function writeAtomic(
     throw explainFileError(error, `write ${file}`);
   }
   syncFolder(dirname(file));
+}
+
+/**
+ * Checks, before any work, where its result is to go.
+ * @param option that names the file, for the message
+ * @throws UserError unless the name ends as one of the formats does, and its folder exists
+ */
+export function checkOutput(option: string, file: string, formats: readonly string[]): void {
+  if (!formats.includes(extname(file)))
+    throw new UserError(`${option} ${file}: expected a name that ends in ${formats.join(', ')}`);
+  if (!existsSync(dirname(file)))
+    throw new UserError(`${option} ${file}: expected a folder at ${dirname(file)}, found none`);
 }
 
 /** Replaces `file` by what `fill` writes to the path that it is given. */

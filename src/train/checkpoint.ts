@@ -12,16 +12,22 @@ import {
   type TensorSource,
 } from './safetensors.js';
 
+/** What a file keeps of tensors; each is read from its device when it is written. */
+export function tensorSources(state: ReadonlyMap<string, Tensor>): Map<string, TensorSource> {
+  return new Map(
+    [...state].map(([name, t]) => {
+      const data = () => {
+        const bits = t.toBits();
+        return new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
+      };
+      return [name, { dtype: t.dtype, shape: t.shape, data }];
+    }),
+  );
+}
+
 /** Writes the state after `step` updates; returns the file. */
 export function saveCheckpoint(run: RunDirectory, learner: Learner, step: number): string {
-  const sources = [...learner.state()].map(([name, t]): [string, TensorSource] => {
-    const bytes = () => {
-      const bits = t.toBits();
-      return new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
-    };
-    return [name, { dtype: t.dtype, shape: t.shape, data: bytes }];
-  });
-  return run.saveCheckpoint(step, new Map(sources), { identities: String(learner.identities) });
+  return run.saveCheckpoint(step, tensorSources(learner.state()), { identities: String(learner.identities) });
 }
 
 /** Sets a tensor from the file's one of that name. */

@@ -23,6 +23,8 @@ export interface BatchNormOptions {
   epsilon?: number;
 }
 
+export const defaultBatchNormEpsilon = 1e-5;
+
 interface Operands {
   gamma: Tensor | undefined;
   beta: Tensor | undefined;
@@ -35,7 +37,7 @@ function normalise(
   x: Tensor,
   { gamma, beta, slope, residual }: Operands,
   running: RunningStatistics,
-  { training, momentum = 0.1, epsilon = 1e-5 }: BatchNormOptions,
+  { training, momentum = 0.1, epsilon = defaultBatchNormEpsilon }: BatchNormOptions,
 ): Tensor {
   check(isFloat(x.dtype) && x.rank >= 2, op, 'x as floating [..., channels]', () => x.toString());
   const channels = x.dim(-1);
