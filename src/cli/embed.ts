@@ -6,7 +6,6 @@ import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
   out: string;
-  flip?: true;
   protocol?: string;
   images?: string;
 }
@@ -26,7 +25,7 @@ export function embedCommand(): Command {
     .option('--device <name>', 'cpu, cuda or emulated')
     .option('--workers <n>', 'threads that decode images', Number);
   return addSet(command).action(async (path: string, source: string, all: Options) => {
-    const { out, flip, protocol, images, ...options } = all;
+    const { out, protocol, images, ...options } = all;
     const { checkEmbeddingsPath, writeEmbeddings } = await import('../evaluate/embeddings-file.js');
     const { embedImages } = await import('../evaluate/embed.js');
     const { embedProtocol } = await import('../evaluate/protocols/run.js');
@@ -34,7 +33,6 @@ export function embedCommand(): Command {
       throw new UserError('--images: expected --protocol NAME with it, got none');
     checkEmbeddingsPath(out);
     const overrides = overridesOf(options);
-    if (flip) overrides.push({ source: '--flip', path: 'evaluate.flip', value: true });
     const progress = bar('embedding');
     const embedding =
       protocol === undefined

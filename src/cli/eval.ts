@@ -31,6 +31,7 @@ export function evalCommand(): Command {
     .option('--embeddings <file>', 'take the embeddings of the protocol’s images from what turl embed wrote')
     .addOption(new Option('--score <name>', 'the score of a pair').choices(scoreNames))
     .addOption(new Option('--fusion <name>', 'how images become a template').choices(fusionNames))
+    .option('--flip', 'take the mean with the mirrored image')
     .option('--device <name>', 'cpu, cuda or emulated')
     .option('--workers <n>', 'threads that decode or generate images', Number);
   repeatable(

@@ -12,6 +12,7 @@ export interface OverrideOptions {
   workers?: number;
   pairs?: string;
   images?: string;
+  flip?: true;
 }
 
 /** What makes a whole number of an option's text; refuses anything else by the option's name. */
@@ -39,7 +40,7 @@ export const named = (source: string, path: string, value: unknown): Override[] 
   value === undefined ? [] : [{ source, path, value }];
 
 export function overridesOf(options: OverrideOptions): (string | Override)[] {
-  const { data, device, set, workDir, seed, workers, pairs, images } = options;
+  const { data, device, set, workDir, seed, workers, pairs, images, flip } = options;
   return [
     ...(set ?? []),
     ...named(`--data ${data}`, 'data.source', data && 'photographs'),
@@ -50,5 +51,6 @@ export function overridesOf(options: OverrideOptions): (string | Override)[] {
     ...named(`--workers ${workers}`, 'data.workers', workers),
     ...named(`--pairs ${pairs}`, 'evaluate.pairs', pairs),
     ...named(`--images ${images}`, 'evaluate.images', images),
+    ...named('--flip', 'evaluate.flip', flip),
   ];
 }

@@ -53,4 +53,17 @@ test('for single images the two cosines are the same; without confidences there 
   assert.throws(() => scoreMatrix(bare, bare, 'uncertainty', () => undefined), 'needs confidences');
 });
 
+test('sets of other sizes are refused, sets without rows have no scores', () => {
+  const a = features(3, 12, 3, 6);
+  let blocks = 0;
+  const count = () => void blocks++;
+  assert.throws(
+    () => scoreMatrix(a, features(3, 12, 4, 7), 'cosine', count),
+    /expected embeddings of 12 in 3 groups on both sides, got 12 in 4/,
+  );
+  scoreMatrix(a, features(0, 12, 3, 7), 'cosine', count);
+  scoreMatrix(features(0, 12, 3, 7), a, 'cosine', count);
+  assert.is(blocks, 0);
+});
+
 test.run();

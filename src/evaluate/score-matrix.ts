@@ -7,6 +7,7 @@ import { matmul } from '../autograd/ops/matmul.js';
 import { pairScores } from '../autograd/ops/pair-scores.js';
 import { affine } from '../autograd/ops/unary.js';
 import type { Device, DeviceName } from '../tensor/device.js';
+import { UserError } from '../tensor/errors.js';
 import { scope } from '../tensor/scope.js';
 import { tensor, type Tensor } from '../tensor/tensor.js';
 import { confidenceOf, countOf, type Features, type ScoreName } from './scores.js';
@@ -29,7 +30,7 @@ export interface ScoreMatrixOptions {
 /**
  * Calls `onBlock` for all blocks, those of the first rows first. Scores are float32: two scores that a score of doubles tells apart
  * may be equal here.
- * @throws UserError when the score needs confidences and there are none.
+ * @throws UserError when the sets differ in D or K, or the score needs confidences and there are none
  */
 export function scoreMatrix(
   rows: Features,
@@ -39,6 +40,10 @@ export function scoreMatrix(
   { block = 2048, device = 'cpu' }: ScoreMatrixOptions = {},
 ): void {
   const { size, groups } = rows;
+  if (columns.size !== size || columns.groups !== groups)
+    throw new UserError(
+      `scores: expected embeddings of ${size} in ${groups} groups on both sides, got ${columns.size} in ${columns.groups}`,
+    );
   /** Rows `begin` to `end` as the scores take them: normalised, and for Eq. 16 with their variances. */
   const part = (set: Features, begin: number, end: number): { x: Tensor; variance?: Tensor } => {
     const n = end - begin;
