@@ -9,6 +9,7 @@ import { dataCommand } from './data.js';
 import { embedCommand } from './embed.js';
 import { evalCommand } from './eval.js';
 import { exportCommand } from './export.js';
+import { importCommand } from './import.js';
 import { infoCommand } from './info.js';
 import { mineCommand } from './mine.js';
 import { trainCommand } from './train.js';
@@ -28,6 +29,7 @@ export async function main(args: readonly string[]): Promise<number> {
     evalCommand(),
     embedCommand(),
     exportCommand(),
+    importCommand(),
     ablateCommand(),
     mineCommand(),
     dataCommand(),

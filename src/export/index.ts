@@ -87,7 +87,7 @@ export function onnxOf(
   ];
   if (loss.confidence)
     outputs.push({
-      name: addConfidence(graph, loss.confidence, features),
+      name: addConfidence(graph, loss.confidence, backbone, features),
       type: 'float32',
       shape: ['batch', groups],
       about: 'confidence s = 1 / variance of each sub-embedding',

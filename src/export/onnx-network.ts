@@ -1,6 +1,6 @@
 /**
  * A trained network as an ONNX graph: images in, embeddings with every sub-embedding of length 1 and confidences out. ONNX has images
- * as NCHW where turl has NHWC: filters are transposed, and the last features are brought back to turl's order before the embedding.
+ * as NCHW where turl has NHWC: filters are transposed, and the weights that read the last map are put in its order.
  */
 import { defaultEpsilon } from '../autograd/ops/group-normalize.js';
 import { defaultBatchNormEpsilon } from '../autograd/ops/batch-norm.js';
@@ -72,14 +72,28 @@ function addBatchNorm(graph: OnnxGraph, layer: BatchNorm, x: string, name: strin
   return graph.node(name, 'BatchNormalization', [x, ...constants], { epsilon: { float: epsilon } });
 }
 
-/** x W^T + b. */
+/** Channels of what the last layer of the body gives: it ends in batch normalisation. */
+function channelsOf({ body }: Backbone): number {
+  const gammas = body.flatMap((layer) => [...layer.state()].filter(([name]) => name.endsWith('gamma')));
+  return gammas.at(-1)?.[1].size ?? 1;
+}
+
+/** x W^T + b. Weight [outputs, F], with F in the order rows, columns, channels here and channels, rows, columns there. */
 function addLinear(
   graph: OnnxGraph,
   { weight, bias }: { weight: Tensor; bias: Tensor | undefined },
   x: string,
   name: string,
+  channels: number,
 ): string {
-  const w = graph.constant(`${name}.weight`, values(weight), weight.shape);
+  const [from, length] = [values(weight), weight.dim(1)];
+  const positions = length / channels;
+  const to = new Float32Array(from.length);
+  let at = 0;
+  for (let row = 0; row < from.length; row += length)
+    for (let p = 0; p < positions; p++)
+      for (let c = 0; c < channels; c++) to[row + c * positions + p] = from[at++] as number;
+  const w = graph.constant(`${name}.weight`, to, weight.shape);
   const b = bias ? [graph.constant(`${name}.bias`, values(bias), [bias.size])] : [];
   return graph.node(name, 'Gemm', [x, w, ...b], { transB: 1 });
 }
@@ -92,9 +106,8 @@ export function addNetwork(
   images: string,
 ): { embedding: string; features: string } {
   const map = backbone.body.reduce((x, layer, i) => addLayer(graph, layer, x, `network.body.${i}`), images);
-  const order = graph.node('network.nhwc', 'Transpose', [map], { perm: [0, 2, 3, 1] });
-  const features = graph.node('network.features', 'Flatten', [order], { axis: 1 });
-  const y = addLinear(graph, backbone.embed, features, 'network.embed');
+  const features = graph.node('network.features', 'Flatten', [map], { axis: 1 });
+  const y = addLinear(graph, backbone.embed, features, 'network.embed', channelsOf(backbone));
   const normalised = addBatchNorm(graph, backbone.normalise, y, 'network.normalise');
   return { embedding: addGroupNormalise(graph, normalised, backbone.embeddingSize, groups), features };
 }
@@ -112,8 +125,13 @@ function addGroupNormalise(graph: OnnxGraph, x: string, size: number, groups: nu
 }
 
 /** Writes the output `confidence`. */
-export function addConfidence(graph: OnnxGraph, head: ConfidenceHead, features: string): string {
-  const y = addLinear(graph, head, features, 'loss.confidence');
+export function addConfidence(
+  graph: OnnxGraph,
+  head: ConfidenceHead,
+  backbone: Backbone,
+  features: string,
+): string {
+  const y = addLinear(graph, head, features, 'loss.confidence', channelsOf(backbone));
   const positive = graph.node(
     'loss.confidence.positive',
     head.options.activation === 'exp' ? 'Exp' : 'Softplus',

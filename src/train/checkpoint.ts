@@ -25,9 +25,15 @@ export function tensorSources(state: ReadonlyMap<string, Tensor>): Map<string, T
   );
 }
 
-/** Writes the state after `step` updates; returns the file. */
-export function saveCheckpoint(run: RunDirectory, learner: Learner, step: number): string {
-  return run.saveCheckpoint(step, tensorSources(learner.state()), { identities: String(learner.identities) });
+/** Writes the state after `step` updates, with what else is to be said of it; returns the file. */
+export function saveCheckpoint(
+  run: RunDirectory,
+  learner: Learner,
+  step: number,
+  about: { parts?: 'network' } = {},
+): string {
+  const metadata = { identities: String(learner.identities), ...about };
+  return run.saveCheckpoint(step, tensorSources(learner.state()), metadata);
 }
 
 /** Sets a tensor from the file's one of that name. */
@@ -56,11 +62,14 @@ export function loadCheckpoint(file: string, learner: Learner, step: number): vo
   learner.steps = step;
 }
 
-/** Sets the network and what the loss learned from a checkpoint of any experiment with the same ones; optimisers start anew. */
+/**
+ * Sets the network and what the loss learned from a checkpoint of any experiment with the same ones, or the network alone from one
+ * that was imported; optimisers start anew.
+ */
 export function loadWeights(file: string, learner: Learner): void {
-  const { tensors } = readSafetensors(file);
-  for (const [name, t] of learner.state())
-    if (/^(network|loss)\./.test(name)) setFrom(file, name, t, tensors.get(name));
+  const { tensors, metadata } = readSafetensors(file);
+  const wanted = metadata['parts'] === 'network' ? /^network\./ : /^(network|loss)\./;
+  for (const [name, t] of learner.state()) if (wanted.test(name)) setFrom(file, name, t, tensors.get(name));
 }
 
 /** The number of identities that a checkpoint was trained on. */

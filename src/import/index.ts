@@ -1,0 +1,99 @@
+/**
+ * Weights of other programs as a run of turl's, to evaluate, embed, export or start training from (`from`): InsightFace's IResNet and
+ * MobileFaceNet as PyTorch (.pt, .pth, .ckpt), safetensors or ONNX.
+ */
+import { extname } from 'node:path';
+import { configFrom } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+import { saveCheckpoint } from '../train/checkpoint.js';
+import { Experiment } from '../train/experiment.js';
+import { RunDirectory } from '../train/run-directory.js';
+import { readSafetensors } from '../train/safetensors.js';
+import { fitUnits } from './fit.js';
+import { readTorchFile, type StateDict } from './torch-file.js';
+import { inNetworkOrder, unitsOfOnnx, unitsOfState, type Unit } from './units.js';
+
+export const importableModels = [
+  'iresnet18',
+  'iresnet34',
+  'iresnet50',
+  'iresnet100',
+  'mobilefacenet',
+] as const;
+
+export interface ImportOptions {
+  model: (typeof importableModels)[number];
+  /** The run directory to make. */
+  out: string;
+  colour: 'RGB' | 'BGR';
+  /** Pixels are brought to (pixel - mean) / scale. */
+  mean: number;
+  scale: number;
+}
+
+function safetensorsState(file: string): StateDict {
+  const { tensors } = readSafetensors(file, 'optional');
+  return new Map(
+    [...tensors]
+      .filter(([, { dtype }]) => dtype === 'float32')
+      .map(([name, { shape, data }]) => [
+        name,
+        { shape, values: new Float32Array(Uint8Array.from(data).buffer) },
+      ]),
+  );
+}
+
+export function readUnits(file: string): Unit[] {
+  switch (extname(file).toLowerCase()) {
+    case '.onnx':
+      return unitsOfOnnx(file);
+    case '.safetensors':
+      return unitsOfState(inNetworkOrder(safetensorsState(file)));
+    case '.pt':
+    case '.pth':
+    case '.ckpt':
+      return unitsOfState(readTorchFile(file));
+    default:
+      throw new UserError(`${file}: expected a name that ends in .onnx, .safetensors, .pt, .pth or .ckpt`);
+  }
+}
+
+/**
+ * Makes a run directory whose only checkpoint, of step 0, is the network of the file. It has no prototypes: training that starts
+ * from it begins with new ones.
+ * @returns the length of the embedding
+ * @throws UserError when a layer is missing, too many, or of another shape, naming it
+ */
+export function importWeights(file: string, options: ImportOptions): number {
+  const units = readUnits(file);
+  const last = units.findLast((unit) => unit.kind === 'weight');
+  const size = last?.kind === 'weight' ? (last.weight.shape[0] ?? 0) : 0;
+  if (size === 0) throw new UserError(`${file}: expected the weights of a network, found none`);
+  const config = configFrom({
+    name: options.model,
+    purpose: `Weights of ${file}, imported.`,
+    work_dir: options.out,
+    model: { name: options.model, input_size: 112, embedding_size: size },
+    data: {
+      source: 'synthetic',
+      identities: 2,
+      image_size: 112,
+      pixel_mean: options.mean,
+      pixel_scale: options.scale,
+    },
+    loss: { type: 'cosface', groups: 1, lambda_reg: 0, lambda_cls: 0, lambda_adv: 0 },
+  });
+  const experiment = new Experiment(config, 2);
+  try {
+    fitUnits(experiment.backbone, units, { file, colour: options.colour });
+    const run = RunDirectory.create(config);
+    try {
+      saveCheckpoint(run, experiment, 0, { parts: 'network' });
+    } finally {
+      run.close();
+    }
+  } finally {
+    experiment.dispose();
+  }
+  return size;
+}
