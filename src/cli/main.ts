@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { UserError } from '../tensor/errors.js';
 import { ablateCommand } from './ablate.js';
+import { benchCommand } from './bench.js';
 import { dataCommand } from './data.js';
 import { embedCommand } from './embed.js';
 import { evalCommand } from './eval.js';
@@ -31,6 +32,7 @@ export async function main(args: readonly string[]): Promise<number> {
     exportCommand(),
     importCommand(),
     ablateCommand(),
+    benchCommand(),
     mineCommand(),
     dataCommand(),
     infoCommand(),
