@@ -54,18 +54,34 @@ function sameExperiments(kept: CellResult['experiments'], cell: Cell): boolean {
 export function readResult(folder: string, cell: Cell, tests: LoadedSweep['tests']): CellResult | undefined {
   const file = fileOf(folder, cell);
   if (!existsSync(file)) return undefined;
+  const result = parseResult(file);
+  const same = isDeepStrictEqual(result.asked, tests) && sameExperiments(result.experiments, cell);
+  return same ? result : undefined;
+}
+
+function parseResult(file: string): CellResult {
   const parsed = cellResultSchema.safeParse(JSON.parse(readFileSync(file, 'utf8')));
-  if (!parsed.success)
-    throw new UserError(
-      `${file}: expected the result of a cell, found something else; remove it to run the cell again`,
-    );
-  const same = isDeepStrictEqual(parsed.data.asked, tests) && sameExperiments(parsed.data.experiments, cell);
-  return same ? parsed.data : undefined;
+  if (parsed.success) return parsed.data;
+  throw new UserError(
+    `${file}: expected the result of a cell, found something else; remove it to run the cell again`,
+  );
 }
 
 export function writeResult(folder: string, cell: Cell, result: CellResult): void {
   mkdirSync(join(folder, 'cells'), { recursive: true });
   writeAtomic(fileOf(folder, cell), `${JSON.stringify(result, null, 1)}\n`);
+}
+
+/** All results kept in a folder, in the order of its table of results. */
+export function allResults(folder: string): CellResult[] {
+  const names = readdirSync(join(folder, 'cells')).filter(
+    (name) => name.endsWith('.json') && !name.startsWith('.'),
+  );
+  const results = names.map((name) => parseResult(join(folder, 'cells', name)));
+  const table = join(folder, 'results.csv');
+  const lines = existsSync(table) ? readFileSync(table, 'utf8').split('\n') : [];
+  const place = ({ label }: CellResult) => lines.findIndex((text) => text.startsWith(`${label},`));
+  return results.sort((a, b) => place(a) - place(b) || a.seed - b.seed);
 }
 
 /** Files of cells that the sweep has no more. */

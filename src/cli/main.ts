@@ -13,6 +13,7 @@ import { exportCommand } from './export.js';
 import { importCommand } from './import.js';
 import { infoCommand } from './info.js';
 import { mineCommand } from './mine.js';
+import { reportCommand } from './report.js';
 import { trainCommand } from './train.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -34,6 +35,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ablateCommand(),
     benchCommand(),
     mineCommand(),
+    reportCommand(),
     dataCommand(),
     infoCommand(),
   ];

@@ -1,0 +1,105 @@
+/**
+ * A picture of a report: an ECharts option, what it shows in words, and the numbers as a table for those who want them exactly or cannot
+ * see it. It becomes SVG on the server: no script is in the page. Its colours are names until it is drawn, so that a page can be light, dark or
+ * printed with the same picture.
+ */
+import * as echarts from 'echarts';
+
+export interface Figure {
+  /** For file names and links: lower case, dashes. */
+  readonly id: string;
+  readonly title: string;
+  /** What is shown and how it was measured, in a sentence or two. */
+  readonly about: string;
+  readonly width: number;
+  readonly height: number;
+  readonly option: echarts.EChartsCoreOption;
+  readonly table: {
+    readonly head: readonly string[];
+    readonly rows: readonly (readonly (string | number)[])[];
+  };
+}
+
+/** Stand for what the page or the picture's theme chooses. */
+export const ink = '#010203';
+export const faint = '#010204';
+export const line = '#010205';
+export const paper = '#010206';
+
+/** Okabe and Ito's colours, told apart with any colour vision. */
+export const palette = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#d55e00', '#56b4e9', '#8c8c8c'];
+export const colourOf = (index: number): string => palette[index % palette.length] ?? ink;
+
+const light = { [ink]: '#1b1f24', [faint]: '#59636e', [line]: '#d1d9e0', [paper]: '#ffffff' };
+const variables = {
+  [ink]: 'var(--ink)',
+  [faint]: 'var(--faint)',
+  [line]: 'var(--line)',
+  [paper]: 'var(--paper)',
+};
+
+const text = { color: faint, fontSize: 12, fontFamily: 'system-ui, sans-serif' };
+
+/** An axis with a name, in the colours of the page. */
+export function axis(name: string, more: Record<string, unknown> = {}): Record<string, unknown> {
+  return {
+    name,
+    nameLocation: 'middle',
+    nameGap: 30,
+    nameTextStyle: text,
+    axisLabel: { ...text, hideOverlap: true },
+    axisLine: { show: true, lineStyle: { color: line } },
+    axisTick: { lineStyle: { color: line } },
+    splitLine: { lineStyle: { color: line } },
+    ...more,
+  };
+}
+
+/** Labels of an axis whose numbers need a form of their own. */
+export const labels = (formatter: (value: number) => string) => ({ ...text, hideOverlap: true, formatter });
+
+/** A power of ten as people write it: 0.001, 1e-6. */
+export const power = (value: number): string => {
+  const round = Number(value.toPrecision(1));
+  return round >= 1e-3 && round < 1e5 ? String(round) : round.toExponential(0);
+};
+
+// On the server the width of a text is a guess, often too small: there is room to spare between the entries.
+export const legend = {
+  top: 0,
+  left: 'center',
+  textStyle: { ...text, padding: [0, 18, 0, 0] },
+  itemGap: 16,
+  itemWidth: 18,
+  itemHeight: 10,
+  icon: 'roundRect',
+};
+
+const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+export const escapeXml = (raw: string): string => raw.replace(/[&<>"]/g, (c) => escapes[c] ?? c);
+
+/** @param theme `page`: colours are CSS variables; `light`: a picture of its own, on white */
+export function renderSvg(figure: Figure, theme: 'page' | 'light'): string {
+  const { id, title, about, width, height, option } = figure;
+  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height });
+  try {
+    chart.setOption({ animation: false, color: palette, ...option });
+    const colours = theme === 'page' ? variables : light;
+    let svg = chart.renderToSVGString();
+    // ECharts numbers its classes and clips over the life of the process; a picture's are its own and the same each time.
+    const numbers = new Map<string, number>();
+    svg = svg.replace(/zr\d+-(c|g|cls-?)(\d+)/g, (name) => {
+      if (!numbers.has(name)) numbers.set(name, numbers.size);
+      return `${id}-${numbers.get(name) ?? 0}`;
+    });
+    for (const [name, colour] of Object.entries(colours)) svg = svg.replaceAll(name, colour);
+    const labels = `<title>${escapeXml(title)}</title><desc>${escapeXml(about)}</desc>`;
+    const ground = theme === 'light' ? `<rect width="${width}" height="${height}" fill="#ffffff"/>` : '';
+    return svg.replace(
+      /^<svg ([^>]*)>/,
+      (_, attributes: string) => `<svg ${attributes} role="img">${labels}${ground}`,
+    );
+  } finally {
+    chart.dispose();
+  }
+}

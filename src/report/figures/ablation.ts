@@ -1,0 +1,104 @@
+/** A sweep: what each arm reaches on each version of the test images, with the interval over its seeds. */
+import type { CellResult } from '../../ablate/results.js';
+import { estimate, type Estimate } from '../../ablate/statistics.js';
+import { axis, colourOf, ink, legend, type Figure } from '../figure.js';
+
+const [barGap, barCategoryGap] = ['10%', '25%'];
+
+/** What ECharts gives to draw a shape of one's own with. */
+interface Drawing {
+  value(dimension: number): number;
+  coord(point: [number, number]): [number, number];
+  barLayout(options: { count: number; barGap: string; barCategoryGap: string }): { offsetCenter: number }[];
+}
+
+/** A line from mean - margin to mean + margin on each bar of the arm. */
+function whiskers(
+  values: readonly (Estimate | undefined)[],
+  margins: readonly number[],
+  arm: number,
+  arms: number,
+) {
+  return {
+    type: 'custom',
+    z: 10,
+    silent: true,
+    data: values.flatMap((value, k) => {
+      const margin = margins[k] ?? 0;
+      return value && margin > 0 ? [[k, value.mean - margin, value.mean + margin]] : [];
+    }),
+    renderItem: (_: unknown, api: Drawing) => {
+      const offset = api.barLayout({ count: arms, barGap, barCategoryGap })[arm]?.offsetCenter ?? 0;
+      const [x, low] = api.coord([api.value(0), api.value(1)]);
+      const [, high] = api.coord([api.value(0), api.value(2)]);
+      const style = { stroke: ink, lineWidth: 1.2 };
+      const stroke = (x1: number, y1: number, x2: number, y2: number) => ({
+        type: 'line',
+        shape: { x1: x + offset + x1, y1, x2: x + offset + x2, y2 },
+        style,
+      });
+      return {
+        type: 'group',
+        children: [stroke(0, low, 0, high), stroke(-4, low, 4, low), stroke(-4, high, 4, high)],
+      };
+    },
+  };
+}
+
+/** The accuracy of every cell of a test, as bars of the means with 95 % intervals (Student's t) where there are two seeds or more. */
+export function ablationFigure(name: string, test: string, cells: readonly CellResult[]): Figure {
+  const labels = [...new Set(cells.map(({ label }) => label))];
+  const versions = [...new Set(cells.flatMap(({ tests }) => Object.keys(tests[test] ?? {})))];
+  const bars = labels.map((label) => ({
+    label,
+    values: versions.map((version) => {
+      const found = cells.flatMap((cell) => {
+        const accuracy = cell.label === label ? cell.tests[test]?.[version]?.['accuracy'] : undefined;
+        return accuracy === undefined ? [] : [100 * accuracy];
+      });
+      return found.length > 0 ? estimate(found) : undefined;
+    }),
+  }));
+  const margins = bars.map(({ values }) => values.map((value) => (value && value.n > 1 ? value.margin : 0)));
+  const seeds = labels.map((label) => cells.filter((cell) => cell.label === label).length);
+  const all = bars.flatMap(({ values }) => values.flatMap((value) => (value ? [value.mean] : [])));
+  return {
+    id: `ablation-${test.replace(/[^a-z0-9]+/gi, '-').toLowerCase()}`,
+    title: `${name}: accuracy on ${test}`,
+    about: `Mean over seeds (${labels.map((label, i) => `${label}: ${seeds[i] ?? 0}`).join(', ')}) of the share of pairs decided rightly. Whiskers: 95 % interval of the mean; none where there is one seed. The axis does not begin at 0.`,
+    width: 760,
+    height: 360,
+    option: {
+      legend,
+      grid: { left: 60, right: 20, top: 40, bottom: 50 },
+      xAxis: axis('test images', { type: 'category', data: versions, splitLine: { show: false } }),
+      yAxis: axis('accuracy, %', {
+        type: 'value',
+        nameGap: 40,
+        min: Math.max(0, Math.floor(Math.min(...all) / 5) * 5 - 5),
+      }),
+      series: [
+        ...bars.map(({ label, values }, i) => ({
+          name: label,
+          type: 'bar',
+          data: values.map((value) => value?.mean ?? '-'),
+          itemStyle: { color: colourOf(i) },
+          barGap,
+          barCategoryGap,
+        })),
+        ...bars.map(({ values }, i) => whiskers(values, margins[i] ?? [], i, bars.length)),
+      ],
+    },
+    table: {
+      head: ['arm', ...versions],
+      rows: bars.map(({ label, values }, i) => [
+        label,
+        ...values.map((value, k) =>
+          value
+            ? `${value.mean.toFixed(2)}${value.n > 1 ? ` ± ${(margins[i]?.[k] ?? 0).toFixed(2)}` : ' (one seed)'}`
+            : 'missing',
+        ),
+      ]),
+    },
+  };
+}

@@ -1,0 +1,114 @@
+/** How the training went: losses and accuracy over the steps, and where the time went. */
+import { axis, legend, colourOf, type Figure } from '../figure.js';
+
+export interface LogLine {
+  readonly step: number;
+  readonly values: Readonly<Record<string, number>>;
+}
+
+/** Means over some hundred stretches, so that a long run is no blot. */
+function thinned(points: readonly (readonly [number, number])[], most = 160): [number, number][] {
+  const each = Math.max(1, Math.ceil(points.length / most));
+  return Array.from({ length: Math.ceil(points.length / each) }, (_, i) => {
+    const part = points.slice(i * each, (i + 1) * each);
+    const mean = (of: 0 | 1) => part.reduce((sum, point) => sum + point[of], 0) / part.length;
+    return [Math.round(mean(0)), mean(1)];
+  });
+}
+
+const seriesOf = (log: readonly LogLine[], key: string) =>
+  thinned(
+    log.flatMap(({ step, values }): [number, number][] => {
+      const value = values[key];
+      return value === undefined ? [] : [[step, value]];
+    }),
+  );
+
+const losses = [
+  ['train/identification', 'identification'],
+  ['train/classification', 'variations told'],
+  ['train/adversarial', 'variations hidden'],
+  ['train/discriminator', 'discriminator'],
+  ['train/uncertainty', 'uncertainty'],
+] as const;
+
+/** One line for each loss; of several runs only the identification loss, a line for each run. */
+export function lossFigure(runs: readonly { name: string; log: readonly LogLine[] }[]): Figure | undefined {
+  const [only] = runs;
+  const all =
+    runs.length === 1 && only
+      ? losses.map(([key, name]) => ({ name, data: seriesOf(only.log, key) }))
+      : runs.map(({ name, log }) => ({ name, data: seriesOf(log, 'train/identification') }));
+  const series = all.filter(({ data }) => data.some(([, value]) => value !== 0));
+  if (series.length === 0) return undefined;
+  return {
+    id: 'losses',
+    title: 'Losses',
+    about: `${runs.length === 1 ? 'The losses' : 'The identification loss of each run'}, mean over the images of the logged steps.${runs.length === 1 ? ' Identification: Eq. 6 and 9; variations told and hidden: Eq. 11 and 12; the discriminator’s own.' : ''}`,
+    width: 760,
+    height: 340,
+    option: {
+      legend,
+      grid: { left: 60, right: 20, top: 40, bottom: 50 },
+      xAxis: axis('step', { type: 'value', max: 'dataMax', splitLine: { show: false } }),
+      yAxis: axis('loss', { type: 'value', nameGap: 40 }),
+      series: series.map((one, i) => ({
+        ...one,
+        type: 'line',
+        symbol: 'none',
+        lineStyle: { width: 2, color: colourOf(i) },
+        itemStyle: { color: colourOf(i) },
+      })),
+    },
+    table: {
+      head: ['curve', 'first', 'last'],
+      rows: series.map(({ name, data }) => [
+        name,
+        (data[0]?.[1] ?? NaN).toFixed(3),
+        (data.at(-1)?.[1] ?? NaN).toFixed(3),
+      ]),
+    },
+  };
+}
+
+export function speedFigure(runs: readonly { name: string; log: readonly LogLine[] }[]): Figure | undefined {
+  const series = runs
+    .map(({ name, log }) => ({
+      name,
+      data: seriesOf(log, 'speed/images_per_second'),
+      waiting: seriesOf(log, 'speed/waiting_share'),
+    }))
+    .filter(({ data }) => data.length > 0);
+  if (series.length === 0) return undefined;
+  const mean = (points: [number, number][]) =>
+    points.reduce((sum, [, value]) => sum + value, 0) / points.length;
+  return {
+    id: 'speed',
+    title: 'Images a second',
+    about: 'Training images a second at the logged steps, the loader included.',
+    width: 760,
+    height: 260,
+    option: {
+      legend: { ...legend, show: series.length > 1 },
+      grid: { left: 60, right: 20, top: 30, bottom: 50 },
+      xAxis: axis('step', { type: 'value', max: 'dataMax', splitLine: { show: false } }),
+      yAxis: axis('images a second', { type: 'value', nameGap: 40, min: 0 }),
+      series: series.map(({ name, data }, i) => ({
+        name,
+        data,
+        type: 'line',
+        symbol: 'none',
+        lineStyle: { width: 2, color: colourOf(i) },
+        itemStyle: { color: colourOf(i) },
+      })),
+    },
+    table: {
+      head: ['run', 'mean images a second', 'share of time waiting for images'],
+      rows: series.map(({ name, data, waiting }) => [
+        name,
+        mean(data).toFixed(1),
+        `${(100 * mean(waiting)).toFixed(1)} %`,
+      ]),
+    },
+  };
+}

@@ -1,0 +1,161 @@
+/** Reports: runs and sweeps as one page of pictures, and the pictures by themselves as SVG and PNG. */
+import { existsSync, mkdirSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import sharp from 'sharp';
+import { allResults } from '../ablate/results.js';
+import { UserError } from '../tensor/errors.js';
+import { explainFileError, writeAtomic } from '../train/atomic.js';
+import { renderSvg, type Figure } from './figure.js';
+import { ablationFigure } from './figures/ablation.js';
+import { confidenceFigure, correlationFigure } from './figures/embedding.js';
+import { lossFigure, speedFigure } from './figures/training.js';
+import { histogramFigure, rejectFigure, rocFigure } from './figures/verification.js';
+import { renderPage, type Block } from './page.js';
+import { collectRun, type RunReport } from './run.js';
+
+export interface ReportResult {
+  readonly page: string;
+  /** Names of the pictures, each there as .svg and .png. */
+  readonly pictures: readonly string[];
+}
+
+const figureBlocks = (...figures: (Figure | undefined)[]): Block[] =>
+  figures.flatMap((figure) => (figure ? [{ kind: 'figure', figure }] : []));
+
+const withPrefix = (prefix: string, figure: Figure | undefined): Figure | undefined =>
+  figure && { ...figure, id: `${prefix}-${figure.id}` };
+
+const percent = (share: number) => (100 * share).toFixed(2);
+
+function resultTable(runs: readonly RunReport[]): Block {
+  const rows = runs.flatMap(({ name, tested }) =>
+    (tested?.evaluation.rows ?? []).map(({ version, verification: v, intervals }) => [
+      name,
+      version,
+      `${percent(v.accuracy.mean)} ± ${percent(v.accuracy.std)}`,
+      intervals ? `${percent(intervals.accuracy.low)} to ${percent(intervals.accuracy.high)}` : '',
+      ...v.tarAtFar.map(({ tar }) => percent(tar)),
+      percent(v.auc),
+      percent(v.equalErrorRate),
+    ]),
+  );
+  const far = runs.flatMap(({ tested }) => tested?.evaluation.rows ?? [])[0]?.verification.tarAtFar ?? [];
+  return {
+    kind: 'table',
+    head: [
+      'run',
+      'images',
+      'accuracy % (± over folds)',
+      '95 % interval',
+      ...far.map((one) => `TAR % at FAR ${one.far}`),
+      'AUC %',
+      'EER %',
+    ],
+    rows,
+  };
+}
+
+function runBlocks(run: RunReport, index: number): Block[] {
+  const { tested, name } = run;
+  const id = `run${index + 1}`;
+  const blocks: Block[] = [{ kind: 'heading', text: name }];
+  if (run.config.purpose) blocks.push({ kind: 'paragraph', text: run.config.purpose });
+  if (!tested)
+    return [
+      ...blocks,
+      { kind: 'paragraph', text: 'There is nothing to test on: no pairs file and no held-out identities.' },
+      { kind: 'details', title: 'the experiment', text: run.yaml },
+    ];
+  const { protocol, leftOut } = tested.evaluation;
+  const [clean] = tested.versions;
+  blocks.push(
+    {
+      kind: 'paragraph',
+      text:
+        `Measured on ${protocol.data} (${protocol.pairs}), ${protocol.folds} folds; score: ${protocol.score}; ${protocol.crop}; ` +
+        `mirror images: ${protocol.flip ? 'yes' : 'no'}; images that could not be used: ${protocol.failures}.` +
+        (leftOut.length > 0 ? ` Left out, since these images cannot be turned: ${leftOut.join(', ')}.` : ''),
+    },
+    ...figureBlocks(
+      withPrefix(id, rocFigure(tested.versions)),
+      withPrefix(id, clean && histogramFigure(clean)),
+      withPrefix(id, rejectFigure(tested.versions)),
+      withPrefix(id, tested.correlation && correlationFigure(tested.correlation)),
+      withPrefix(id, confidenceFigure(tested.confidences)),
+    ),
+  );
+  if (tested.faces)
+    for (const [title, list] of [
+      ['Test images that the network is surest of', tested.faces.most],
+      ['and those it is least sure of', tested.faces.least],
+    ] as const)
+      blocks.push({
+        kind: 'images',
+        title: `${title} (below: mean log confidence)`,
+        images: list.map(({ name: image, quality, png }) => ({
+          name: image,
+          caption: quality.toFixed(2),
+          png,
+        })),
+      });
+  blocks.push({ kind: 'details', title: 'the experiment', text: run.yaml });
+  return blocks;
+}
+
+/** Whether the folder is a run, or the results of a sweep. */
+function kindOf(path: string): 'run' | 'sweep' {
+  if (existsSync(join(path, 'metrics.jsonl'))) return 'run';
+  if (existsSync(join(path, 'cells'))) return 'sweep';
+  throw new UserError(
+    `${path}: expected a run directory (metrics.jsonl) or the results of a sweep (cells/), found neither`,
+  );
+}
+
+/** @throws UserError when a path is neither a run nor a sweep, or the folder cannot be written */
+export async function writeReport(paths: readonly string[], out: string): Promise<ReportResult> {
+  const kinds = paths.map(kindOf);
+  const runs: RunReport[] = [];
+  for (const [i, path] of paths.entries()) if (kinds[i] === 'run') runs.push(await collectRun(path));
+  const blocks: Block[] = [];
+  if (runs.some(({ tested }) => tested)) blocks.push(resultTable(runs));
+  if (runs.length > 0)
+    blocks.push({ kind: 'heading', text: 'Training' }, ...figureBlocks(lossFigure(runs), speedFigure(runs)));
+  for (const [i, path] of paths.entries()) {
+    if (kinds[i] !== 'sweep') continue;
+    const cells = allResults(path);
+    const name = basename(resolve(path));
+    const tests = [...new Set(cells.flatMap((cell) => Object.keys(cell.tests)))];
+    blocks.push(
+      { kind: 'heading', text: `Sweep ${name}` },
+      ...(cells.length === 0
+        ? [{ kind: 'paragraph', text: 'No cell is done yet.' } as const]
+        : figureBlocks(...tests.map((test) => withPrefix(name, ablationFigure(name, test, cells))))),
+    );
+  }
+  runs.forEach((run, i) => blocks.push(...runBlocks(run, i)));
+  const figures = blocks.flatMap((block) => (block.kind === 'figure' ? [block.figure] : []));
+  try {
+    mkdirSync(join(out, 'pictures'), { recursive: true });
+  } catch (error) {
+    throw explainFileError(error, `make the folder ${out}`);
+  }
+  for (const figure of figures) {
+    const svg = renderSvg(figure, 'light');
+    writeAtomic(join(out, 'pictures', `${figure.id}.svg`), svg);
+    writeAtomic(
+      join(out, 'pictures', `${figure.id}.png`),
+      await sharp(Buffer.from(svg), { density: 192 }).png().toBuffer(),
+    );
+  }
+  const names = paths.map((path) => basename(resolve(path)));
+  const page = join(out, 'index.html');
+  writeAtomic(
+    page,
+    renderPage(
+      names.join(', '),
+      `A report of turl on ${paths.length === 1 ? 'one run or sweep' : `${paths.length} runs and sweeps`}.`,
+      blocks,
+    ),
+  );
+  return { page, pictures: figures.map(({ id }) => id) };
+}

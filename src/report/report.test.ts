@@ -1,0 +1,155 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { configFrom } from '../config/index.js';
+import { train } from '../train/trainer.js';
+import { renderSvg } from './figure.js';
+import { ablationFigure } from './figures/ablation.js';
+import { lossFigure } from './figures/training.js';
+import { rocFigure } from './figures/verification.js';
+import { writeReport } from './index.js';
+
+const test = suite<{ folder: string; run: string }>('report');
+
+test.before(async (context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'turl-report-'));
+  context.run = join(context.folder, 'run <&">');
+  await train(
+    configFrom({
+      work_dir: context.run,
+      model: {
+        name: 'iresnet-small',
+        input_size: 32,
+        embedding_size: 16,
+        channels: [4, 4, 8, 8],
+        blocks: [1, 1, 1, 1],
+      },
+      data: {
+        source: 'synthetic',
+        identities: 4,
+        images_per_identity: 4,
+        held_out_identities: 4,
+        image_size: 34,
+        workers: 0,
+      },
+      loss: { groups: 4, margin: 2, confidence: { initial: 4 } },
+      train: { batch_size: 8, steps: 6, log_every: 2 },
+      evaluate: { pair_count: 20, folds: 2, bootstrap: 20, degrade: [{ blur: 5 }] },
+    }),
+  );
+});
+test.after(({ folder }) => rmSync(folder, { recursive: true }));
+
+/** Every tag closes the one that is open: enough of XML for what ECharts writes. */
+function assertWellFormed(svg: string): void {
+  const open: string[] = [];
+  for (const [, close, name, self] of svg.matchAll(/<(\/?)([a-zA-Z]+)(?:[^<>"]|"[^"]*")*?(\/?)>/g)) {
+    if (close) assert.is(open.pop(), name);
+    else if (!self) open.push(name ?? '');
+  }
+  assert.equal(open, []);
+}
+
+test('a run: one page without anything to fetch, each picture with its words and its numbers', async ({
+  folder,
+  run,
+}) => {
+  const out = join(folder, 'report');
+  const { page, pictures } = await writeReport([run], out);
+  const html = readFileSync(page, 'utf8');
+  assert.not.match(html, /<script|<link|@import|src="(?!data:)|href="http|url\((?!#)/);
+  assert.match(html, 'run &lt;&amp;&quot;&gt;');
+  assert.match(html, 'blur=5');
+  for (const id of [
+    'losses',
+    'speed',
+    'run1-roc',
+    'run1-scores',
+    'run1-reject',
+    'run1-correlation',
+    'run1-confidence',
+  ])
+    assert.ok(pictures.includes(id), id);
+  assert.is(html.split('<figure').length - 1, pictures.length);
+  assert.is(html.split('<desc>').length - 1, pictures.length);
+  assert.is(html.split('data:image/png;base64').length - 1, 2 * 12);
+  assert.not.match(html, /#01020[3-6]/); // the colours of the page, not their names
+  for (const id of pictures) {
+    const svg = readFileSync(join(out, 'pictures', `${id}.svg`), 'utf8');
+    assertWellFormed(svg);
+    assert.not.match(svg, /NaN|undefined|#01020[3-6]|var\(/);
+    const { width = 0 } = await sharp(join(out, 'pictures', `${id}.png`)).metadata();
+    assert.ok(width > 800, id);
+  }
+  // The same run gives the same bytes, whatever was drawn before.
+  const again = join(folder, 'again');
+  await writeReport([run], again);
+  assert.ok(readFileSync(join(again, 'index.html')).equals(readFileSync(page)));
+});
+
+const cell = (label: string, seed: number, accuracy: number) => ({
+  label,
+  seed,
+  experiments: [],
+  asked: [],
+  commit: null,
+  machine: '',
+  seconds: 1,
+  tests: { lfw: { clean: { accuracy } } },
+  protocols: {},
+});
+
+test('a sweep: means with intervals, one seed without, a missing version is said to be', async ({
+  folder,
+}) => {
+  const cells = [
+    cell('A', 1, 0.6),
+    cell('A', 2, 0.7),
+    { ...cell('B', 1, 0.8), tests: { lfw: { hard: { accuracy: 0.5 } } } },
+  ];
+  const { table } = ablationFigure('s', 'lfw', cells);
+  // Of two values the interval is t (12.706) times half their difference.
+  assert.equal(table.rows, [
+    ['A', '65.00 ± 63.53', 'missing'],
+    ['B', 'missing', '50.00 (one seed)'],
+  ]);
+  const sweep = join(folder, 'sweep');
+  mkdirSync(join(sweep, 'cells'), { recursive: true });
+  cells.forEach((one, i) => writeFileSync(join(sweep, 'cells', `${i}.json`), JSON.stringify(one)));
+  const { pictures } = await writeReport([sweep], join(folder, 'swept'));
+  assert.equal(pictures, ['sweep-ablation-lfw']);
+  assert.equal(readdirSync(join(folder, 'swept/pictures')), [
+    'sweep-ablation-lfw.png',
+    'sweep-ablation-lfw.svg',
+  ]);
+});
+
+test('curves: a loss that never was is left out; the ROC’s numbers are those of its definition', () => {
+  const log = [1, 2, 3].map((step) => ({
+    step,
+    values: { 'train/identification': 4 / step, 'train/adversarial': 0 },
+  }));
+  assert.equal(lossFigure([{ name: 'a', log }])?.table.rows, [['identification', '4.000', '1.333']]);
+  assert.is(lossFigure([{ name: 'a', log: [] }]), undefined);
+  const pairs = { scores: [3, 2, 1, 2.5, 0.5], genuine: [true, true, true, false, false] };
+  const figure = rocFigure([{ name: 'x', pairs, reject: null }]);
+  assert.equal(figure.table.rows, [['x', '33.33 %', '33.33 %', '33.33 %', '33.33 %']]);
+  assert.match(renderSvg(figure, 'light'), '<title>ROC</title>');
+});
+
+test('what is neither a run nor a sweep is told', async ({ folder }) => {
+  try {
+    await writeReport([folder], join(folder, 'x'));
+    assert.unreachable();
+  } catch (error) {
+    assert.match(
+      String(error),
+      'expected a run directory (metrics.jsonl) or the results of a sweep (cells/), found neither',
+    );
+  }
+});
+
+test.run();

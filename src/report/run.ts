@@ -1,0 +1,116 @@
+/** What a report shows of one run: its log, and what its network says of the test images. */
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import sharp from 'sharp';
+import { openDataset } from '../data/dataset.js';
+import { openReader } from '../data/face-set.js';
+import { subEmbeddingCorrelation, type Correlation } from '../evaluate/correlation.js';
+import { degradationName, embedDataset, evaluate } from '../evaluate/evaluate.js';
+import { imageQuality, pairQuality, rejectCurve } from '../evaluate/reject.js';
+import { withRun } from '../evaluate/run.js';
+import { scorePairs } from '../evaluate/scores.js';
+import type { Evaluation } from '../evaluate/table.js';
+import { openTestSet } from '../evaluate/test-set.js';
+import { configToYaml, type Config } from '../config/index.js';
+import { runConfig } from '../train/run-directory.js';
+import type { LogLine } from './figures/training.js';
+import type { VersionScores } from './figures/verification.js';
+
+export interface RunReport {
+  readonly name: string;
+  readonly config: Config;
+  readonly yaml: string;
+  readonly log: readonly LogLine[];
+  /** What the network says; undefined where there is nothing to test on. */
+  readonly tested: Tested | undefined;
+}
+
+export interface Tested {
+  readonly evaluation: Evaluation;
+  readonly versions: readonly VersionScores[];
+  readonly confidences: readonly { name: string; confidence: Float32Array; groups: number }[];
+  readonly correlation: Correlation | undefined;
+  /** PNG images of the test set of which the network is most and least sure. */
+  readonly faces: { readonly most: readonly Face[]; readonly least: readonly Face[] } | undefined;
+}
+
+export interface Face {
+  readonly name: string;
+  /** Mean log confidence. */
+  readonly quality: number;
+  readonly png: Buffer;
+}
+
+/** The lines of metrics.jsonl; one that was cut off is left out. */
+function readLog(run: string): LogLine[] {
+  return readFileSync(join(run, 'metrics.jsonl'), 'utf8')
+    .split('\n')
+    .flatMap((text): LogLine[] => {
+      try {
+        const { step, ...values } = JSON.parse(text) as { step: number } & Record<string, number>;
+        return [{ step, values }];
+      } catch {
+        return [];
+      }
+    });
+}
+
+const shown = 12;
+
+export async function collectRun(path: string): Promise<RunReport> {
+  const config = runConfig(path);
+  const name = basename(config.work_dir ?? path) || config.name;
+  const base = { name, config, yaml: configToYaml(config), log: readLog(path) };
+  if (config.stage === 'attributes') return { ...base, tested: undefined };
+  const tested = await withRun(path, [], async (experiment): Promise<Tested | undefined> => {
+    const test = await openTestSet(config, () => openDataset(config));
+    if (!test) return undefined;
+    const evaluation = await evaluate(experiment, test);
+    const versions: VersionScores[] = [];
+    const confidences: Tested['confidences'][number][] = [];
+    let correlation: Correlation | undefined;
+    let faces: Tested['faces'];
+    for (const version of [{}, ...config.evaluate.degrade]) {
+      const label = degradationName(version);
+      if (evaluation.leftOut.includes(label) || 'yaw' in version) continue;
+      const features = await embedDataset(experiment, test.dataset, version);
+      const pairs = scorePairs(features, test.pairs, config.evaluate.score);
+      const quality = features.confidence && imageQuality(features);
+      versions.push({
+        name: label,
+        pairs,
+        reject: quality
+          ? rejectCurve(pairs, pairQuality(quality, test.pairs), Math.max(...config.evaluate.far))
+          : null,
+      });
+      if (features.confidence)
+        confidences.push({ name: label, confidence: features.confidence, groups: features.groups });
+      if (label !== 'clean') continue;
+      if (features.groups > 1)
+        correlation = subEmbeddingCorrelation(
+          features.embedding,
+          test.dataset.data.labels,
+          features.groups,
+          features.size / features.groups,
+        );
+      if (!quality) continue;
+      const order = [...quality.keys()].sort((a, b) => (quality[b] ?? 0) - (quality[a] ?? 0) || a - b);
+      const reader = openReader(test.dataset);
+      const side = test.dataset.size;
+      const faceOf = async (image: number): Promise<Face> => {
+        const pixels = new Uint8Array(side * side * 3);
+        reader.read(image, pixels);
+        const png = await sharp(pixels, { raw: { width: side, height: side, channels: 3 } })
+          .png()
+          .toBuffer();
+        return { name: test.dataset.imageName(image), quality: quality[image] ?? NaN, png };
+      };
+      faces = {
+        most: await Promise.all(order.slice(0, shown).map(faceOf)),
+        least: await Promise.all(order.slice(-shown).reverse().map(faceOf)),
+      };
+    }
+    return { evaluation, versions, confidences, correlation, faces };
+  });
+  return { ...base, tested };
+}
