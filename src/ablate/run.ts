@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
 import { configToYaml, loadConfig, type Config } from '../config/index.js';
@@ -72,6 +72,9 @@ function figuresOf(text: string): {
 } {
   const { rows, protocol, correlation } = evaluationSchema.parse(JSON.parse(text));
   delete protocol['definitions'];
+  // Where the files lay is nobody’s business; their names are.
+  for (const key of ['data', 'pairs'])
+    if (typeof protocol[key] === 'string') protocol[key] = basename(protocol[key]);
   return {
     protocol,
     versions: Object.fromEntries(
