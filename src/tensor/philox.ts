@@ -20,6 +20,7 @@ export const purposes = {
   faceImage: 21,
   facePose: 22,
   faceTexture: 23,
+  toyFigure: 30,
   test: 99,
 } as const;
 
