@@ -8,6 +8,7 @@ import { explainFileError, writeAtomic } from '../train/atomic.js';
 import { renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
 import { confidenceFigure, correlationFigure } from './figures/embedding.js';
+import { toyFigure } from './figures/toy-picture.js';
 import { lossFigure, speedFigure } from './figures/training.js';
 import { histogramFigure, rejectFigure, rocFigure } from './figures/verification.js';
 import { renderPage, type Block } from './page.js';
@@ -133,6 +134,8 @@ export async function writeReport(paths: readonly string[], out: string): Promis
     );
   }
   runs.forEach((run, i) => blocks.push(...runBlocks(run, i)));
+  if (runs.length > 0)
+    blocks.push({ kind: 'heading', text: 'Why confidences' }, ...figureBlocks(toyFigure()));
   const figures = blocks.flatMap((block) => (block.kind === 'figure' ? [block.figure] : []));
   try {
     mkdirSync(join(out, 'pictures'), { recursive: true });

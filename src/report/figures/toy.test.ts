@@ -1,5 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { renderSvg } from '../figure.js';
+import { toyFigure } from './toy-picture.js';
 import { between, toy } from './toy.js';
 
 const test = suite('toy figure');
@@ -51,6 +53,14 @@ test('numbers that make no figure are refused', () => {
   assert.throws(() => toy({ seed: 1, steps: 0 }), 'steps to be a whole number from 1, got 0');
   assert.throws(() => toy({ seed: 1, samples: 1.5 }), 'samples to be a whole number from 1, got 1.5');
   assert.throws(() => toy({ seed: 1, scale: 0 }), 'a scale above 0, got 0');
+});
+
+test('the picture is the same each time, says what it is, and has finite numbers', () => {
+  const [once, again] = [renderSvg(toyFigure(), 'page'), renderSvg(toyFigure(), 'page')];
+  assert.is(once, again);
+  assert.match(once, '<title>C-Softmax in two dimensions</title><desc>A toy, not a measurement');
+  assert.not.match(once, /NaN|undefined/);
+  assert.not.match(toyFigure().table.rows.flat().join(' '), /NaN/);
 });
 
 test.run();
