@@ -46,9 +46,9 @@ function resultTable(runs: readonly RunReport[]): Block {
     head: [
       'run',
       'images',
-      'accuracy % (± over folds)',
+      'accuracy %',
       '95 % interval',
-      ...far.map((one) => `TAR % at FAR ${one.far}`),
+      ...far.map((one) => `TAR at ${one.far}`),
       'AUC %',
       'EER %',
     ],
@@ -75,7 +75,8 @@ function runBlocks(run: RunReport, index: number): Block[] {
       text:
         `Measured on ${protocol.data} (${protocol.pairs}), ${protocol.folds} folds; score: ${protocol.score}; ${protocol.crop}; ` +
         `mirror images: ${protocol.flip ? 'yes' : 'no'}; images that could not be used: ${protocol.failures}.` +
-        (leftOut.length > 0 ? ` Left out, since these images cannot be turned: ${leftOut.join(', ')}.` : ''),
+        (leftOut.length > 0 ? ` Left out, since these images cannot be turned: ${leftOut.join(', ')}.` : '') +
+        ' Turned faces are in the table only: not every face can be turned, so the pictures would compare other pairs.',
     },
     ...figureBlocks(
       withPrefix(id, rocFigure(tested.versions)),

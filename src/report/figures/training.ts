@@ -44,7 +44,7 @@ export function lossFigure(runs: readonly { name: string; log: readonly LogLine[
   return {
     id: 'losses',
     title: 'Losses',
-    about: `${runs.length === 1 ? 'The losses' : 'The identification loss of each run'}, mean over the images of the logged steps.${runs.length === 1 ? ' Identification: Eq. 6 and 9; variations told and hidden: Eq. 11 and 12; the discriminator’s own.' : ''}`,
+    about: `${runs.length === 1 ? 'The losses' : 'The identification loss of each run'}, mean over the images of the logged steps.${runs.length === 1 ? ' Identification: Eq. 6 and 9; variations told and hidden: Eq. 12 and 13; discriminator: Eq. 11.' : ''}`,
     width: 760,
     height: 340,
     option: {
