@@ -4,13 +4,14 @@ import { scoreNames, type ScoreName } from '../evaluate/scores.js';
 import { fusionNames, type FusionName } from '../evaluate/templates.js';
 import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
-import { addSet, named, overridesOf, repeatable, type OverrideOptions } from './overrides.js';
+import { whole, addSet, named, overridesOf, repeatable, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
   degrade?: string[];
   protocol?: string;
   setDir?: string;
   embeddings?: string;
+  bootstrap?: number;
   score?: ScoreName;
   fusion?: FusionName;
   json?: true;
@@ -29,6 +30,7 @@ export function evalCommand(): Command {
     .option('--protocol <name>', 'a protocol of the field: ijba, ijbb, ijbc, ijbs, tinyface, megaface, ytf')
     .option('--set-dir <dir>', 'the folder of the protocol’s set, with its metadata')
     .option('--embeddings <file>', 'take the embeddings of the protocol’s images from what turl embed wrote')
+    .option('--bootstrap <n>', 'resamples behind the confidence intervals; 0: none', whole('--bootstrap', 0))
     .addOption(new Option('--score <name>', 'the score of a pair').choices(scoreNames))
     .addOption(new Option('--fusion <name>', 'how images become a template').choices(fusionNames))
     .option('--flip', 'take the mean with the mirrored image')
@@ -63,6 +65,7 @@ async function evalPairs(path: string | undefined, options: Options): Promise<vo
     ...overridesOf(options),
     ...named('--score', 'evaluate.score', options.score),
     ...named('--fusion', 'evaluate.fusion', options.fusion),
+    ...named('--bootstrap', 'evaluate.bootstrap', options.bootstrap),
     ...named(`--degrade ${degrade?.join(' ')}`, 'evaluate.degrade', degrade?.map(parseDegradation)),
   ]);
   if (options.json) process.stdout.write(evaluationJson(evaluation));
@@ -71,7 +74,7 @@ async function evalPairs(path: string | undefined, options: Options): Promise<vo
 }
 
 async function evalProtocol(path: string | undefined, protocol: string, options: Options): Promise<void> {
-  const { setDir: dir, embeddings, images, score, fusion, degrade, ...rest } = options;
+  const { setDir: dir, embeddings, images, score, fusion, degrade, bootstrap, ...rest } = options;
   if (dir === undefined)
     throw new UserError(`--protocol ${protocol}: expected --set-dir DIR with it, got none`);
   if (options.pairs !== undefined) throw new UserError('--pairs: expected it or --protocol, got both');
@@ -88,6 +91,7 @@ async function evalProtocol(path: string | undefined, protocol: string, options:
     embeddings,
     score,
     fusion,
+    resamples: bootstrap,
     degraded: degrade !== undefined,
     overrides: [
       ...overridesOf(rest),

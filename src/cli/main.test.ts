@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -70,6 +72,31 @@ test('errors: a sentence for the user, a request to report for a fault, the stac
   assert.match(fault.text, /unexpected error: x is undefined\nThis is a fault of turl: please report it/);
   assert.not.match(fault.text, /\n +at /);
   assert.match(told(new TypeError('x'), '1').text, /\n +at /);
+});
+
+test('eval: what a protocol needs is asked for, and a malformed line is told, with exit code 2', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'turl-cli-'));
+  writeFileSync(join(folder, 'splits.txt'), 'split number, first name\n1, 1, A/0 B/1, 1\n');
+  for (const [args, expected] of [
+    [['eval'], /expected a run or checkpoint, got none/],
+    [['eval', '--protocol', 'ytf'], /--protocol ytf: expected --set-dir DIR/],
+    [['eval', '--set-dir', folder, 'run'], /--set-dir: expected --protocol NAME/],
+    [['eval', '--protocol', 'lfw', '--set-dir', folder], /expected a run or checkpoint, or --embeddings/],
+    [['eval', 'run', '--protocol', 'lfw', '--set-dir', folder], /expected ijba, .*, got lfw/],
+    [
+      ['eval', 'run', '--protocol', 'ytf', '--set-dir', folder],
+      /splits.txt:2: expected split, number, .*found "1, 1, A\/0 B\/1, 1"/,
+    ],
+    [
+      ['embed', 'run', 'faces', '--out', join(folder, 'a.npy'), '--images', 'x'],
+      /--images: expected --protocol NAME/,
+    ],
+  ] as const) {
+    const { status, stdout, stderr } = turl(...args);
+    assert.equal([status, stdout], [2, ''], args.join(' '));
+    assert.match(stderr, expected);
+  }
+  rmSync(folder, { recursive: true });
 });
 
 test.run();

@@ -168,8 +168,19 @@ function rightBeyond(
   return right;
 }
 
+/** The interval that holds the middle share of the values; NaN of none. */
+export function percentiles(values: readonly number[], level: number): Interval {
+  const sorted = Float64Array.from(values).sort();
+  // As many lie below as above.
+  const beyond = Math.max(
+    0,
+    Math.min(Math.round(((1 - level) / 2) * sorted.length), (sorted.length - 1) >> 1),
+  );
+  return { low: sorted[beyond] ?? NaN, high: sorted[sorted.length - 1 - beyond] ?? NaN };
+}
+
 /** How often each of `count` units is drawn in `count` draws. */
-function drawCounts(count: number, seed: number, resample: number): Float64Array {
+export function drawCounts(count: number, seed: number, resample: number): Float64Array {
   const draws = new Draws(seed, purposes.bootstrap, 0, resample);
   const counts = new Float64Array(count);
   for (let i = 0; i < count; i++) {
@@ -214,12 +225,7 @@ export function bootstrapIntervals(
     throw new UserError(
       `bootstrap: expected resamples with genuine and impostor pairs, found ${found.length} among ${10 * resamples}; there are too few identities`,
     );
-  const interval = (of: (figures: WeightedFigures) => number): Interval => {
-    const values = Float64Array.from(found, of).sort();
-    // As many lie below as above.
-    const beyond = Math.min(Math.round(((1 - level) / 2) * values.length), (values.length - 1) >> 1);
-    return { low: values[beyond] as number, high: values[values.length - 1 - beyond] as number };
-  };
+  const interval = (of: (figures: WeightedFigures) => number): Interval => percentiles(found.map(of), level);
   return {
     unit: identities ? 'identities' : 'pairs',
     resamples,

@@ -36,9 +36,15 @@ test('the highest scores are kept in any order of adding, and the share allowed 
   for (const scores of [coarse(5000, 4, 1000), coarse(5000, 5, 3)])
     for (const capacity of [1, 7, 1500]) {
       const highest = new HighestScores(capacity);
-      for (const score of scores) highest.add(score);
+      scores.forEach((score, i) => highest.add(score, i));
       const expected = [...scores].sort((a, b) => b - a).slice(0, capacity);
-      assert.equal([...highest.descending()], expected);
+      const found = highest.descending();
+      assert.equal([...found.scores], expected);
+      assert.equal(
+        [...found.tags].map((i) => scores[i]),
+        expected,
+      );
+      assert.is(new Set(found.tags).size, capacity);
       assert.is(highest.total, 5000);
     }
   assert.equal(

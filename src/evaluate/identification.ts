@@ -8,7 +8,7 @@
  * A score of -Infinity is that of a template that could not be made: it is never found.
  */
 import { Draws, purposes } from '../tensor/philox.js';
-import type { Interval } from './bootstrap.js';
+import { percentiles, type Interval } from './bootstrap.js';
 import { allowed, HighestScores, operatingPoints, type OperatingPoint } from './operating-point.js';
 
 export const identificationDefinitions = {
@@ -125,13 +125,6 @@ function groupsOf(people: ArrayLike<number>): number[][] {
     else probesOf.set(person, [probe]);
   });
   return [...probesOf.values()];
-}
-
-/** The middle share of the values, by percentiles. */
-function percentiles(values: readonly number[], level: number): Interval {
-  const sorted = Float64Array.from(values).sort();
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN;
-  return { low: at((1 - level) / 2), high: at((1 + level) / 2) };
 }
 
 /** The interval of a mean of values, where people are drawn with all theirs. */

@@ -13,43 +13,59 @@ export function allowed(limit: number, total: number): number {
   return count;
 }
 
-/** Keeps the highest of the scores added, and counts all. */
+/** Keeps the highest of the scores added, each with a number that says what it is of, and counts all. */
 export class HighestScores {
-  #kept: Float64Array;
+  #kept = new Float64Array(1024);
+  #tags = new Int32Array(1024);
   #used = 0;
   /** Scores at most this are not among the highest. */
   #floor = -Infinity;
   total = 0;
 
   /** @param capacity how many are kept; a point that allows n false accepts needs n + 1 */
-  constructor(readonly capacity: number) {
-    this.#kept = new Float64Array(Math.min(2 * capacity, capacity + 1_000_000, 1024));
-  }
+  constructor(readonly capacity: number) {}
 
-  add(score: number): void {
+  add(score: number, tag = 0): void {
     this.total++;
     if (score <= this.#floor && this.#used >= this.capacity) return;
     if (this.#used === this.#kept.length) this.#makeRoom();
-    this.#kept[this.#used++] = score;
+    this.#kept[this.#used] = score;
+    this.#tags[this.#used++] = tag;
   }
 
   #makeRoom(): void {
-    const most = Math.max(this.capacity + 1, Math.min(2 * this.capacity, this.capacity + 1_000_000));
+    const most = this.capacity + Math.max(1024, Math.min(this.capacity, 1_000_000));
     if (this.#kept.length < most) {
-      const larger = new Float64Array(Math.min(most, 2 * this.#kept.length));
-      larger.set(this.#kept);
-      this.#kept = larger;
+      const length = Math.min(most, 2 * this.#kept.length);
+      const [kept, tags] = [new Float64Array(length), new Int32Array(length)];
+      kept.set(this.#kept);
+      tags.set(this.#tags);
+      [this.#kept, this.#tags] = [kept, tags];
       return;
     }
-    this.#kept.sort();
-    this.#kept.copyWithin(0, this.#used - this.capacity, this.#used);
-    this.#used = this.capacity;
-    this.#floor = this.#kept[0] ?? -Infinity;
+    this.#floor = this.#kept.slice().sort()[this.#used - this.capacity] ?? -Infinity;
+    // All above the floor stay, and of those at it as many as there is room for.
+    let room = this.capacity;
+    for (let i = 0; i < this.#used; i++) if ((this.#kept[i] as number) > this.#floor) room--;
+    let to = 0;
+    for (let i = 0; i < this.#used; i++) {
+      const score = this.#kept[i] as number;
+      if (score < this.#floor || (score === this.#floor && room-- <= 0)) continue;
+      this.#kept[to] = score;
+      this.#tags[to++] = this.#tags[i] as number;
+    }
+    this.#used = to;
   }
 
-  /** The kept scores, highest first. */
-  descending(): Float64Array {
-    return this.#kept.slice(0, this.#used).sort().reverse().subarray(0, this.capacity);
+  /** The kept scores, highest first, and what they are of. */
+  descending(): { scores: Float64Array; tags: Int32Array } {
+    const order = Int32Array.from({ length: this.#used }, (_, i) => i)
+      .sort((a, b) => (this.#kept[b] as number) - (this.#kept[a] as number) || a - b)
+      .subarray(0, this.capacity);
+    return {
+      scores: Float64Array.from(order, (i) => this.#kept[i] as number),
+      tags: Int32Array.from(order, (i) => this.#tags[i] as number),
+    };
   }
 }
 
@@ -79,7 +95,7 @@ export function operatingPoints(
       `operating point: expected comparisons of both kinds, got ${right.length} to accept and ${wrong.total} to refuse`,
     );
   const rights = Float64Array.from(right).sort();
-  const wrongs = wrong.descending();
+  const { scores: wrongs } = wrong.descending();
   return limits.map((limit) => {
     const count = allowed(limit, wrong.total);
     if (count >= wrong.capacity && wrong.total > wrong.capacity)

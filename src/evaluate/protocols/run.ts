@@ -104,7 +104,7 @@ function record(
     ...fixed,
     intervals:
       resamples > 0
-        ? `95 %, bootstrap with ${resamples} resamples of people, percentiles; none for pairs of templates listed one by one`
+        ? `95 %, bootstrap with ${resamples} resamples of people (of templates where no table tells the person), percentiles`
         : 'none',
     definitions: { ...definitions, ...identificationDefinitions },
   };

@@ -28,7 +28,9 @@ export function figuresOf(task: TaskResult): Figure[] {
   const single = (value: number): Mean => ({ mean: value, std: null });
   switch (task.kind) {
     case 'verification':
-      return task.tarAtFar.map((point) => figure(`TAR @ FAR ${rateName(point.far)}`, point));
+      return task.tarAtFar.map((point, k) =>
+        figure(`TAR @ FAR ${rateName(point.far)}`, point, task.intervals?.[k]),
+      );
     case 'folds': {
       const { verification: v, intervals } = task;
       return [
@@ -53,8 +55,8 @@ export function figuresOf(task: TaskResult): Figure[] {
         ...task.rankOne.map(({ distractors, rate, interval }) =>
           figure(`rank 1 of ${distractors}`, single(rate), interval),
         ),
-        ...task.verification.tarAtFar.map((point) =>
-          figure(`TAR @ FAR ${rateName(point.limit)}`, single(point.rate)),
+        ...task.verification.tarAtFar.map((point, k) =>
+          figure(`TAR @ FAR ${rateName(point.limit)}`, single(point.rate), task.intervals?.[k]),
         ),
       ];
   }
