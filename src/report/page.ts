@@ -20,7 +20,7 @@ export type Block =
 const style = `
 :root { color-scheme: light dark; --ink: #1b1f24; --faint: #59636e; --line: #d1d9e0; --paper: #ffffff; --panel: #f6f8fa; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9ba6b2; --line: #3d444d; --paper: #0d1117; --panel: #161b22; } }
-@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --paper: #fff; --panel: #fff; } figure, table, .images { break-inside: avoid; } details { display: none; } }
+@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --paper: #fff; --panel: #fff; } figure, table, .images { break-inside: avoid; } details { display: none; } h2 { break-after: avoid; } .scroll { overflow: visible; } table { font-size: .78rem; } th, td { padding: .2rem .4rem; white-space: normal; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 64rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; } h2 { margin: 3rem 0 .75rem; font-size: 1.35rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
