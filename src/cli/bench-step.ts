@@ -1,0 +1,4 @@
+import { Command } from 'commander';
+export function stepCommand(): Command {
+  return new Command('step');
+}
