@@ -29,6 +29,7 @@ export function rooflineFigure(results: Results): Figure | undefined {
     (r): r is Timing => 'warm' in r && r.intensity > 0 && !rates.includes(r.kernel),
   );
   if (timed.length === 0) return undefined;
+  const present = families.filter(([name]) => timed.some(({ kernel }) => familyOf(kernel) === name));
   const tops = [
     ['multiply-add', ceilings.multiplyAdd / 1e9],
     ...(ceilings.matrix === null ? [] : [['matrix instructions', ceilings.matrix / 1e9] as const]),
@@ -53,7 +54,7 @@ export function rooflineFigure(results: Results): Figure | undefined {
     width: 820,
     height: 480,
     option: {
-      legend: { ...legend, data: families.map(([name]) => name) },
+      legend: { ...legend, data: present.map(([name]) => name) },
       grid: { left: 70, right: 30, top: 40, bottom: 55 },
       xAxis: axis('operations for each byte', { type: 'log', ...x, axisLabel: labels(digits) }),
       yAxis: axis('GFLOP/s', { type: 'log', ...y, nameGap: 50, axisLabel: labels(digits) }),
@@ -74,7 +75,7 @@ export function rooflineFigure(results: Results): Figure | undefined {
           },
           silent: true,
         })),
-        ...families.map(([name], i) => ({
+        ...present.map(([name], i) => ({
           type: 'scatter',
           name,
           symbolSize: 8,
