@@ -10,7 +10,7 @@ import { rooflineFigure } from './roofline.js';
 import { ceilingsText, csvTable, factsText, markdownOf, resultRows } from './table.js';
 
 const explanation =
-  'ms: median with caches warm, its 95 % interval from order statistics, and the middle 80 % of the runs. Cold: after 64 MiB were ' +
+  'ms: median with caches warm and its 95 % interval from order statistics. Cold: after 64 MiB were ' +
   'written elsewhere. GFLOP/s: operations of the plain formula a second. GB/s: every input read once and every output written once. ' +
   'Share: the time that the bounding ceiling allows, divided by the time taken. Error: against the formula in double precision.';
 
@@ -32,7 +32,7 @@ export async function writeFiles(out: string, results: Results): Promise<string[
   ];
   const files: [string, string | Buffer][] = [
     ['results.json', `${JSON.stringify(results, null, 2)}\n`],
-    ['results.csv', await csvTable(table)],
+    ['results.csv', await csvTable(resultRows(results, 'all'))],
     ['results.md', markdownOf(results)],
     ['index.html', renderPage('How fast the kernels are', factsText(results), blocks)],
   ];

@@ -32,28 +32,27 @@ export function factsText({ device, machine, turl, commit, date, clocks, node, s
   return (
     `${device.description}${device.name === 'cpu' ? '' : ` beside ${machine.cpu}`}; ${machine.cores} cores; ` +
     `clocks ${before === after ? before : `${before} before and ${after} after`}; ` +
-    `turl ${turl}, commit ${commit ?? 'unknown'}, Node ${node}, ${system}; ${date}.`
+    `turl ${turl}, commit ${(commit ?? 'unknown').replace(/^(.{12})[0-9a-f]*/, '$1')}, Node ${node}, ${system}; ${date}.`
   );
 }
 
-export function resultRows({ results }: Results): Rows {
-  return {
-    head: [
-      ...['kernel', 'shape', 'ms', '95 %', '10 to 90 %', 'cold ms', 'runs'],
-      ...['GFLOP/s', 'GB/s', 'bound', 'share', 'error'],
-    ],
-    rows: results.map((r) =>
-      'skipped' in r
-        ? [r.kernel, r.shape, `skipped: ${r.skipped}`, ...Array.from({ length: 9 }, () => '')]
-        : [
-            ...[r.kernel, r.shape, digits(r.warm.median)],
-            `${digits(r.warm.low)} to ${digits(r.warm.high)}`,
-            r.quantiles.map(digits).join(' to '),
-            ...[digits(r.cold), String(r.times.length), digits(r.gflops), digits(r.gbytes)],
-            ...[r.bound, percent(r.share), r.error.toExponential(0)],
-          ],
-    ),
+/** Every column; the tenth and ninetieth percentile are left to files. */
+export function resultRows({ results }: Results, columns: 'all' | 'shown' = 'shown'): Rows {
+  const all = columns === 'all';
+  const head = [
+    ...['kernel', 'shape', 'ms', '95 %', ...(all ? ['10 to 90 %'] : []), 'cold ms', 'runs'],
+    ...['GFLOP/s', 'GB/s', 'bound', 'share', 'error'],
+  ];
+  const rowOf = (r: Results['results'][number]): string[] => {
+    if ('skipped' in r) return [r.kernel, r.shape, `skipped: ${r.skipped}`, ...head.slice(3).map(() => '')];
+    return [
+      ...[r.kernel, r.shape, digits(r.warm.median), `${digits(r.warm.low)} to ${digits(r.warm.high)}`],
+      ...(all ? [r.quantiles.map(digits).join(' to ')] : []),
+      ...[digits(r.cold), String(r.times.length), digits(r.gflops), digits(r.gbytes)],
+      ...[r.bound, percent(r.share), r.error.toExponential(0)],
+    ];
   };
+  return { head, rows: results.map(rowOf) };
 }
 
 export function textTable({ head, rows }: Rows): string {

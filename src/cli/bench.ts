@@ -54,7 +54,7 @@ async function bench(filter: string | undefined, options: Options): Promise<void
   const results = runBench(open(name), chosen, { sizes, seconds, tell });
   progress.stop();
   if (options.json) console.log(JSON.stringify(results, null, 2));
-  else if (options.csv) process.stdout.write(await csvTable(resultRows(results)));
+  else if (options.csv) process.stdout.write(await csvTable(resultRows(results, 'all')));
   else if (options.markdown) process.stdout.write(markdownOf(results));
   else {
     console.log(`${factsText(results)}\nceilings: ${ceilingsText(results)}`);
