@@ -1,6 +1,16 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bootstrapRatio, compare, compareMeasurements, compareRounds, verdictOf } from './compare.js';
+import {
+  bootstrapRatio,
+  compare,
+  compareMeasurements,
+  compareRounds,
+  comparisonSummary,
+  verdictOf,
+} from './compare.js';
 import { parseResults, type Measurements } from './results.js';
 
 const test = suite('bench compare');
@@ -54,6 +64,48 @@ test('rounds: neighbours are compared, so that a slow round of both does not mat
   assert.ok(Math.abs((only?.ratio.median ?? 0) - 0.8) < 1e-12);
   // Five rounds give no 95 % interval of a median.
   assert.is(compareRounds(rounds.slice(1)).cases[0]?.verdict, 'undecided');
+});
+
+test('two checkouts run in turns, each in a process of its own', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'turl-compare-'));
+  const checkout = (name: string, median: number) => {
+    const root = join(folder, name);
+    mkdirSync(join(root, 'bin'), { recursive: true });
+    mkdirSync(join(root, 'dist'));
+    const results = [
+      { kernel: 'k', shape: 's', warm: { median, low: median, high: median } },
+      { skipped: 'why' },
+    ];
+    const said = JSON.stringify({ commit: name, device: { description: 'd' }, results });
+    const log = JSON.stringify(join(folder, 'log'));
+    writeFileSync(
+      join(root, 'bin/turl.js'),
+      `require('node:fs').appendFileSync(${log}, '${name} ' + process.argv.slice(2).join(' ') + ';');\nconsole.log(${JSON.stringify(said)});`,
+    );
+    return root;
+  };
+  try {
+    const rounds: number[] = [];
+    const [a, b] = [checkout('a', 10), checkout('b', 20)];
+    const options = { rounds: 6, args: ['--quick'], tell: (round: number) => rounds.push(round) };
+    const found = await compare(a, b, options);
+    assert.is(
+      readFileSync(join(folder, 'log'), 'utf8'),
+      'a bench --quick --json;b bench --quick --json;'.repeat(6),
+    );
+    assert.equal(rounds, [0, 1, 2, 3, 4, 5]);
+    assert.equal(found.cases, [{ name: 'k s', ratio: { median: 2, low: 2, high: 2 }, verdict: 'slower' }]);
+    assert.match(
+      comparisonSummary(found),
+      /A a, B b, d: of 1 cases B is 0 faster, 1 slower, 0 same, 0 undecided$/,
+    );
+    writeFileSync(join(b, 'bin/turl.js'), `console.error('turl: no such device'); process.exit(2)`);
+    let message = '';
+    await compare(a, b, options).catch((error: unknown) => (message = String(error)));
+    assert.match(message, /b: turl bench failed: turl: no such device/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('what is no result is refused in a sentence', async () => {

@@ -1,5 +1,5 @@
 // turl bench: how fast the kernels are, and how far from the machine's limits.
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
 import { compareCommand } from './bench-compare.js';
@@ -23,8 +23,8 @@ export function benchCommand(): Command {
     .option('--device <name>', 'cpu, cuda or emulated', 'cpu')
     .option('--quick', 'fewer and smaller shapes, shorter runs')
     .option('--json', 'print JSON instead of a table')
-    .option('--csv', 'print CSV instead of a table')
-    .option('--markdown', 'print Markdown instead of a table')
+    .addOption(new Option('--csv', 'print CSV instead of a table').conflicts('json'))
+    .addOption(new Option('--markdown', 'print Markdown instead of a table').conflicts(['json', 'csv']))
     .option('--out <dir>', 'also write results.json, .csv, .md, the roofline (SVG, PNG) and a page there')
     .enablePositionalOptions()
     .action(bench)
