@@ -44,6 +44,8 @@
   kernel(augment, (Out y, In images, In parameters, Ints sizes, double mean, double scale)) \
   kernel(pair_scores, (Out y, In a, In b, In variance_a, In variance_b, int64_t rows, int64_t columns, int64_t groups, int64_t size)) \
   kernel(matmul, (Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a, int64_t transpose_b)) \
+  kernel(multiply_add_rate, (Out y, In x, int64_t steps)) \
+  kernel(matrix_rate, (Out y, In a, In b, int64_t steps)) \
   kernel(bias_forward, (Out y, In x, In bias, int64_t rows, int64_t channels)) \
   kernel(bias_backward, (Out dbias, In dy, int64_t rows, int64_t channels)) \
   kernel(conv2d_forward, (Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, \

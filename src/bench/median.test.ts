@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { medianInterval } from './median.js';
+import { medianInterval, quantile } from './median.js';
 
 const test = suite('interval of the median');
 
@@ -11,6 +11,12 @@ test('order statistics of the textbook', () => {
   const sixteen = Array.from({ length: 16 }, (_, i) => i + 1);
   assert.equal(medianInterval(sixteen), { median: 8.5, low: 4, high: 13 });
   assert.is(medianInterval([]), undefined);
+});
+
+test('quantiles lie between order statistics', () => {
+  assert.is(quantile([3, 1, 2, 4, 5], 0.5), 3);
+  assert.is(quantile([0, 10], 0.1), 1);
+  assert.ok(Number.isNaN(quantile([], 0.5)));
 });
 
 test.run();

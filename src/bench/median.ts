@@ -24,3 +24,11 @@ export function medianInterval(values: readonly number[], confidence = 0.95): Me
   if (low === undefined || high === undefined || left === undefined || right === undefined) return undefined;
   return { median: (left + right) / 2, low, high };
 }
+
+/** The share-th quantile by linear interpolation between order statistics; NaN of nothing. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const place = share * (sorted.length - 1);
+  const [low, high] = [sorted[Math.floor(place)] ?? NaN, sorted[Math.ceil(place)] ?? NaN];
+  return low + (high - low) * (place - Math.floor(place));
+}

@@ -1,18 +1,21 @@
-// Times the cases on a device: the result is checked against the formula first; then come runs with a warm cache, and
-// runs after the caches were swept. The same run measures two yardsticks: copy bandwidth, and the rate of a square matrix product.
-// They are rates of this library, not limits of the machine: a Winograd convolution or data in cache can pass them.
+// Times the cases on a device. Each result is checked against its formula first; then come runs with a warm cache, and runs after the
+// caches were swept. The ceilings are measured in the same run: copy bandwidth, multiply-adds in registers, matrix instructions.
 import prettyBytes from 'pretty-bytes';
 import type { Device } from '../tensor/device.js';
 import { scope } from '../tensor/scope.js';
 import { empty } from '../tensor/tensor.js';
-import { copy, product, type KernelCase } from './cases.js';
-import { medianInterval, type Median } from './median.js';
+import { at, type KernelCase, type Result, type Sizes } from './case.js';
+import { copy } from './cases/memory.js';
+import { matrixProducts, multiplyAdds } from './cases/rate.js';
+import { medianInterval, quantile, type Median } from './median.js';
 
-export interface Yardsticks {
+export interface Ceilings {
   /** Bytes a second, read and written, of a copy that fits no cache. */
-  copy: number;
-  /** float32 operations a second of the library's own product of 1024 x 1024 matrices: what code reaches, not the data sheet. */
-  product: number;
+  readonly copy: number;
+  /** float32 additions and multiplications a second, operands in registers. */
+  readonly multiplyAdd: number;
+  /** The same of bfloat16 products by matrix instructions; null where the kernels use none. */
+  readonly matrix: number | null;
 }
 
 export interface Timing {
@@ -20,14 +23,21 @@ export interface Timing {
   shape: string;
   /** Milliseconds, caches warm, with the 95 % interval of the median; wide where time ran out. */
   warm: Median;
+  /** Tenth and ninetieth percentile of the same. */
+  quantiles: readonly [number, number];
   /** Median milliseconds after 64 MiB were written elsewhere. */
   cold: number;
-  runs: number;
+  /** The runs behind `warm`, in order, in milliseconds. */
+  times: readonly number[];
   gflops: number;
   gbytes: number;
-  /** The larger of two ratios: rate of operations to the product's, rate of bytes to the copy's. May pass 1. */
-  ratio: number;
-  /** Largest |result - formula| / max(1, |formula|) of the sampled elements. */
+  /** What limits the case most, by the ceilings. */
+  bound: 'memory' | 'multiply-add' | 'matrix';
+  /** The time that the ceiling allows, divided by the time taken: the share of the roofline. Data in a cache can pass 1. */
+  share: number;
+  /** Operations for each byte that must be moved. */
+  intensity: number;
+  /** Largest |result - formula| of the sampled elements, divided by the largest |formula| of them. */
   error: number;
 }
 
@@ -37,7 +47,6 @@ export interface Skipped {
   skipped: string;
 }
 
-const tolerance = 1e-3;
 const [fewest, most] = [6, 200];
 
 /** Milliseconds of one run, the device's work included. */
@@ -53,23 +62,35 @@ function once(device: Device, run: () => void): number {
  * As many runs as fit into `seconds`, from 6 to 200. Their number is fixed by the first, untimed runs: stopping when the interval
  * looks narrow would make it narrower than 95 % allows.
  */
-function repeated(device: Device, run: () => void, seconds: number): { warm: Median; runs: number } {
+function repeated(device: Device, run: () => void, seconds: number): { warm: Median; times: number[] } {
   const estimate = Math.min(once(device, run), once(device, run));
   const runs = Math.min(most, Math.max(fewest, Math.floor((1000 * seconds) / estimate)));
-  const warm = medianInterval(Array.from({ length: runs }, () => once(device, run)));
+  const times = Array.from({ length: runs }, () => once(device, run));
+  const warm = medianInterval(times);
   if (!warm) throw new Error(`${runs} runs give no interval`);
-  return { warm, runs };
+  return { warm, times };
 }
 
-export function measureYardsticks(device: Device, seconds: number): Yardsticks {
-  const rate = (amount: number, prepare: KernelCase['prepare']) =>
-    scopedNumber(() => amount / (repeated(device, prepare(device).run, seconds).warm.median / 1000));
-  const [memory, square] = [copy(1 << 25), product(1024, 1024, 1024)];
-  return { copy: rate(memory.bytes, memory.prepare), product: rate(square.operations, square.prepare) };
+/** From the fastest of their runs: other work on the machine does not lower its limits. */
+export function measureCeilings(device: Device, { elements }: Sizes, seconds: number): Ceilings {
+  const rate = (amount: number, entry: KernelCase) =>
+    scoped(() => {
+      const { times } = repeated(device, entry.prepare(device).run, Math.max(0.5, seconds));
+      return amount / (Math.min(...times) / 1000);
+    });
+  const memory = copy(2 * elements);
+  const arithmetic = multiplyAdds(elements / 4, device.name === 'emulated' ? 64 : 4096);
+  // Enough work that a launch of some microseconds does not show; the emulated device would take minutes.
+  const matrix = matrixProducts(elements / 256, device.name === 'cuda' ? 4096 : 4);
+  return {
+    copy: rate(memory.bytes, memory),
+    multiplyAdd: rate(arithmetic.operations, arithmetic),
+    matrix: device.name === 'cpu' ? null : rate(matrix.operations, matrix),
+  };
 }
 
 /** `f` in a scope of tensors, for results that hold none. */
-function scopedNumber<T>(f: () => T): T {
+function scoped<T>(f: () => T): T {
   const found: T[] = [];
   scope(() => {
     found.push(f());
@@ -79,56 +100,93 @@ function scopedNumber<T>(f: () => T): T {
   return result;
 }
 
+/** Why the case cannot run here, if so. */
+function whySkipped(device: Device, { kernel, bytes }: KernelCase): string | undefined {
+  if (device.missingKernels.includes(kernel)) return `${device.name} has no such kernel`;
+  // The host keeps the inputs too, for the check.
+  const [needed, available] = [3 * bytes, device.statistics().memoryAvailable];
+  if (needed <= available) return undefined;
+  const [wanted, there] = [needed, available].map((n) => prettyBytes(n, { binary: true }));
+  return `needs ${wanted}, ${there} are available`;
+}
+
+/** Runs a case once and compares it with its formula. @throws Error where it is wrong */
+export const checked = (device: Device, entry: KernelCase): number =>
+  scoped(() => {
+    const { run, results } = entry.prepare(device);
+    run();
+    return worstOf(entry, results);
+  });
+
+/** The largest error of the results, or an error where one is wrong. */
+function worstOf({ kernel, shape }: KernelCase, results: readonly Result[]): number {
+  // float32 sums of up to a million terms; in bfloat16 operands of products and results are rounded, 2^-9 of each.
+  const allowed = shape.includes('bfloat16') ? 2e-2 : 1e-3;
+  const worst = Math.max(...results.map(errorOf));
+  if (worst <= allowed) return worst;
+  const errors = results.map((result) => errorOf(result).toPrecision(2)).join(', ');
+  throw new Error(`${kernel} ${shape}: results differ from the formula by ${errors}, allowed ${allowed}`);
+}
+
+/** Of elements scattered over the result, its last one among them. */
+function errorOf({ output, expected, samples = 8 }: Result): number {
+  const actual = output.toArray();
+  const count = Math.min(samples, actual.length);
+  const places = Array.from(
+    { length: count },
+    (_, i) => (actual.length - 1 + i * 40_503 * 65_537) % actual.length,
+  );
+  const formula = places.map(expected);
+  const scale = Math.max(...formula.map(Math.abs)) || 1;
+  return Math.max(...places.map((i, n) => Math.abs(at(actual, i) - at(formula, n)))) / scale;
+}
+
 /** One case; skipped with the reason where memory does not suffice. Throws where the kernel's result is wrong. */
 export function measure(
   device: Device,
   entry: KernelCase,
-  yardsticks: Yardsticks,
+  ceilings: Ceilings,
   seconds: number,
 ): Timing | Skipped {
-  const { kernel, shape, operations, bytes } = entry;
-  // The host keeps the inputs too, for the check.
-  const [needed, available] = [3 * bytes, device.statistics().memoryAvailable];
-  if (device.missingKernels.includes(kernel))
-    return { kernel, shape, skipped: `${device.name} has no such kernel` };
-  if (needed > available) {
-    const [wanted, there] = [needed, available].map((n) => prettyBytes(n, { binary: true }));
-    return { kernel, shape, skipped: `needs ${wanted}, ${there} are available` };
-  }
-  return scopedNumber(() => {
-    const { run, output, expected } = entry.prepare(device);
+  const { kernel, shape } = entry;
+  const skipped = whySkipped(device, entry);
+  if (skipped !== undefined) return { kernel, shape, skipped };
+  return scoped(() => {
+    const { run, results } = entry.prepare(device);
     run();
-    const error = worstError(output.toArray(), expected);
-    if (!(error <= tolerance))
-      throw new Error(
-        `${kernel} ${shape}: the result differs from the formula by ${error}, allowed ${tolerance}`,
-      );
-    const { warm, runs } = repeated(device, run, seconds);
+    const error = worstOf(entry, results);
+    const { warm, times } = repeated(device, run, seconds);
     const swept = empty([1 << 24], { device, label: 'bench sweep' });
-    const cold = Array.from({ length: Math.min(5, runs) }, (_, i) => {
+    const cold = Array.from({ length: Math.min(5, times.length) }, (_, i) => {
       device.kernels.fill(swept, i);
       return once(device, run);
-    }).sort((a, b) => a - b);
-    const perSecond = 1000 / warm.median;
-    const ratios = [(operations * perSecond) / yardsticks.product, (bytes * perSecond) / yardsticks.copy];
+    });
+    const quantiles = [quantile(times, 0.1), quantile(times, 0.9)] as const;
     return {
-      ...{ kernel, shape, warm, runs, error, cold: cold[cold.length >> 1] ?? NaN },
-      gflops: (operations * perSecond) / 1e9,
-      gbytes: (bytes * perSecond) / 1e9,
-      ratio: Math.max(...ratios),
+      kernel,
+      shape,
+      warm,
+      quantiles,
+      cold: quantile(cold, 0.5),
+      times,
+      error,
+      ...ratesOf(entry, warm, ceilings),
     };
   });
 }
 
-/** Eight elements spread over the result, its last one among them. */
-function worstError(actual: ArrayLike<number>, expected: (i: number) => number): number {
-  let worst = 0;
-  for (let sample = 1; sample <= 8; sample++) {
-    const i = Math.ceil((sample * actual.length) / 8) - 1;
-    const e = expected(i);
-    const error = Math.abs((actual[i] ?? NaN) - e) / Math.max(1, Math.abs(e));
-    if (!(error <= worst)) worst = error;
-    if (Number.isNaN(worst)) return NaN;
-  }
-  return worst;
+/** Rates, and what the roofline allows. */
+function ratesOf({ operations, bytes, matrix }: KernelCase, { median }: Median, ceilings: Ceilings) {
+  const seconds = median / 1000;
+  const byMatrix = matrix === true && ceilings.matrix !== null;
+  const arithmetic = operations / (byMatrix ? (ceilings.matrix ?? NaN) : ceilings.multiplyAdd);
+  const memory = bytes / ceilings.copy;
+  const bound: Timing['bound'] = memory >= arithmetic ? 'memory' : byMatrix ? 'matrix' : 'multiply-add';
+  return {
+    gflops: operations / seconds / 1e9,
+    gbytes: bytes / seconds / 1e9,
+    bound,
+    share: Math.max(memory, arithmetic) / seconds,
+    intensity: operations / bytes,
+  };
 }

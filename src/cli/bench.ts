@@ -1,67 +1,67 @@
-// turl bench: how fast the kernels are, beside a copy and a matrix product.
-import { Command } from 'commander';
-import Table from 'cli-table3';
+// turl bench: how fast the kernels are, and how far from the machine's limits.
+import { Command, Option } from 'commander';
 import { UserError } from '../tensor/errors.js';
+import { bar } from './bar.js';
+import { compareCommand } from './bench-compare.js';
+import { stepCommand } from './bench-step.js';
 
 interface Options {
   device: string;
   quick?: true;
   json?: true;
+  csv?: true;
+  markdown?: true;
+  out?: string;
 }
 
 export function benchCommand(): Command {
   return new Command('bench')
-    .description('Time the kernels at the shapes of real networks, beside a copy and a matrix product.')
+    .description(
+      'Time every kernel at the shapes of real networks, against ceilings measured in the same run.',
+    )
     .argument('[filter]', 'only kernels and shapes whose "NAME SHAPE" contains this')
     .option('--device <name>', 'cpu, cuda or emulated', 'cpu')
-    .option('--quick', 'fewer shapes and shorter runs')
-    .option('--json', 'print it as JSON')
-    .action(async (filter: string | undefined, options: Options) => {
-      const { device: open, deviceNames } = await import('../tensor/index.js');
-      const { cases } = await import('../bench/cases.js');
-      const { measure, measureYardsticks } = await import('../bench/run.js');
-      const { machine, versions } = await import('../train/environment.js');
-      const name = deviceNames.find((known) => known === options.device);
-      if (!name)
-        throw new UserError(`--device: expected one of ${deviceNames.join(', ')}, got ${options.device}`);
-      const chosen = cases.filter(
-        ({ kernel, shape, slow }) => `${kernel} ${shape}`.includes(filter ?? '') && !(options.quick && slow),
-      );
-      if (chosen.length === 0)
-        throw new UserError(
-          `bench: expected a filter that names a kernel or shape, none contains "${filter ?? ''}"`,
-        );
-      const device = open(name);
-      const seconds = options.quick ? 0.2 : 1;
-      process.stderr.write(
-        `${chosen.length} cases of about ${seconds} s each; longer where six runs take longer
-`,
-      );
-      const yardsticks = measureYardsticks(device, seconds);
-      const results = chosen.map((entry) => measure(device, entry, yardsticks, seconds));
-      const { description, threads } = device.statistics();
-      if (options.json) {
-        const facts = { ...versions(), machine: machine(), device: { name, description, threads } };
-        console.log(JSON.stringify({ ...facts, yardsticks, results }, null, 2));
-        return;
-      }
-      console.log(
-        `${description}; copy ${(yardsticks.copy / 1e9).toFixed(1)} GB/s, product ${(yardsticks.product / 1e9).toFixed(1)} GFLOP/s`,
-      );
-      const table = new Table({
-        head: ['kernel', 'shape', 'ms', '95 %', 'cold ms', 'runs', 'GFLOP/s', 'GB/s', 'of copy or product'],
-        style: { head: [], border: [] },
-      });
-      for (const r of results)
-        table.push(
-          'skipped' in r
-            ? [r.kernel, r.shape, { content: `skipped: ${r.skipped}`, colSpan: 7 }]
-            : [
-                ...[r.kernel, r.shape, r.warm.median.toFixed(3)],
-                ...[`${r.warm.low.toFixed(3)} to ${r.warm.high.toFixed(3)}`, r.cold.toFixed(3), r.runs],
-                ...[r.gflops.toFixed(1), r.gbytes.toFixed(1), `${(100 * r.ratio).toFixed(0)} %`],
-              ],
-        );
-      console.log(table.toString());
-    });
+    .option('--quick', 'fewer and smaller shapes, shorter runs')
+    .option('--json', 'print JSON instead of a table')
+    .addOption(new Option('--csv', 'print CSV instead of a table').conflicts('json'))
+    .addOption(new Option('--markdown', 'print Markdown instead of a table').conflicts(['json', 'csv']))
+    .option('--out <dir>', 'also write results.json, .csv, .md, the roofline (SVG, PNG) and a page there')
+    .enablePositionalOptions()
+    .action(bench)
+    .addCommand(compareCommand())
+    .addCommand(stepCommand());
+}
+
+async function bench(filter: string | undefined, options: Options): Promise<void> {
+  const { device: open, deviceNames } = await import('../tensor/index.js');
+  const { sizes: known } = await import('../bench/case.js');
+  const { casesOf } = await import('../bench/cases/index.js');
+  const { runBench } = await import('../bench/results.js');
+  const { ceilingsText, csvTable, factsText, markdownOf, resultRows, textTable } =
+    await import('../bench/table.js');
+  const name = deviceNames.find((one) => one === options.device);
+  if (!name)
+    throw new UserError(`--device: expected one of ${deviceNames.join(', ')}, got ${options.device}`);
+  const sizes = known[options.quick ? 'quick' : 'full'];
+  const chosen = casesOf(sizes).filter(({ kernel, shape }) => `${kernel} ${shape}`.includes(filter ?? ''));
+  if (chosen.length === 0)
+    throw new UserError(
+      `bench: expected a filter that names a kernel or shape, none contains "${filter ?? ''}"`,
+    );
+  const seconds = options.quick ? 0.1 : 1;
+  const progress = bar('timing');
+  const tell = (done: number) => progress.show(done, chosen.length);
+  const results = runBench(open(name), chosen, { sizes, seconds, tell });
+  progress.stop();
+  if (options.json) console.log(JSON.stringify(results, null, 2));
+  else if (options.csv) process.stdout.write(await csvTable(resultRows(results, 'all')));
+  else if (options.markdown) process.stdout.write(markdownOf(results));
+  else {
+    console.log(`${factsText(results)}\nceilings: ${ceilingsText(results)}`);
+    console.log(textTable(resultRows(results)));
+  }
+  if (options.out === undefined) return;
+  const { writeFiles } = await import('../bench/files.js');
+  const files = await writeFiles(options.out, results);
+  process.stderr.write(`${files.join(', ')} are in ${options.out}\n`);
 }

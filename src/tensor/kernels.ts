@@ -60,6 +60,8 @@ export const kernelSignatures = {
     '(Out y, In a, In b, In variance_a, In variance_b, int64_t rows, int64_t columns, int64_t groups, int64_t size)',
   matmul:
     '(Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a, int64_t transpose_b)',
+  multiply_add_rate: '(Out y, In x, int64_t steps)',
+  matrix_rate: '(Out y, In a, In b, int64_t steps)',
   bias_forward: '(Out y, In x, In bias, int64_t rows, int64_t channels)',
   bias_backward: '(Out dbias, In dy, int64_t rows, int64_t channels)',
   conv2d_forward:

@@ -27,18 +27,18 @@ export interface DeviceStatistics {
 
 interface NativeAddon {
   /** Opens a backend; its kernels by name, without those that it lacks. */
-  openDevice(library: string, name: string): { index: number; kernels: Record<string, NativeKernel> };
-  signatures(): Record<string, string>;
-  cpuLibrary(): string;
-  allocate(device: number, elements: number, dtype: number): number;
-  release(handle: number): void;
-  transfer(handle: number, array: HostArray, toDevice: boolean): void;
-  statistics(device: number): DeviceStatistics;
-  configure(
+  openDevice: (library: string, name: string) => { index: number; kernels: Record<string, NativeKernel> };
+  signatures: () => Record<string, string>;
+  cpuLibrary: () => string;
+  allocate: (device: number, elements: number, dtype: number) => number;
+  release: (handle: number) => void;
+  transfer: (handle: number, array: HostArray, toDevice: boolean) => void;
+  statistics: (device: number) => DeviceStatistics;
+  configure: (
     device: number,
     options: { limit?: number; threads?: number; resetPeak?: true; trim?: true },
-  ): void;
-  synchronize(device: number): void;
+  ) => void;
+  synchronize: (device: number) => void;
 }
 
 function open(): NativeAddon {
@@ -63,3 +63,34 @@ function open(): NativeAddon {
 }
 
 export const native = open();
+
+/**
+ * From now on `listener` hears of every call of the addon, and of the kernels of devices that are opened later: its name, when it
+ * began and when it ended, in milliseconds of `performance.now()`. For measurements; nothing takes it back.
+ */
+export function observeNative(listener: (name: string, start: number, end: number) => void): void {
+  const timed =
+    <A extends unknown[], R>(name: string, f: (...args: A) => R) =>
+    (...args: A): R => {
+      const start = performance.now();
+      try {
+        return f(...args);
+      } finally {
+        listener(name, start, performance.now());
+      }
+    };
+  const { openDevice, allocate, release, transfer, statistics, configure, synchronize } = native;
+  Object.assign(native, {
+    openDevice(...args: Parameters<NativeAddon['openDevice']>) {
+      const { index, kernels } = openDevice(...args);
+      const entries = Object.entries(kernels).map(([name, run]) => [name, timed(name, run)]);
+      return { index, kernels: Object.fromEntries(entries) as typeof kernels };
+    },
+    allocate: timed('allocate', allocate),
+    release: timed('release', release),
+    transfer: timed('transfer', transfer),
+    statistics: timed('statistics', statistics),
+    configure: timed('configure', configure),
+    synchronize: timed('synchronize', synchronize),
+  });
+}

@@ -1,0 +1,132 @@
+// Where a training step spends its time: every native call, and the phase it fell into. Made before the device is opened.
+import { observeNative } from '../tensor/native.js';
+import type { Experiment } from '../train/experiment.js';
+
+export const phases = ['waiting for data', 'input', 'forward', 'loss', 'backward', 'optimiser'] as const;
+export type Phase = (typeof phases)[number];
+
+/** Milliseconds of `performance.now()`. */
+export interface Span {
+  readonly name: string;
+  readonly start: number;
+  readonly end: number;
+}
+export interface Call extends Span {
+  readonly phase: Phase;
+}
+
+export class Watch {
+  /** Milliseconds within native calls, and their number, since `reset`. */
+  native = 0;
+  count = 0;
+  /** Kept while details are wanted. */
+  readonly calls: Call[] = [];
+  readonly spans: (Span & { name: Phase })[] = [];
+  #details: (() => void) | undefined;
+  #inside = false;
+  #phase: Phase = 'input';
+  #since = 0;
+
+  constructor() {
+    observeNative((name, start, end) => {
+      this.#heard(name, start, end);
+    });
+  }
+
+  #heard(name: string, start: number, end: number): void {
+    if (this.#inside) return;
+    this.native += end - start;
+    this.count++;
+    if (!this.#details) return;
+    // A GPU goes on after a call; waiting for it gives the call the time of its work.
+    this.#inside = true;
+    this.#details();
+    this.#inside = false;
+    this.calls.push({ name, phase: this.#phase, start, end: performance.now() });
+  }
+
+  reset(): void {
+    this.native = 0;
+    this.count = 0;
+  }
+
+  /** Runs `f` with single calls kept; `settle` waits for the device after each. */
+  async detailed(settle: () => void, f: () => Promise<void>): Promise<void> {
+    this.calls.length = 0;
+    this.spans.length = 0;
+    this.#details = settle;
+    this.#since = performance.now();
+    try {
+      await f();
+    } finally {
+      this.#details = undefined;
+    }
+  }
+
+  /** From now on it is this phase; the one before ends. */
+  enter(phase: Phase): void {
+    this.leave();
+    this.#phase = phase;
+  }
+  leave(): void {
+    const now = performance.now();
+    if (this.#details) this.spans.push({ name: this.#phase, start: this.#since, end: now });
+    this.#since = now;
+  }
+}
+
+/** Makes the phases of every update known to the watch. `between` is called when all activations are held, before backward. */
+export function watchPhases(watch: Watch, experiment: Experiment, between: () => void): void {
+  const { backbone, loss, optimizer } = experiment;
+  const [network, losses, norm] = [
+    backbone.forward.bind(backbone),
+    loss.forward.bind(loss),
+    optimizer.gradientNorm.bind(optimizer),
+  ];
+  backbone.forward = (images) => {
+    watch.enter('forward');
+    return network(images);
+  };
+  loss.forward = (batch, step) => {
+    watch.enter('loss');
+    const result = losses(batch, step);
+    between();
+    watch.enter('backward');
+    return result;
+  };
+  optimizer.gradientNorm = () => {
+    watch.enter('optimiser');
+    return norm();
+  };
+}
+
+/** Milliseconds and number of native calls by name, most first. */
+export function byName(calls: readonly Call[]): { name: string; calls: number; milliseconds: number }[] {
+  const found = new Map<string, { name: string; calls: number; milliseconds: number }>();
+  for (const { name, start, end } of calls) {
+    const entry = found.get(name) ?? { name, calls: 0, milliseconds: 0 };
+    entry.calls++;
+    entry.milliseconds += end - start;
+    found.set(name, entry);
+  }
+  return [...found.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+}
+
+/** The watch's spans and calls in Chrome's trace format, which Perfetto reads too: phases in one row, native calls below. */
+export function traceJson({ spans, calls }: Pick<Watch, 'spans' | 'calls'>): string {
+  const first = Math.min(...spans.map(({ start }) => start));
+  const event = ({ name, start, end }: Span, thread: number, category: string) => ({
+    ...{ name, cat: category, ph: 'X', pid: 1, tid: thread },
+    ...{ ts: 1000 * (start - first), dur: 1000 * (end - start) },
+  });
+  const named = (thread: number, name: string) => ({
+    ...{ name: 'thread_name', ph: 'M', pid: 1, tid: thread, args: { name } },
+  });
+  const events = [
+    named(1, 'phases'),
+    named(2, 'native calls'),
+    ...spans.map((span) => event(span, 1, 'phase')),
+    ...calls.map((call) => event(call, 2, call.phase)),
+  ];
+  return `${JSON.stringify({ displayTimeUnit: 'ms', traceEvents: events })}\n`;
+}

@@ -1,0 +1,53 @@
+// turl bench step: a whole training step of an experiment, beside PyTorch.
+import { Command, Option } from 'commander';
+import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
+
+interface Options extends OverrideOptions {
+  threads?: number;
+  rounds: number;
+  steps: number;
+  peers?: true | 'prelu' | 'leaky' | 'both';
+  loader?: true;
+  trace?: string;
+  json?: true;
+  record?: true;
+}
+
+export function stepCommand(): Command {
+  const command = new Command('step')
+    .description('Time the training step of an experiment: images a second, by phase, by operation, memory.')
+    .argument('<config>', 'the experiment, a YAML file')
+    .option('--device <name>', 'cpu, cuda or emulated');
+  return addSet(command)
+    .option('--threads <n>', 'threads of the CPU', whole('--threads', 1))
+    .option('--rounds <n>', 'turns of turl and each peer; six give an interval', whole('--rounds', 1), 6)
+    .option('--steps <n>', 'steps in each turn', whole('--steps', 1), 3)
+    .addOption(
+      new Option('--peers [which]', 'beside PyTorch, with PReLU, with LeakyReLU in its place, or both')
+        .choices(['prelu', 'leaky', 'both'])
+        .preset('prelu'),
+    )
+    .option('--loader', 'profile with batches of the experiment’s own images, so that waiting for them shows')
+    .option('--trace <file>', 'write the profiled steps as a trace for Perfetto or Chrome')
+    .option('--json', 'print JSON instead of text')
+    .option('--record', 'append a row to bench/history.csv')
+    .action(step);
+}
+
+async function step(file: string, options: Options): Promise<void> {
+  const { Watch, traceJson } = await import('../bench/watch.js');
+  const watch = new Watch();
+  const { loadConfig } = await import('../config/index.js');
+  const { measureStep, peerKinds } = await import('../bench/step.js');
+  const { recordStep, stepText } = await import('../bench/step-text.js');
+  const { writeAtomic } = await import('../train/atomic.js');
+  const { threads, rounds, steps, peers, loader = false, trace } = options;
+  const report = await measureStep(loadConfig(file, overridesOf(options)), watch, {
+    ...{ rounds, steps, threads, loader },
+    peers: peerKinds.filter((kind) => peers === kind || peers === 'both'),
+    tell: (what) => process.stderr.write(`${what}\n`),
+  });
+  console.log(options.json ? JSON.stringify(report, null, 2) : stepText(report));
+  if (trace !== undefined) writeAtomic(trace, traceJson(watch));
+  if (options.record) recordStep(report);
+}

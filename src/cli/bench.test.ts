@@ -1,0 +1,49 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const test = suite('turl bench');
+const folder = mkdtempSync(join(tmpdir(), 'turl-bench-'));
+test.after(() => {
+  rmSync(folder, { recursive: true });
+});
+
+const script = join(import.meta.dirname, '../../bin/turl.js');
+const turl = (...args: string[]) =>
+  spawnSync(process.execPath, [script, 'bench', ...args], { encoding: 'utf8' });
+
+test('a filter and a form; two files compared', () => {
+  const csv = turl('clip_scale', '--quick', '--csv');
+  assert.is(csv.status, 0, csv.stderr);
+  assert.match(csv.stdout, /^kernel,shape,ms,95 %,.*\nclip_scale,256,.*\n$/);
+  const json = turl('clip_scale', '--quick', '--json');
+  const file = join(folder, 'results.json');
+  writeFileSync(file, json.stdout);
+  const compared = turl('compare', file, file);
+  assert.is(compared.status, 0, compared.stderr);
+  assert.match(compared.stdout, /clip_scale 256 .*\n(.*\n)*.*of 1 cases B is/);
+});
+
+test('usage errors are a sentence', () => {
+  for (const [args, expected] of [
+    [
+      ['nothing-like-this'],
+      /expected a filter that names a kernel or shape, none contains "nothing-like-this"/,
+    ],
+    [['--device', 'gpu'], /--device: expected one of cpu, cuda, emulated, got gpu/],
+    [['--json', '--csv'], /option '--csv' cannot be used with option '--json'/],
+    [['compare', folder, folder], /expected a checkout that is built/],
+    [['compare', 'a', 'b', '--rounds', '5'], /--rounds: expected a whole number of at least 6, got 5/],
+    [['step', join(folder, 'none.yaml')], /none\.yaml/],
+  ] as const) {
+    const { status, stderr } = turl(...args);
+    assert.is(status, 2, stderr);
+    assert.match(stderr, expected);
+    assert.not.match(stderr, /\n +at /);
+  }
+});
+
+test.run();
