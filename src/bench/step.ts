@@ -12,7 +12,7 @@ import { trainingLoader } from '../train/network-input.js';
 import { medianInterval, quantile, type Median } from './median.js';
 import { openPeer, peerArguments, type Absent, type Peer } from './peer.js';
 import { clocksOf } from './results.js';
-import { byName, phases, watchPhases, type Watch } from './watch.js';
+import { byName, phases, type Watch } from './watch.js';
 
 export interface StepOptions {
   /** Rounds of turns, and steps of each in a round. */
@@ -153,7 +153,10 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
 
   options.tell('profiling');
   let holders = device.holders(12);
-  watchPhases(watch, experiment, () => (holders = device.holders(12)));
+  experiment.onPhase = (phase) => {
+    if (phase === 'backward') holders = device.holders(12); // when all activations are held
+    watch.enter(phase);
+  };
   const batches = await openBatches(config, options.loader, ready);
   const settle = () => {
     if (device.name === 'cuda') device.synchronize();
@@ -162,7 +165,6 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
     for (let i = 0; i < profiledSteps; i++) {
       watch.enter('waiting for data');
       const batch = await batches.next();
-      watch.enter('input');
       update(batch);
       watch.leave();
     }

@@ -1,8 +1,8 @@
 // Where a training step spends its time: every native call, and the phase it fell into. Made before the device is opened.
 import { observeNative } from '../tensor/native.js';
-import type { Experiment } from '../train/experiment.js';
+import { phases as updatePhases } from '../train/learner.js';
 
-export const phases = ['waiting for data', 'input', 'forward', 'loss', 'backward', 'optimiser'] as const;
+export const phases = ['waiting for data', ...updatePhases] as const;
 export type Phase = (typeof phases)[number];
 
 /** Milliseconds of `performance.now()`. */
@@ -73,31 +73,6 @@ export class Watch {
     if (this.#details) this.spans.push({ name: this.#phase, start: this.#since, end: now });
     this.#since = now;
   }
-}
-
-/** Makes the phases of every update known to the watch. `between` is called when all activations are held, before backward. */
-export function watchPhases(watch: Watch, experiment: Experiment, between: () => void): void {
-  const { backbone, loss, optimizer } = experiment;
-  const [network, losses, norm] = [
-    backbone.forward.bind(backbone),
-    loss.forward.bind(loss),
-    optimizer.gradientNorm.bind(optimizer),
-  ];
-  backbone.forward = (images) => {
-    watch.enter('forward');
-    return network(images);
-  };
-  loss.forward = (batch, step) => {
-    watch.enter('loss');
-    const result = losses(batch, step);
-    between();
-    watch.enter('backward');
-    return result;
-  };
-  optimizer.gradientNorm = () => {
-    watch.enter('optimiser');
-    return norm();
-  };
 }
 
 /** Milliseconds and number of native calls by name, most first. */

@@ -56,12 +56,17 @@ export class AttributeExperiment extends Learner {
     this.backbone.dropout.step = step * count + index;
     return scope(() => {
       const { device } = this;
+      this.onPhase?.('input');
       const images = networkInput(this.config, device, batch);
       const labels = tensor(batch.labels, [batch.labels.length], { device, label: 'labels' });
       const tape = new Tape();
-      const { total, parts } = tape.record(() =>
-        this.loss.forward(this.backbone.forward(images).embedding, labels, soft),
-      );
+      const { total, parts } = tape.record(() => {
+        this.onPhase?.('forward');
+        const { embedding } = this.backbone.forward(images);
+        this.onPhase?.('loss');
+        return this.loss.forward(embedding, labels, soft);
+      });
+      this.onPhase?.('backward');
       tape.backward(total, full(total.shape, 1 / count, { device, dtype: total.dtype }));
       const values = parts.toArray();
       return Object.fromEntries(attributeLossParts.map((name, i) => [name, values[i] as number]));

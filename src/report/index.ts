@@ -10,7 +10,7 @@ import { ablationFigure } from './figures/ablation.js';
 import { confidenceFigure, correlationFigure } from './figures/embedding.js';
 import { severityFigure } from './figures/severity.js';
 import { toyFigure } from './figures/toy-picture.js';
-import { lossFigure, speedFigure } from './figures/training.js';
+import { lossFigure, speedFigure, timeFigure } from './figures/training.js';
 import { histogramFigure, rejectFigure, rocFigure } from './figures/verification.js';
 import { renderPage, type Block } from './page.js';
 import { collectRun, type RunReport } from './run.js';
@@ -123,7 +123,10 @@ export async function writeReport(paths: readonly string[], out: string): Promis
   const blocks: Block[] = [];
   if (runs.some(({ tested }) => tested)) blocks.push(resultTable(runs));
   if (runs.length > 0)
-    blocks.push({ kind: 'heading', text: 'Training' }, ...figureBlocks(lossFigure(runs), speedFigure(runs)));
+    blocks.push(
+      { kind: 'heading', text: 'Training' },
+      ...figureBlocks(lossFigure(runs), speedFigure(runs), timeFigure(runs)),
+    );
   for (const [i, path] of paths.entries()) {
     if (kinds[i] !== 'sweep') continue;
     const cells = allResults(path);

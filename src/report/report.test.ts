@@ -66,6 +66,7 @@ test('a run: one page without anything to fetch, each picture with its words and
   for (const id of [
     'losses',
     'speed',
+    'time',
     'run1-roc',
     'run1-scores',
     'run1-reject',

@@ -78,6 +78,7 @@ export class Experiment extends Learner {
     this.backbone.dropout.step = step * count + index;
     return scope(() => {
       const { device } = this;
+      this.onPhase?.('input');
       const images = this.#prepare(batch.pixels, batch.augmentation);
       const labels = tensor(batch.labels, [batch.labels.length], { device, label: 'labels' });
       const flags = variationTargets(batch.variations, this.#active, batch.soft);
@@ -87,9 +88,12 @@ export class Experiment extends Learner {
       });
       const tape = new Tape();
       const { total, parts } = tape.record(() => {
+        this.onPhase?.('forward');
         const { embedding, features } = this.backbone.forward(images);
+        this.onPhase?.('loss');
         return this.loss.forward({ embedding, features, labels, targets }, step);
       });
+      this.onPhase?.('backward');
       tape.backward(
         total,
         count === 1 ? undefined : full(total.shape, 1 / count, { device, dtype: total.dtype }),
@@ -105,18 +109,21 @@ export class Experiment extends Learner {
     if (!confidence) throw new UserError('stage: uncertainty needs a confidence branch');
     return scope(() => {
       const { f, x } = noGrad(() => {
-        const { embedding, features } = this.backbone.forward(
-          this.#prepare(batch.pixels, batch.augmentation),
-        );
+        this.onPhase?.('input');
+        const images = this.#prepare(batch.pixels, batch.augmentation);
+        this.onPhase?.('forward');
+        const { embedding, features } = this.backbone.forward(images);
         const wide = (t: Tensor) => cast(t, accumulator(t.dtype));
         return { f: groupNormalize(wide(embedding), this.config.loss.groups), x: wide(features) };
       });
       const tape = new Tape();
+      this.onPhase?.('loss');
       const { total, s } = tape.record(() => {
         const s = confidence.forward(x);
         return { total: affine(uncertaintyLoss(f, s, batch.labels), 1 / count), s };
       });
       const values = { uncertainty: count * total.item(), confidence: noGrad(() => mean(s)).item() };
+      this.onPhase?.('backward');
       tape.backward(total);
       return values;
     });

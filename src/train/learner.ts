@@ -20,6 +20,10 @@ export type TrainingBatch = Pick<Batch, 'pixels' | 'labels' | 'augmentation' | '
 /** The losses of a stage: those of the whole method; the mean −score of genuine pairs (`uncertainty`) and the mean s; or those of Eq. 15. */
 export type Losses = Partial<Record<LossPart | 'uncertainty' | 'attributes', number>>;
 
+/** What an update does, in order; with several batches all but the optimiser several times. */
+export const phases = ['input', 'forward', 'loss', 'backward', 'optimiser'] as const;
+export type Phase = (typeof phases)[number];
+
 /** What one update tells: the losses (means over the images), the rate used, and the norm of the gradients before clipping. */
 export interface UpdateReport {
   losses: Losses;
@@ -53,6 +57,8 @@ export abstract class Learner {
   abstract readonly optimizer: Optimizer;
   /** That of the discriminator or adversary. */
   abstract readonly discriminatorOptimizer: Optimizer | undefined;
+  /** Told when a phase of an update begins. The device may not have done what it was given in the one before. */
+  onPhase: ((phase: Phase) => void) | undefined;
 
   /** @param identities N, of the training images */
   constructor(
@@ -86,6 +92,7 @@ export abstract class Learner {
       const value = losses[part];
       if (value !== undefined && !Number.isFinite(value)) throw new UserError(`the ${part} loss is ${value}`);
     }
+    this.onPhase?.('optimiser');
     const factor = rateFactor(schedule(this.config), step, steps);
     const { optimizer, discriminator } = this.config;
     const clip = this.config.train.clip_norm;

@@ -17,6 +17,7 @@ import type { Learner, TrainingBatch, UpdateReport } from './learner.js';
 import { buildLearner } from './stages.js';
 import { trainingLoader } from './network-input.js';
 import { writeBatchSheet } from './preview.js';
+import { PhaseClock } from './phase-clock.js';
 import { Progress } from './progress.js';
 import { checkpoints, findCheckpoint, RunDirectory } from './run-directory.js';
 
@@ -126,16 +127,19 @@ class Trainer {
             config,
             batches[0] as Batch,
           );
+        const logged = (step + 1) % config.train.log_every === 0 || step + 1 === this.#steps;
+        const clock = logged ? new PhaseClock(this.learner.device) : undefined;
         const report = this.#update(
           batches.map((batch) => ({ ...batch, soft: this.dataset.soft?.rows(batch.images) })),
           step,
+          clock,
         );
         step++;
         const seconds = (performance.now() - mark.time) / 1000;
         const images = (step - mark.step) * config.train.batch_size * config.train.accumulate;
         const waiting = (loader.waitedMilliseconds - mark.waited) / 1000 / seconds;
         const shown = { rate: images / seconds, waiting, losses: shownLosses(report) };
-        if (step % config.train.log_every === 0 || step === this.#steps) {
+        if (clock) {
           this.directory.log(step, {
             ...Object.fromEntries(
               Object.entries(report.losses).map(([key, value]) => [`train/${key}`, value]),
@@ -144,6 +148,9 @@ class Trainer {
             'train/gradient_norm': report.gradientNorm,
             'speed/images_per_second': shown.rate,
             'speed/waiting_share': waiting,
+            ...Object.fromEntries(
+              [...clock.milliseconds].map(([phase, spent]) => [`milliseconds/${phase}`, spent]),
+            ),
             'memory/live_bytes': this.learner.device.statistics().live,
           });
           this.#progress.log(step, shown);
@@ -163,9 +170,12 @@ class Trainer {
     return { run: this.directory.path, step, interrupted: step < this.#steps, evaluation };
   }
 
-  #update(batches: readonly TrainingBatch[], step: number): UpdateReport {
+  #update(batches: readonly TrainingBatch[], step: number, clock: PhaseClock | undefined): UpdateReport {
+    this.learner.onPhase = clock && ((phase) => clock.enter(phase));
     try {
-      return this.learner.update(batches, step, this.#steps);
+      const report = this.learner.update(batches, step, this.#steps);
+      clock?.enter(undefined);
+      return report;
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       const good = this.#lastGood ?? 'none';

@@ -1,4 +1,6 @@
 /** How the training went: losses and accuracy over the steps, and where the time went. */
+import type { Config } from '../../config/index.js';
+import { phases } from '../../train/learner.js';
 import { axis, legend, colourOf, type Figure } from '../figure.js';
 
 export interface LogLine {
@@ -109,6 +111,54 @@ export function speedFigure(runs: readonly { name: string; log: readonly LogLine
         mean(data).toFixed(1),
         `${(100 * mean(waiting)).toFixed(1)} %`,
       ]),
+    },
+  };
+}
+
+const parts = ['waiting for images', ...phases] as const;
+
+/** Mean milliseconds of a step by phase, a bar for each run. */
+export function timeFigure(
+  runs: readonly { name: string; log: readonly LogLine[]; config: Config }[],
+): Figure | undefined {
+  const split = runs
+    .map(({ name, log, config: { train } }) => {
+      const lines = log.filter(({ values }) => 'milliseconds/forward' in values);
+      const mean = (of: (values: LogLine['values']) => number) =>
+        lines.reduce((sum, { values }) => sum + of(values), 0) / lines.length;
+      const images = train.batch_size * train.accumulate;
+      const waiting = mean(
+        (values) =>
+          ((values['speed/waiting_share'] ?? 0) * 1000 * images) / (values['speed/images_per_second'] ?? NaN),
+      );
+      const spent = phases.map((phase) => mean((values) => values[`milliseconds/${phase}`] ?? 0));
+      return { name, steps: lines.length, milliseconds: [waiting, ...spent] };
+    })
+    .filter(({ steps }) => steps > 0);
+  if (split.length === 0) return undefined;
+  return {
+    id: 'time',
+    title: 'Where the time of a step goes',
+    about: 'Milliseconds of a training step, mean over the logged steps.',
+    width: 760,
+    height: 110 + 40 * split.length,
+    option: {
+      legend,
+      grid: { left: 120, right: 20, top: 40, bottom: 50 },
+      xAxis: axis('milliseconds', { type: 'value' }),
+      yAxis: axis('', { type: 'category', data: split.map(({ name }) => name), inverse: true }),
+      series: parts.map((name, i) => ({
+        name,
+        type: 'bar',
+        stack: 'step',
+        barMaxWidth: 26,
+        data: split.map(({ milliseconds }) => milliseconds[i]),
+        itemStyle: { color: colourOf(i) },
+      })),
+    },
+    table: {
+      head: ['run', ...parts],
+      rows: split.map(({ name, milliseconds }) => [name, ...milliseconds.map((ms) => `${ms.toFixed(1)} ms`)]),
     },
   };
 }
