@@ -42,6 +42,8 @@ export interface Sizes {
   readonly features: number;
   /** N of the margin softmax; a list. */
   readonly identities: readonly number[];
+  /** Channels of convolutions are divided by this. */
+  readonly narrow: number;
   /** Layers beyond the first of a list are taken too. */
   readonly all: boolean;
 }
@@ -52,11 +54,12 @@ export const sizes = {
     elements: 1 << 24,
     features: 25_088,
     identities: [10_000, 85_000, 1_000_000],
+    narrow: 1,
     all: true,
   },
-  quick: { batch: 4, elements: 1 << 20, features: 25_088, identities: [10_000], all: false },
+  quick: { batch: 4, elements: 1 << 20, features: 25_088, identities: [10_000], narrow: 1, all: false },
   /** For tests: every formula, nothing to be timed. */
-  tiny: { batch: 2, elements: 1 << 12, features: 392, identities: [100], all: false },
+  tiny: { batch: 2, elements: 1 << 12, features: 392, identities: [100], narrow: 8, all: false },
 } as const satisfies Record<string, Sizes>;
 
 /** The items of a list that these sizes take. */
