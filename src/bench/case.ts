@@ -89,7 +89,7 @@ const block = (() => {
 export interface Operand {
   readonly t: Tensor;
   /** What the device has: rounded in bfloat16. */
-  readonly values: ArrayLike<number>;
+  readonly values: Float32Array;
 }
 
 export interface OperandOptions {
@@ -105,7 +105,7 @@ export function random(device: Device, shape: Shape, offset: number, options: Op
   for (let i = 0; i < values.length; i++) values[i] = at(block, (i + 7919 * offset) % block.length);
   const mapped = map ? values.map(map) : values;
   const t = tensor(mapped, shape, { device, dtype, label: 'bench' });
-  return { t, values: dtype === 'bfloat16' ? t.toArray() : mapped };
+  return { t, values: dtype === 'bfloat16' ? Float32Array.from(t.toArray()) : mapped };
 }
 
 /** For a kernel to write: filled with what no kernel gives, so that one that writes nothing is found out. */
