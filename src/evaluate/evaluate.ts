@@ -56,7 +56,7 @@ export function embedDataset(
 /** The same of images that come in batches one after another, at most `images` of them; the heads are turned already. */
 export async function embedBatches(
   experiment: Experiment,
-  batches: AsyncIterable<ImageBatch>,
+  batches: AsyncIterable<ImageBatch> | Iterable<ImageBatch>,
   images: number,
   { blur = 0, occlusion = 0 }: Degradation = {},
   onProgress?: (images: number, total: number) => void,
@@ -128,11 +128,24 @@ function intervalsOf(scored: ScoredPairs, pairs: Pairs, dataset: FaceSet, config
   return bootstrapIntervals(scored, pairs.fold, far, identities, { resamples, seed: config.seed });
 }
 
-/** All figures of the experiment as it stands. `versions` defaults to clean and the configured degradations. */
+/** What one version of the test images gave, for whoever wants more than the figures. */
+export interface TestedVersion {
+  version: Degradation;
+  features: Features;
+  /** Of all pairs, or of those that can be turned. */
+  scored: ScoredPairs;
+  row: EvaluationRow;
+}
+
+/**
+ * All figures of the experiment as it stands. `versions` defaults to clean and the configured degradations; `onVersion` is given each
+ * as it is done.
+ */
 export async function evaluate(
   experiment: Experiment,
   test: TestSet,
   versions: readonly Degradation[] = [{}, ...experiment.config.evaluate.degrade],
+  onVersion?: (tested: TestedVersion) => void,
 ): Promise<Evaluation> {
   const { model, data, loss, evaluate: options } = experiment.config;
   const { dataset, pairs, failures } = test;
@@ -144,14 +157,16 @@ export async function evaluate(
     const features = await embedDataset(experiment, dataset, version);
     const used = version.yaw === undefined ? pairs : turnablePairs(dataset, pairs);
     const scored = scorePairs(features, used, options.score);
-    rows.push({
+    const row = {
       version: degradationName(version),
       verification: verification(scored, used.fold, options.far),
       intervals: intervalsOf(scored, used, dataset, experiment.config),
       reject: features.confidence
         ? rejectCurve(scored, pairQuality(imageQuality(features), used), Math.max(...options.far))
         : null,
-    });
+    };
+    rows.push(row);
+    onVersion?.({ version, features, scored, row });
     if (degradationName(version) === 'clean')
       correlation = subEmbeddingCorrelation(
         features.embedding,

@@ -48,7 +48,7 @@ export function axis(name: string, more: Record<string, unknown> = {}): Record<s
     nameGap: 30,
     nameTextStyle: text,
     axisLabel: { ...text, hideOverlap: true },
-    axisLine: { show: true, lineStyle: { color: line } },
+    axisLine: { show: true, onZero: false, lineStyle: { color: line } },
     axisTick: { lineStyle: { color: line } },
     splitLine: { lineStyle: { color: line } },
     ...more,

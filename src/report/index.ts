@@ -8,6 +8,7 @@ import { explainFileError, writeAtomic } from '../train/atomic.js';
 import { renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
 import { confidenceFigure, correlationFigure } from './figures/embedding.js';
+import { severityFigure } from './figures/severity.js';
 import { toyFigure } from './figures/toy-picture.js';
 import { lossFigure, speedFigure } from './figures/training.js';
 import { histogramFigure, rejectFigure, rocFigure } from './figures/verification.js';
@@ -84,6 +85,7 @@ function runBlocks(run: RunReport, index: number): Block[] {
       withPrefix(id, rejectFigure(tested.versions)),
       withPrefix(id, tested.correlation && correlationFigure(tested.correlation)),
       withPrefix(id, confidenceFigure(tested.confidences)),
+      withPrefix(id, tested.severity && severityFigure(tested.severity)),
     ),
   );
   if (tested.faces)

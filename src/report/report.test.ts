@@ -71,6 +71,7 @@ test('a run: one page without anything to fetch, each picture with its words and
     'run1-reject',
     'run1-correlation',
     'run1-confidence',
+    'run1-severity',
   ])
     assert.ok(pictures.includes(id), id);
   assert.is(html.split('<figure').length - 1, pictures.length);

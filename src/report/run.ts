@@ -3,18 +3,19 @@ import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
 import { openDataset } from '../data/dataset.js';
-import { openReader } from '../data/face-set.js';
+import { openReader, type FaceSet } from '../data/face-set.js';
 import { subEmbeddingCorrelation, type Correlation } from '../evaluate/correlation.js';
-import { degradationName, embedDataset, evaluate } from '../evaluate/evaluate.js';
-import { imageQuality, pairQuality, rejectCurve } from '../evaluate/reject.js';
+import { evaluate } from '../evaluate/evaluate.js';
+import { imageQuality } from '../evaluate/reject.js';
 import { withRun } from '../evaluate/run.js';
-import { scorePairs } from '../evaluate/scores.js';
+import type { Features } from '../evaluate/scores.js';
 import type { Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
 import { configToYaml, type Config } from '../config/index.js';
 import { runConfig } from '../train/run-directory.js';
 import type { LogLine } from './figures/training.js';
 import type { VersionScores } from './figures/verification.js';
+import { severityCurves, type SeverityCurves } from './severity.js';
 
 export interface RunReport {
   readonly name: string;
@@ -30,6 +31,7 @@ export interface Tested {
   readonly versions: readonly VersionScores[];
   readonly confidences: readonly { name: string; confidence: Float32Array; groups: number }[];
   readonly correlation: Correlation | undefined;
+  readonly severity: SeverityCurves | undefined;
   /** PNG images of the test set of which the network is most and least sure. */
   readonly faces: { readonly most: readonly Face[]; readonly least: readonly Face[] } | undefined;
 }
@@ -57,6 +59,29 @@ function readLog(run: string): LogLine[] {
 
 const shown = 12;
 
+const correlationOf = ({ embedding, groups, size }: Features, { data }: FaceSet): Correlation =>
+  subEmbeddingCorrelation(embedding, data.labels, groups, size / groups);
+
+/** The images that the network is most and least sure of. */
+async function surestFaces(features: Features, faces: FaceSet): Promise<NonNullable<Tested['faces']>> {
+  const quality = imageQuality(features);
+  const order = [...quality.keys()].sort((a, b) => (quality[b] ?? 0) - (quality[a] ?? 0) || a - b);
+  const reader = openReader(faces);
+  const side = faces.size;
+  const faceOf = async (image: number): Promise<Face> => {
+    const pixels = new Uint8Array(side * side * 3);
+    reader.read(image, pixels);
+    const png = await sharp(pixels, { raw: { width: side, height: side, channels: 3 } })
+      .png()
+      .toBuffer();
+    return { name: faces.imageName(image), quality: quality[image] ?? NaN, png };
+  };
+  return {
+    most: await Promise.all(order.slice(0, shown).map(faceOf)),
+    least: await Promise.all(order.slice(-shown).reverse().map(faceOf)),
+  };
+}
+
 export async function collectRun(path: string): Promise<RunReport> {
   const config = runConfig(path);
   const name = basename(config.work_dir ?? path) || config.name;
@@ -65,52 +90,20 @@ export async function collectRun(path: string): Promise<RunReport> {
   const tested = await withRun(path, [], async (experiment): Promise<Tested | undefined> => {
     const test = await openTestSet(config, () => openDataset(config));
     if (!test) return undefined;
-    const evaluation = await evaluate(experiment, test);
     const versions: VersionScores[] = [];
     const confidences: Tested['confidences'][number][] = [];
-    let correlation: Correlation | undefined;
-    let faces: Tested['faces'];
-    for (const version of [{}, ...config.evaluate.degrade]) {
-      const label = degradationName(version);
-      if (evaluation.leftOut.includes(label) || 'yaw' in version) continue;
-      const features = await embedDataset(experiment, test.dataset, version);
-      const pairs = scorePairs(features, test.pairs, config.evaluate.score);
-      const quality = features.confidence && imageQuality(features);
-      versions.push({
-        name: label,
-        pairs,
-        reject: quality
-          ? rejectCurve(pairs, pairQuality(quality, test.pairs), Math.max(...config.evaluate.far))
-          : null,
-      });
-      if (features.confidence)
-        confidences.push({ name: label, confidence: features.confidence, groups: features.groups });
-      if (label !== 'clean') continue;
-      if (features.groups > 1)
-        correlation = subEmbeddingCorrelation(
-          features.embedding,
-          test.dataset.data.labels,
-          features.groups,
-          features.size / features.groups,
-        );
-      if (!quality) continue;
-      const order = [...quality.keys()].sort((a, b) => (quality[b] ?? 0) - (quality[a] ?? 0) || a - b);
-      const reader = openReader(test.dataset);
-      const side = test.dataset.size;
-      const faceOf = async (image: number): Promise<Face> => {
-        const pixels = new Uint8Array(side * side * 3);
-        reader.read(image, pixels);
-        const png = await sharp(pixels, { raw: { width: side, height: side, channels: 3 } })
-          .png()
-          .toBuffer();
-        return { name: test.dataset.imageName(image), quality: quality[image] ?? NaN, png };
-      };
-      faces = {
-        most: await Promise.all(order.slice(0, shown).map(faceOf)),
-        least: await Promise.all(order.slice(-shown).reverse().map(faceOf)),
-      };
-    }
-    return { evaluation, versions, confidences, correlation, faces };
+    let clean: Features | undefined;
+    const evaluation = await evaluate(experiment, test, undefined, ({ version, features, scored, row }) => {
+      if (version.yaw !== undefined) return; // of other pairs, since not every face can be turned
+      const { confidence, groups } = features;
+      if (row.version === 'clean') clean = features;
+      if (confidence) confidences.push({ name: row.version, confidence, groups });
+      versions.push({ name: row.version, pairs: scored, reject: row.reject });
+    });
+    const correlation = clean && clean.groups > 1 ? correlationOf(clean, test.dataset) : undefined;
+    const faces = clean?.confidence && (await surestFaces(clean, test.dataset));
+    const severity = await severityCurves(experiment, test.dataset);
+    return { evaluation, versions, confidences, correlation, severity, faces };
   });
   return { ...base, tested };
 }
