@@ -42,6 +42,8 @@ export interface Sizes {
   readonly features: number;
   /** N of the margin softmax; a list. */
   readonly identities: readonly number[];
+  /** Channels of convolutions are divided by this. */
+  readonly narrow: number;
   /** Layers beyond the first of a list are taken too. */
   readonly all: boolean;
 }
@@ -52,11 +54,12 @@ export const sizes = {
     elements: 1 << 24,
     features: 25_088,
     identities: [10_000, 85_000, 1_000_000],
+    narrow: 1,
     all: true,
   },
-  quick: { batch: 4, elements: 1 << 20, features: 25_088, identities: [10_000], all: false },
+  quick: { batch: 4, elements: 1 << 20, features: 25_088, identities: [10_000], narrow: 1, all: false },
   /** For tests: every formula, nothing to be timed. */
-  tiny: { batch: 2, elements: 1 << 12, features: 392, identities: [100], all: false },
+  tiny: { batch: 2, elements: 1 << 12, features: 392, identities: [100], narrow: 8, all: false },
 } as const satisfies Record<string, Sizes>;
 
 /** The items of a list that these sizes take. */
@@ -86,7 +89,7 @@ const block = (() => {
 export interface Operand {
   readonly t: Tensor;
   /** What the device has: rounded in bfloat16. */
-  readonly values: ArrayLike<number>;
+  readonly values: Float32Array;
 }
 
 export interface OperandOptions {
@@ -102,7 +105,7 @@ export function random(device: Device, shape: Shape, offset: number, options: Op
   for (let i = 0; i < values.length; i++) values[i] = at(block, (i + 7919 * offset) % block.length);
   const mapped = map ? values.map(map) : values;
   const t = tensor(mapped, shape, { device, dtype, label: 'bench' });
-  return { t, values: dtype === 'bfloat16' ? t.toArray() : mapped };
+  return { t, values: dtype === 'bfloat16' ? Float32Array.from(t.toArray()) : mapped };
 }
 
 /** For a kernel to write: filled with what no kernel gives, so that one that writes nothing is found out. */

@@ -155,9 +155,16 @@ function convolution(direction: Direction, batch: number, layer: Layer, dtype: F
   };
 }
 
+const narrowed = ({ channels, out, groups, ...rest }: Layer, by: number): Layer => ({
+  ...{ ...rest, channels: channels / by, out: out / by },
+  ...(groups === undefined ? {} : { groups: groups / by }),
+});
+
 export const convolutionCases = (sizes: Sizes): KernelCase[] =>
   some(sizes, layers, 3).flatMap((layer) =>
     directions.flatMap((direction) =>
-      (['float32', 'bfloat16'] as const).map((dtype) => convolution(direction, sizes.batch, layer, dtype)),
+      (['float32', 'bfloat16'] as const).map((dtype) =>
+        convolution(direction, sizes.batch, narrowed(layer, sizes.narrow), dtype),
+      ),
     ),
   );
