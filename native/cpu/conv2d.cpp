@@ -14,7 +14,8 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
   if (y.size == 0) return;
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
   const float *xf = widened(context, x), *wf = widened(context, weight);
-  with_narrowed(context, y, [&](float* yf) { (s.depthwise() ? depthwise_forward : gemm_conv_forward)(context, yf, xf, wf, s); });
+  const auto forward = s.depthwise() ? depthwise_forward : winograd_suits(s) ? winograd_conv_forward : gemm_conv_forward;
+  with_narrowed(context, y, [&](float* yf) { forward(context, yf, xf, wf, s); });
 }
 
 void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width,
@@ -25,9 +26,10 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
   if (dy.dtype == DType::float64)
     return plain_conv_backward_data(context, dx.as<double>(), dy.as<double>(), weight.as<double>(), s);
   const float *gf = widened(context, dy), *wf = widened(context, weight);
-  with_narrowed(context, dx, [&](float* xf) {
-    (s.depthwise() ? depthwise_backward_data : gemm_conv_backward_data)(context, xf, gf, wf, s);
-  });
+  const auto backward = s.depthwise()       ? depthwise_backward_data
+                        : winograd_suits(s) ? winograd_conv_backward_data
+                                            : gemm_conv_backward_data;
+  with_narrowed(context, dx, [&](float* xf) { backward(context, xf, gf, wf, s); });
 }
 
 void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t batch, int64_t height, int64_t width,
@@ -38,7 +40,10 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   if (x.dtype == DType::float64)
     return plain_conv_backward_weight(context, dweight.as<double>(), dy.as<double>(), x.as<double>(), s);
   const float *gf = widened(context, dy), *xf = widened(context, x);
-  (s.depthwise() ? depthwise_backward_weight : gemm_conv_backward_weight)(context, dweight.as<float>(), gf, xf, s);
+  const auto backward = s.depthwise()       ? depthwise_backward_weight
+                        : winograd_suits(s) ? winograd_conv_backward_weight
+                                            : gemm_conv_backward_weight;
+  backward(context, dweight.as<float>(), gf, xf, s);
 }
 
 }  // namespace turl

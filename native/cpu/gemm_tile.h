@@ -2,20 +2,13 @@
 // dimension runs. One source for all instruction sets: 6 x 16 with AVX2 (12 accumulators of 16 registers), 12 x 32 with
 // AVX-512 (24 of 32), 6 x 8 without.
 #pragma once
-#include <cstdlib>
-#include <memory>
-#include "cpu/simd.h"
+#include "cpu/blocks.h"
 
 namespace turl {
 
-constexpr int tile_rows = lanes == 16 ? 12 : 6;
-constexpr int tile_columns = 2 * lanes;
 // Length of the inner dimension for which a panel of tile_columns columns (20 KiB; AVX-512: 32 KiB) stays in the first-level
 // cache while the tiles of a block pass by.
 constexpr int64_t panel_depth = lanes == 16 ? 256 : 320;
-
-inline int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
-inline int64_t round_up(int64_t n, int64_t d) { return divide_up(n, d) * d; }
 
 // out[r][j] (+)= sum over t < taps, c < depth of rows[t row_step + r][offset + c] panel[t depth + c][j], for r < valid and
 // j < columns. All tile_rows pointers of a tap must be readable.
@@ -81,21 +74,6 @@ __attribute__((noinline)) inline void outer_tile(float* total, const float* a, c
     store(total + r * tile_columns, sum[r][0]);
     store(total + r * tile_columns + lanes, sum[r][1]);
   }
-}
-
-// Memory of a thread for the packed panels of a chunk, kept between calls; aligned to a cache line.
-template <int Purpose> inline float* thread_memory(int64_t floats) {
-  thread_local std::unique_ptr<float, decltype(&std::free)> memory{nullptr, std::free};
-  thread_local int64_t size = 0;
-  if (size < floats) {
-    memory.reset(static_cast<float*>(std::aligned_alloc(64, size_t(round_up(floats * 4, 64)))));
-    if (!memory) {
-      size = 0;
-      throw std::bad_alloc();
-    }
-    size = floats;
-  }
-  return memory.get();
 }
 
 }  // namespace turl

@@ -2,13 +2,12 @@
 // a[m a_row + k a_step] (so a may be transposed) and b, c row-major with leading dimensions; columns are a multiple of the
 // vector width (pad them). A leading dimension that is not a power of two keeps rows out of each other's cache sets.
 #pragma once
+#include "cpu/blocks.h"
 #include "cpu/lanes.h"
 
 namespace turl {
 
-// Rows and vectors of c held in registers: 6 x 2 of the 16 registers of AVX2, 12 x 2 of the 32 of AVX-512.
-constexpr int tile_rows = lanes == 16 ? 12 : 6;
-constexpr int tile_vectors = 2;
+constexpr int tile_vectors = 2;  // of c's columns held in registers, for tile_rows rows
 
 template <class A> struct TileProduct {
   using L = Lanes<A>;

@@ -1,0 +1,32 @@
+// What blocked kernels share: the size of their register tiles, and memory for the packed blocks of a thread.
+#pragma once
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include "cpu/simd.h"
+
+namespace turl {
+
+// Sums held in registers: 6 x 16 with AVX2 (12 accumulators of 16 registers), 12 x 32 with AVX-512 (24 of 32), 6 x 8 without.
+constexpr int tile_rows = lanes == 16 ? 12 : 6;
+constexpr int tile_columns = 2 * lanes;
+
+inline int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
+inline int64_t round_up(int64_t n, int64_t d) { return divide_up(n, d) * d; }
+
+// Memory of a thread for the packed panels of a chunk, kept between calls; aligned to a cache line.
+template <int Purpose> inline float* thread_memory(int64_t floats) {
+  thread_local std::unique_ptr<float, decltype(&std::free)> memory{nullptr, std::free};
+  thread_local int64_t size = 0;
+  if (size < floats) {
+    memory.reset(static_cast<float*>(std::aligned_alloc(64, size_t(round_up(floats * 4, 64)))));
+    if (!memory) {
+      size = 0;
+      throw std::bad_alloc();
+    }
+    size = floats;
+  }
+  return memory.get();
+}
+
+}  // namespace turl

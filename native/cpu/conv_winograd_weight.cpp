@@ -1,0 +1,65 @@
+// The gradient of a convolution with a window of 3x3 and stride 1 with respect to the weight, float32, by Winograd's transforms
+// (winograd.h): dw = Gt (sum over tiles of (A dy) * (Bt x)).
+//
+// A chunk of tiles, so large that it stays in the last-level cache, is transformed by all threads; then each thread forms some of
+// the 36 products [out channels, tiles] x [tiles, channels] and adds them to those of the chunks before. Chunks depend on sizes
+// only, so every sum has one order.
+#include <vector>
+#include "cpu/conv_fast.h"
+#include "cpu/parallel.h"
+#include "cpu/tile_product.h"
+#include "cpu/winograd.h"
+#include "cpu/winograd_tiles.h"
+
+namespace turl {
+
+using namespace winograd;
+
+void winograd_conv_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s) {
+  const Tiles tiles{s.batch, s.out_height(), s.out_width()};
+  const std::vector<float> zero(size_t(std::max(s.channels, s.out_channels)), 0.0f);
+  const Images image{x, s.height, s.width, s.channels, zero.data()};
+  const Images gradient{dy, s.out_height(), s.out_width(), s.out_channels, zero.data()};
+
+  const int64_t row = odd_lines(s.channels), gradient_row = odd_lines(s.out_channels);
+  constexpr int64_t cache = 5 << 20;  // floats of a chunk: 20 MiB
+  const int64_t most = std::clamp<int64_t>(cache / (positions * (row + gradient_row)), 48, 192);
+  const int64_t at_once = divide_up(tiles.count(), divide_up(tiles.count(), most));
+  const int64_t step = odd_lines(at_once * row), gradient_step = odd_lines(at_once * gradient_row);
+  const int64_t sum_step = odd_lines(s.out_channels * row);
+  float* transformed = static_cast<float*>(context.scratch(size_t(positions * (step + gradient_step + sum_step)) * 4));
+  float* transformed_gradient = transformed + positions * step;
+  float* sums = transformed_gradient + positions * gradient_step;
+
+  constexpr int64_t block = 16 * tile_rows;  // out channels of a product
+  const int64_t blocks = divide_up(s.out_channels, block);
+  for (int64_t first = 0; first < tiles.count(); first += at_once) {
+    const int64_t count = std::min(at_once, tiles.count() - first);
+    parallel_for(context, count, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; t++) {
+        const auto [b, i, j] = tiles.at(first + t);
+        image.transform<points>(transformed + t * row, step, b, i - s.padding, j - s.padding);
+        gradient.transform<outputs>(transformed_gradient + t * gradient_row, gradient_step, b, i, j);
+      }
+    });
+    parallel_chunks(context, positions * blocks, [&](int64_t chunk) {
+      const int64_t position = chunk / blocks, o = chunk % blocks * block;
+      const TileProduct<float> product{sums + position * sum_step + o * row, row,
+                                       transformed_gradient + position * gradient_step + o, 1, gradient_row,
+                                       transformed + position * step, row, count, first > 0};
+      product.run(std::min(block, s.out_channels - o), s.channels);
+    });
+  }
+
+  parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; o++)
+      for (int64_t c = 0; c < s.channels; c += lanes) {
+        const int n = int(std::min<int64_t>(lanes, s.channels - c));
+        transform_window_gradient(sums + o * row + c, sum_step, [&](int u, int v, vfloat w) {
+          store(dweight + (o * s.taps() + u * window + v) * s.channels + c, w, n);
+        });
+      }
+  });
+}
+
+}  // namespace turl
