@@ -46,7 +46,8 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
     return with_matrix_units(context, s, out_channels, [&]<class Units, bool packed>() {
       launch(context, conv_forward_matrix_kernel<Units, packed>,
              matrix_tiles<Units>(y.size / out_channels, s.group_out_channels(), groups), Units::threads, Units::shared_bytes,
-             y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
+             y.as<bfloat16>(), x.as<bfloat16>(), Units::matrix(weight.as<bfloat16>(), {weight.size / out_channels, out_channels, 1}, 1),
+             MatrixConvolution(s, Units::tap_multiple));
     });
   with_float(x.dtype, [&]<class T>() {
     if (s.depthwise())
@@ -66,7 +67,8 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
       const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
       launch(context, conv_backward_data_matrix_kernel<Units, packed>,
              matrix_tiles<Units>(largest_phase, s.group_channels(), groups * stride * stride), Units::threads, Units::shared_bytes,
-             dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
+             dx.as<bfloat16>(), dy.as<bfloat16>(), Units::matrix(weight.as<bfloat16>(), {s.group_channels(), s.taps(), out_channels}, 2),
+             MatrixConvolution(s, Units::tap_multiple));
     });
   with_float(dx.dtype, [&]<class T>() {
     if (s.depthwise())
@@ -83,16 +85,16 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
                             int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   const int64_t size = s.weight_size(), values = s.taps() * s.group_channels(), outs = s.group_out_channels();
-  // Parts of the pixels, summed side by side: enough for 512 blocks, `tiles` of them a part, though no more memory than 64 MiB and no
-  // fewer pixels than a tile is deep. `grid` [x, y] is that of one part and group. add_parts_kernel adds them in order.
+  // Parts of the pixels, summed side by side: enough for 512 blocks, `tiles` of them a part, though no more memory than 64 MiB, and each a
+  // multiple of the 64 pixels that a tile is deep. `grid` [x, y] is that of one part and group. add_parts_kernel adds them in order.
   const auto in_parts = [&](dim3 grid, int64_t tiles, auto body) {
     const int64_t pixels = s.y_size() / out_channels;
     const int64_t wanted = std::clamp<int64_t>(std::min<int64_t>(512 / tiles, (int64_t(16) << 20) / size), 1, 128);
-    const int64_t part_pixels = std::max<int64_t>(64, ceil_div(std::max<int64_t>(pixels, 1), wanted));
+    const int64_t part_pixels = ceil_div<int64_t>(ceil_div(std::max<int64_t>(pixels, 1), wanted), 64) * 64;
     const int64_t parts = ceil_div(pixels, part_pixels);
     auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
     grid.z *= unsigned(parts);
-    body(partial, grid, part_pixels);
+    if (parts > 0) body(partial, grid, part_pixels);
     launch(context, add_parts_kernel, blocks_for(size, 256), 256, 0, dweight.as<float>(), partial, parts, size);
   };
   if (on_matrix_units(s, dy, x))
@@ -100,7 +102,8 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
       const dim3 one = matrix_tiles<Units>(values, outs, groups);
       in_parts(one, int64_t(one.x) * one.y * groups, [&](float* partial, dim3 grid, int64_t part_pixels) {
         launch(context, conv_backward_weight_matrix_kernel<Units, packed>, grid, Units::threads, Units::shared_bytes, partial,
-               dy.as<bfloat16>(), x.as<bfloat16>(), MatrixConvolution(s), part_pixels);
+               Units::matrix(dy.as<bfloat16>(), {out_channels, dy.size / out_channels, 1}, 1), x.as<bfloat16>(),
+               MatrixConvolution(s, Units::tap_multiple), part_pixels);
       });
     });
   with_float(x.dtype, [&]<class T>() {

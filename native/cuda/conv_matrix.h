@@ -23,14 +23,16 @@ inline bool on_matrix_units(const Convolution& s) {
 struct MatrixConvolution {
   int batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups;
   int out_height, out_width, taps, group_channels, group_out_channels;
-  Divisor by_group_channels, by_group_out_channels, by_kernel_w, by_out_height, by_out_width;
+  int tap_depth;  // output channels of a group, and zeros up to a multiple of what a copy by blocks takes
+  Divisor by_group_channels, by_tap_depth, by_kernel_w, by_out_height, by_out_width;
 
-  explicit MatrixConvolution(const Convolution& s)
+  MatrixConvolution(const Convolution& s, int tap_multiple)
       : batch(int(s.batch)), height(int(s.height)), width(int(s.width)), channels(int(s.channels)),
         out_channels(int(s.out_channels)), kernel_h(int(s.kernel_h)), kernel_w(int(s.kernel_w)), stride(int(s.stride)),
         padding(int(s.padding)), groups(int(s.groups)), out_height(int(s.out_height())), out_width(int(s.out_width())),
         taps(int(s.taps())), group_channels(int(s.group_channels())), group_out_channels(int(s.group_out_channels())),
-        by_group_channels(group_channels), by_group_out_channels(group_out_channels), by_kernel_w(kernel_w),
+        tap_depth(ceil_div(group_out_channels, tap_multiple) * tap_multiple), by_group_channels(group_channels),
+        by_tap_depth(tap_depth), by_kernel_w(kernel_w),
         by_out_height(out_height), by_out_width(out_width) {}
 };
 
@@ -47,16 +49,25 @@ template <int count> struct Pixels {
   }
 };
 
+// The right operand as the units take it: packs of an array that each thread copies, or blocks of a tensor map, which has no groups.
+template <class P, class B> __device__ auto right_operand(const bfloat16* matrix, P in_packs, B) {
+  return [=](Pack<bfloat16>* to, int, int side, int k) { in_packs(to, matrix, side, k); };
+}
+template <class P, class B> __device__ auto right_operand(const TensorMap& matrix, P, B by_blocks) {
+  return InBlocks{[=, &matrix](Pack<bfloat16>* to, int side, int k, Mbarrier& full) { by_blocks(to, matrix, side, k, full); }};
+}
+
 __device__ inline bool within(int i, int size) { return unsigned(i) < unsigned(size); }
 
 // Rows are pixels of y, columns output channels; grid [row tiles, column tiles, groups].
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
-    conv_forward_matrix_kernel(bfloat16* y, const bfloat16* x, const bfloat16* weight, MatrixConvolution s) {
+    conv_forward_matrix_kernel(bfloat16* y, const bfloat16* x, const __grid_constant__ typename Units::Matrix weight,
+                               MatrixConvolution s) {
   using Piece = typename Units::template Piece<Fast::depth, Units::rows>;
   const int group = int(blockIdx.z), depth = s.taps * s.group_channels, pixels = s.batch * s.out_height * s.out_width;
   const int first_pixel = int(blockIdx.x) * Units::rows, first_channel = int(blockIdx.y) * Units::columns;
-  x += group * s.group_channels, y += group * s.group_out_channels, weight += int64_t(group) * s.group_out_channels * depth;
+  x += group * s.group_channels, y += group * s.group_out_channels;
   Pixels<Piece::per_thread> at;
 #pragma unroll
   for (int i = 0; i < Piece::per_thread; i++)
@@ -72,12 +83,18 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
           return At{inside, int64_t(inside ? at.first[i] + u * s.width + v : 0) * s.channels + c};
         });
       },
-      [&](Pack<bfloat16>* to, int, int side, int first_k) {
-        put<packed>(to, weight, first_k, [&](int k) {
-          const bool inside = first_channel + side < s.group_out_channels && k < depth;
-          return At{inside, inside ? int64_t(first_channel + side) * depth + k : 0};
-        });
-      },
+      right_operand(
+          weight,
+          [&](Pack<bfloat16>* to, const bfloat16* weight, int side, int first_k) {
+            put<packed>(to, weight, first_k, [&](int k) {
+              const int o = group * s.group_out_channels + first_channel + side;
+              const bool inside = first_channel + side < s.group_out_channels && k < depth;
+              return At{inside, inside ? int64_t(o) * depth + k : 0};
+            });
+          },
+          [&](Pack<bfloat16>* to, const TensorMap& weight, int side, int k, Mbarrier& full) {
+            copy_block(to, weight, k, first_channel + side, 0, full);
+          }),
       [&](const auto& sums) {
         sums.each_row([&](int m, int half) {
           const int pixel = first_pixel + sums.row(m, half);
@@ -94,7 +111,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
 // [row tiles, column tiles, phases x groups].
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
-    conv_backward_data_matrix_kernel(bfloat16* dx, const bfloat16* dy, const bfloat16* weight, MatrixConvolution s) {
+    conv_backward_data_matrix_kernel(bfloat16* dx, const bfloat16* dy, const __grid_constant__ typename Units::Matrix weight,
+                                     MatrixConvolution s) {
   using Piece = typename Units::template Piece<Fast::depth, Units::rows>;
   const int cg = s.group_channels, og = s.group_out_channels, stride = s.stride;
   const int group = int(blockIdx.z) % s.groups, phase = int(blockIdx.z) / s.groups, p = phase / stride, q = phase % stride;
@@ -102,12 +120,16 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   const int pixels = s.batch * rows * columns, first_pixel = int(blockIdx.x) * Units::rows;
   if (first_pixel >= pixels) return;
   const int first_channel = int(blockIdx.y) * Units::columns;
-  dy += group * og, dx += group * cg, weight += int64_t(group) * og * s.taps * cg;
+  dy += group * og, dx += group * cg;
   // Taps (u0 + stride a, v0 + stride b), a < taps_y, b < taps_x; they meet row i + (p + padding - u0) / stride - a of dy.
   const int u0 = (p + s.padding) % stride, v0 = (q + s.padding) % stride;
   const int taps_y = max(0, (s.kernel_h - u0 + stride - 1) / stride), taps_x = max(0, (s.kernel_w - v0 + stride - 1) / stride);
-  const int depth = taps_y * taps_x * og;
+  const int depth = taps_y * taps_x * s.tap_depth;
   const Divisor by_taps_x{max(1, taps_x)};
+  const auto tap_of = [&](int tap) {  // of the whole window, the phase's tap number `tap`
+    const int a = by_taps_x.quotient(tap);
+    return (u0 + stride * a) * s.kernel_w + v0 + stride * by_taps_x.rest(tap, a);
+  };
   Pixels<Piece::per_thread> at;
 #pragma unroll
   for (int i = 0; i < Piece::per_thread; i++)
@@ -116,19 +138,24 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   Units::template product<Fast::depth, Fast::side>(
       0, depth,
       [&](Pack<bfloat16>* to, int i, int, int k) {
-        const int tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
+        const int tap = s.by_tap_depth.quotient(k), o = s.by_tap_depth.rest(k, tap);
         const int a = by_taps_x.quotient(tap), b = by_taps_x.rest(tap, a), oy = at.y[i] - a, ox = at.x[i] - b;
-        const bool inside = k < depth && within(oy, s.out_height) && within(ox, s.out_width);
-        copy_async(to, dy + int64_t(inside ? at.first[i] - a * s.out_width - b : 0) * s.out_channels + o, inside);
+        const bool inside = k < depth && o < og && within(oy, s.out_height) && within(ox, s.out_width);
+        copy_async(to, dy + (inside ? int64_t(at.first[i] - a * s.out_width - b) * s.out_channels + o : 0), inside);
       },
-      [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int tap = s.by_group_out_channels.quotient(k), o = s.by_group_out_channels.rest(k, tap);
-        const int a = by_taps_x.quotient(tap), u = u0 + stride * a, v = v0 + stride * by_taps_x.rest(tap, a);
-        put<packed>(to, weight, first_channel + side, [&](int c) {
-          const bool inside = c < cg && k < depth;
-          return At{inside, inside ? int64_t(o * s.taps + u * s.kernel_w + v) * cg + c : 0};
-        });
-      },
+      right_operand(
+          weight,
+          [&](Pack<bfloat16>* to, const bfloat16* weight, int side, int k) {
+            const int tap = s.by_tap_depth.quotient(k), o = group * og + s.by_tap_depth.rest(k, tap);
+            put<packed>(to, weight, first_channel + side, [&](int c) {
+              const bool inside = c < cg && k < depth;
+              return At{inside, inside ? int64_t(o * s.taps + tap_of(tap)) * cg + c : 0};
+            });
+          },
+          [&](Pack<bfloat16>* to, const TensorMap& weight, int side, int k, Mbarrier& full) {
+            const int tap = s.by_tap_depth.quotient(k);
+            copy_block(to, weight, first_channel + side, tap_of(tap), s.by_tap_depth.rest(k, tap), full);
+          }),
       [&](const auto& sums) {
         sums.each_row([&](int m, int half) {
           const int pixel = first_pixel + sums.row(m, half);
@@ -144,16 +171,17 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
 
 // Rows are values of taps x channels, columns output channels, over one part of the pixels; into
 // partial[part][out_channels][taps][channels of a group], whose parts are added in order afterwards. Grid [row tiles, column tiles,
-// parts x groups]. A warp writes eight neighbouring rows of a column at a time: 32 bytes.
+// parts x groups]. A part is a multiple of 64 pixels, but for the last, behind which a tensor map gives zeros. A warp writes eight neighbouring rows of a column at a time: 32 bytes.
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
-    conv_backward_weight_matrix_kernel(float* partial, const bfloat16* dy, const bfloat16* x, MatrixConvolution s, int part_pixels) {
+    conv_backward_weight_matrix_kernel(float* partial, const __grid_constant__ typename Units::Matrix dy, const bfloat16* x,
+                                       MatrixConvolution s, int part_pixels) {
   const int og = s.group_out_channels, depth = s.taps * s.group_channels;
   const int group = int(blockIdx.z) % s.groups, part = int(blockIdx.z) / s.groups;
   const int pixels = s.batch * s.out_height * s.out_width;
   const int begin = part * part_pixels, end = begin + min(pixels - begin, part_pixels);
   const int first_row = int(blockIdx.x) * Units::rows, first_column = int(blockIdx.y) * Units::columns;
-  dy += group * og, x += group * s.group_channels, partial += (int64_t(part) * s.out_channels + int64_t(group) * og) * depth;
+  x += group * s.group_channels, partial += (int64_t(part) * s.out_channels + int64_t(group) * og) * depth;
   Units::template product<Fast::side, Fast::side>(
       begin, end,
       [&](Pack<bfloat16>* to, int, int side, int p) {
@@ -166,11 +194,16 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
           return At{inside, int64_t(inside ? (image * s.height + iy) * s.width + ix : 0) * s.channels + c};
         });
       },
-      [&](Pack<bfloat16>* to, int, int side, int p) {
-        const int o = first_column + side;
-        const bool inside = o < og && p < end;
-        copy_async(to, dy + (inside ? int64_t(p) * s.out_channels + o : 0), inside);
-      },
+      right_operand(
+          dy,
+          [&](Pack<bfloat16>* to, const bfloat16* dy, int side, int p) {
+            const int o = first_column + side;
+            const bool inside = o < og && p < end;
+            copy_async(to, dy + (inside ? int64_t(p) * s.out_channels + group * og + o : 0), inside);
+          },
+          [&](Pack<bfloat16>* to, const TensorMap& dy, int side, int p, Mbarrier& full) {
+            copy_block(to, dy, first_column + side, p, 0, full);
+          }),
       [&](auto& sums) {
         sums.each_row([&](int m, int half) {
           const int v = first_row + sums.row(m, half);

@@ -1,17 +1,25 @@
 // A 256 x 128 or 256 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
 // three warpgroups with roles of their own.
 //
-// The first copies the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each), and says by an
-// mbarrier when a stage is full. The other two own 128 rows of the tile each, multiply what is there (wgmma, four steps of 16 by two
+// The first copies the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of a tensor by
+// the copy engine), and says by an mbarrier when a stage is full. The other two own 128 rows of the tile each, multiply what is there (wgmma, four steps of 16 by two
 // blocks of 64 rows to a stage), and say by another mbarrier when a stage is free. While the products of one stage go on, those of the
 // next are asked for. For each step a block reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes
 // 48 KiB, all four 192 KiB: one block on a multiprocessor.
 #pragma once
 #include "cuda/capability.h"
 #include "cuda/matrix_product.h"
-#include "cuda/warpgroup.h"
+#include "cuda/tensor_map.h"
 
 namespace turl {
+
+// A right operand that is copied by blocks: copy(to, side, k, barrier), called by one thread, asks for 64 sides by 64 deep.
+template <class F> struct InBlocks {
+  F copy;
+};
+template <class F> InBlocks(F) -> InBlocks<F>;
+template <class T> constexpr bool in_blocks = false;
+template <class F> constexpr bool in_blocks<InBlocks<F>> = true;
 
 template <int width> struct Hopper {
   static constexpr int rows = 256, columns = width, depth = block_depth, threads = 3 * warpgroup_threads, stages = 4;
@@ -19,6 +27,9 @@ template <int width> struct Hopper {
   static constexpr int shared_bytes = stages * (stage_packs * 16 + 2 * int(sizeof(Mbarrier)));
   static constexpr int blocks(bool) { return 1; }
   static constexpr int row_warps = 1;
+  using Matrix = TensorMap;
+  static Matrix matrix(const bfloat16* x, const int64_t (&sizes)[3], int rows) { return tensor_map(x, sizes, rows); }
+  static constexpr int tap_multiple = 64;
   using Narrow = Hopper<64>;
   using Tile = Sums<Hopper, 2, columns / 8>;
 
@@ -45,14 +56,17 @@ template <int width> struct Hopper {
   };
 
 #ifdef TURL_WARPGROUPS
-  // As Ampere::product, but use(sums) is called by the two warpgroups that multiply. a and b copy by copy_async.
+  // As Ampere::product, but use(sums) is called by the two warpgroups that multiply, a and b copy by copy_async, and b may be InBlocks.
   template <Fast a_fast, Fast b_fast, class A, class B, class Use>
   __device__ static void product(int k0, int k1, A a, B b, Use use) {
     auto* const ring = dynamic_shared<Pack<bfloat16>>();
     auto* const full = reinterpret_cast<Mbarrier*>(ring + stages * stage_packs);
     auto* const empty = full + stages;
     if (threadIdx.x == 0) {
-      for (int s = 0; s < stages; s++) init_mbarrier(full[s], warpgroup_threads), init_mbarrier(empty[s], 2 * warpgroup_threads / 32);
+      for (int s = 0; s < stages; s++) {
+        init_mbarrier(full[s], warpgroup_threads + in_blocks<B>);
+        init_mbarrier(empty[s], 2 * warpgroup_threads / 32);
+      }
       fence_mbarrier_init();
     }
     __syncthreads();
@@ -80,12 +94,19 @@ template <int width> struct Hopper {
         Pack<bfloat16>* const left = ring + step % stages * stage_packs;
         Pack<bfloat16>* const right = left + left_packs;
         const int k = k0 + step * depth;
+        if constexpr (in_blocks<B>)
+          if (threadIdx.x == 0) {
+            expect_bytes(full[step % stages], columns / block_sides * block_bytes);
+            for (int n = 0; n < columns / block_sides; n++)
+              b.copy(right + n * block_packs, n * block_sides, k, full[step % stages]);
+          }
 #pragma unroll
         for (int i = 0; i < Left::per_thread; i++)
           a(Left::at(left, Left::side(i), Left::depth(i)), i, Left::side(i), k + Left::depth(i));
+        if constexpr (!in_blocks<B>)
 #pragma unroll
-        for (int i = 0; i < Right::per_thread; i++)
-          b(Right::at(right, Right::side(i), Right::depth(i)), i, Right::side(i), k + Right::depth(i));
+          for (int i = 0; i < Right::per_thread; i++)
+            b(Right::at(right, Right::side(i), Right::depth(i)), i, Right::side(i), k + Right::depth(i));
       }
       commit_copies();
       if (step == 0) continue;

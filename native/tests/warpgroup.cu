@@ -1,5 +1,5 @@
-// Products of a warpgroup (sm_90a) against plain loops, for both directions of both operands; all values are exact, so results are equal.
-#include "cuda/warpgroup.h"
+// Products of a warpgroup (sm_90a) and the copies of blocks of a tensor that feed them, against plain loops, for both directions of both operands; all values are exact, so results are equal.
+#include "cuda/tensor_map.h"
 #include "tests/test.h"
 
 namespace turl::test {
@@ -58,6 +58,40 @@ TURL_TEST(wgmma_along_the_depth) { check<64, false, false>(context); }
 TURL_TEST(wgmma_with_b_along_the_columns) { check<128, false, true>(context); }
 TURL_TEST(wgmma_with_a_along_the_rows) { check<64, true, false>(context); }
 TURL_TEST(wgmma_along_the_sides) { check<128, true, true>(context); }
+
+__global__ void block_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int i0, int i1, int i2) {
+#ifdef TURL_WARPGROUPS
+  auto* const block = dynamic_shared<Pack<bfloat16>>();
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) {
+    init_mbarrier(full, 1), fence_mbarrier_init();
+    expect_bytes(full, block_bytes);
+    copy_block(block, map, i0, i1, i2, full);
+  }
+  __syncthreads();
+  wait_mbarrier(full, 0);
+  for (int i = int(threadIdx.x); i < block_packs; i += 128) reinterpret_cast<Pack<bfloat16>*>(y)[i] = block[i];
+#endif
+}
+
+// The block from (i0, i1, i2) on of x [n2, n1, n0], whose rows run along dimension `rows`; zeros beyond x.
+void check_block(Context& context, const int64_t (&n)[3], int rows, int i0, int i1, int i2) {
+  Array<bfloat16> x(size_t(n[0] * n[1] * n[2])), y(64 * 64);
+  for (size_t i = 0; i < x.size; i++) x[i] = small(i) + 9.0f;
+  launch(context, block_kernel, 1, 128, block_bytes, y.data, tensor_map(x.data, n, rows), i0, i1, i2);
+  synchronize();
+  for (int row = 0; row < 64; row++)
+    for (int column = 0; column < 64; column++) {
+      const int64_t at[3] = {i0 + column, i1 + (rows == 1 ? row : 0), i2 + (rows == 2 ? row : 0)};
+      const bool inside = at[0] < n[0] && at[1] < n[1] && at[2] < n[2];
+      const float expected = inside ? float(x[size_t((at[2] * n[1] + at[1]) * n[0] + at[0])]) : 0.0f;
+      TURL_EXPECT(float(y[place<false>(size_t(row), size_t(column))]) == expected);
+    }
+}
+TURL_TEST(a_block_within_a_matrix) { check_block(context, {136, 70, 1}, 1, 64, 3, 0); }
+TURL_TEST(a_block_at_the_edge_of_a_matrix) { check_block(context, {72, 50, 1}, 1, 64, 20, 0); }
+TURL_TEST(a_block_beyond_a_matrix) { check_block(context, {8, 8, 1}, 1, 64, 0, 0); }
+TURL_TEST(a_block_across_planes) { check_block(context, {80, 9, 70}, 2, 0, 4, 10); }
 
 #if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
 // What a product reads and gives, wrong on purpose.
