@@ -46,7 +46,8 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
     return with_matrix_units(context, s, out_channels, [&]<class Units, bool packed>() {
       launch(context, conv_forward_matrix_kernel<Units, packed>,
              matrix_tiles<Units>(y.size / out_channels, s.group_out_channels(), groups), Units::threads, Units::shared_bytes,
-             y.as<bfloat16>(), x.as<bfloat16>(), Units::matrix(weight.as<bfloat16>(), {weight.size / out_channels, out_channels, 1}, 1),
+             y.as<bfloat16>(), x.as<bfloat16>(),
+             Units::matrix(weight.as<bfloat16>(), {weight.size / out_channels, out_channels, 1}, 1),
              MatrixConvolution(s, Units::tap_multiple));
     });
   with_float(x.dtype, [&]<class T>() {
@@ -67,7 +68,8 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
       const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
       launch(context, conv_backward_data_matrix_kernel<Units, packed>,
              matrix_tiles<Units>(largest_phase, s.group_channels(), groups * stride * stride), Units::threads, Units::shared_bytes,
-             dx.as<bfloat16>(), dy.as<bfloat16>(), Units::matrix(weight.as<bfloat16>(), {s.group_channels(), s.taps(), out_channels}, 2),
+             dx.as<bfloat16>(), dy.as<bfloat16>(),
+             Units::matrix(weight.as<bfloat16>(), {s.group_channels(), s.taps(), out_channels}, 2),
              MatrixConvolution(s, Units::tap_multiple));
     });
   with_float(dx.dtype, [&]<class T>() {

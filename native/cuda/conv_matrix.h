@@ -1,5 +1,5 @@
-// Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h, warpgroup_product.h), for output channels that come in packs of 8; shapes and
-// formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the pixels that its
+// Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h, warpgroup_product.h), for output channels that come in
+// packs of 8; shapes and formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the pixels that its
 // threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies. Input
 // channels that come in no packs, as the three of an image, are gathered one by one (packed = false).
 // A block computes a tile of Units::rows x Units::columns; the rows are what there is most of, the columns channels of one group.
@@ -171,7 +171,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
 
 // Rows are values of taps x channels, columns output channels, over one part of the pixels; into
 // partial[part][out_channels][taps][channels of a group], whose parts are added in order afterwards. Grid [row tiles, column tiles,
-// parts x groups]. A part is a multiple of 64 pixels, but for the last, behind which a tensor map gives zeros. A warp writes eight neighbouring rows of a column at a time: 32 bytes.
+// parts x groups]. A part is a multiple of 64 pixels, but for the last, behind which a tensor map gives zeros. A warp writes eight
+// neighbouring rows of a column at a time: 32 bytes.
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
     conv_backward_weight_matrix_kernel(float* partial, const __grid_constant__ typename Units::Matrix dy, const bfloat16* x,

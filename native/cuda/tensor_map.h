@@ -40,15 +40,15 @@ inline TensorMap tensor_map(const bfloat16* x, const int64_t (&sizes)[3], int ro
   return map;
 }
 
-#ifdef TURL_WARPGROUPS
 __device__ inline void copy_block(Pack<bfloat16>* to, const TensorMap& map, int i0, int i1, int i2, Mbarrier& barrier) {
+#ifdef TURL_WARPGROUPS
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(
           shared_address(to)),
       "l"(&map), "r"(i0), "r"(i1), "r"(i2), "r"(shared_address(&barrier))
       : "memory");
-}
 #endif
+}
 
 }  // namespace turl
 #endif

@@ -1,10 +1,10 @@
 // A 256 x 128 or 256 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
 // three warpgroups with roles of their own.
 //
-// The first copies the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of a tensor by
-// the copy engine), and says by an mbarrier when a stage is full. The other two own 128 rows of the tile each, multiply what is there (wgmma, four steps of 16 by two
-// blocks of 64 rows to a stage), and say by another mbarrier when a stage is free. While the products of one stage go on, those of the
-// next are asked for. For each step a block reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes
+// The first copies the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of a tensor
+// by the copy engine), and says by an mbarrier when a stage is full. The other two own 128 rows of the tile each, multiply what is
+// there (wgmma, four steps of 16 by two blocks of 64 rows to a stage), and say by another mbarrier when a stage is free. While the
+// products of one stage go on, those of the next are asked for. For each step a block reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes
 // 48 KiB, all four 192 KiB: one block on a multiprocessor.
 #pragma once
 #include "cuda/capability.h"

@@ -1,4 +1,5 @@
-// Products of a warpgroup (sm_90a) and the copies of blocks of a tensor that feed them, against plain loops, for both directions of both operands; all values are exact, so results are equal.
+// Products of a warpgroup (sm_90a), for both directions of both operands, and the copies of blocks of a tensor that feed them, against
+// plain loops; all values are exact, so results are equal.
 #include "cuda/tensor_map.h"
 #include "tests/test.h"
 
