@@ -5,7 +5,7 @@
 
 namespace turl {
 
-constexpr int backend_abi = 2;
+constexpr int backend_abi = 3;
 
 struct Backend {
   virtual ~Backend() = default;

@@ -119,6 +119,7 @@ struct Context {
   virtual void parallel(int64_t chunks, void (*body)(void*, int64_t), void* argument) = 0;
   int threads = 1;         // CPU threads that parallel() uses
   void* stream = nullptr;  // cudaStream_t on CUDA
+  int capability = 0;      // CUDA's compute capability that kernels may count on: 80 for 8.0
 };
 
 // Calls f.template operator()<T>() with the C++ type of `dtype`, which must be a floating type.

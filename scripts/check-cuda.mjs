@@ -1,6 +1,7 @@
 // Compiles the CUDA kernels and prints for each: threads of a block, registers, static shared memory, blocks on a multiprocessor, matrix
 // and copy instructions. Fails when a kernel spills, which means that it keeps registers in slow memory, and when one that is named
-// *_matrix_kernel lacks the matrix instructions or the asynchronous copies it was written for. Skipped without nvcc.
+// *_matrix_kernel lacks the matrix instructions or the asynchronous copies it was written for, or waits for each product. Skipped without
+// nvcc.
 // usage: node scripts/check-cuda.mjs [FILE PATTERN] [--csv]   --csv also writes the table of all kernels to bench/cuda-kernels.csv
 import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -31,7 +32,12 @@ async function writeTable(kernels) {
     mma_sync: k.mma,
     ldmatrix: k.ldmatrix,
     cp_async: k.cp_async,
+    wgmma: k.wgmma,
+    cp_async_bulk: k.bulk,
     accesses_of_16_bytes: k.wide,
+    tile: k.tile,
+    operations_per_byte: k.perByte?.toFixed(1),
+    h100_tflops_from_memory: k.sm === '90a' ? k.bound?.toFixed(0) : undefined,
   }));
   const temporary = `${table}.${process.pid}`;
   writeFileSync(temporary, await writeToString(rows, { headers: true, includeEndRowDelimiter: true }));
@@ -42,7 +48,20 @@ async function writeTable(kernels) {
 function print(kernels) {
   const row = (name, ...cells) =>
     console.log(name.padEnd(52) + cells.map((cell) => String(cell).padStart(10)).join(''));
-  row('kernel', 'sm', 'threads', 'registers', 'shared', 'spilled', 'blocks', 'limit', 'mma', 'cp.async');
+  row(
+    'kernel',
+    'sm',
+    'threads',
+    'registers',
+    'shared',
+    'spilled',
+    'blocks',
+    'limit',
+    'mma',
+    'wgmma',
+    'cp.async',
+    'bulk',
+  );
   for (const k of kernels)
     row(
       k.name,
@@ -54,7 +73,9 @@ function print(kernels) {
       k.blocks,
       k.limit,
       k.mma,
+      k.wgmma,
       k.cp_async,
+      k.bulk,
     );
 }
 
@@ -68,10 +89,15 @@ if (!hasCompiler()) {
   print(kernels);
   const spilling = kernels.filter((k) => k.spills > 0);
   const matrix = kernels.filter((k) => /_matrix_kernel\b/.test(k.name));
-  const gathers = ({ name }) => name.includes('_matrix_kernel<false>'); // reads element by element
-  const plain = matrix.filter((k) => k.mma === 0 || k.ldmatrix === 0 || (k.cp_async === 0 && !gathers(k)));
+  const gathers = ({ name }) => /^conv_.*<Ampere, false>/.test(name); // reads element by element
+  const multiplies = (k) =>
+    k.name.includes('<Hopper') ? k.wgmma > 0 && !k.serialised : k.mma > 0 && k.ldmatrix > 0;
+  const plain = matrix.filter((k) => !multiplies(k) || (k.cp_async + k.bulk === 0 && !gathers(k)));
   for (const k of plain)
-    console.error(`${k.name}, sm_${k.sm}: ${k.mma} mma.sync, ${k.ldmatrix} ldmatrix, ${k.cp_async} cp.async`);
+    console.error(
+      `${k.name}, sm_${k.sm}: ${k.mma} mma.sync, ${k.ldmatrix} ldmatrix, ${k.wgmma} wgmma${k.serialised ? ', serialised' : ''}, ` +
+        `${k.cp_async} cp.async, ${k.bulk} cp.async.bulk`,
+    );
   console.log(
     `${kernels.length} kernels, ${spilling.length} spill; of ${matrix.length} for matrix units ${plain.length} lack instructions`,
   );

@@ -21,6 +21,25 @@ const limits = {
 };
 export const processors = Object.keys(limits);
 
+// NVIDIA's data sheet of the H100 SXM: 10^12 operations a second of its matrix units in bfloat16, and bytes of its memory.
+const peak = { operations: 989, bytes: 3.35 };
+
+/** The tile that a block of a kernel for matrix units computes, and the shared memory that its launch adds (native/cuda/*_product.h). */
+function tileOf(name) {
+  const width = /<Hopper<(\d+)>/.exec(name)?.[1];
+  if (width) return { rows: 256, columns: Number(width), added: 4 * ((256 + Number(width)) * 128 + 16) };
+  return name.includes('<Ampere') ? { rows: 128, columns: 64, added: 0 } : undefined;
+}
+
+/**
+ * Operations for each byte of its operands that a block reads: 2 rows x columns for 2 (rows + columns) bytes, at each step of the inner
+ * dimension. `bound`: 10^12 operations a second on an H100 were all of them to come from its memory; what the L2 cache holds is on top.
+ */
+function rate({ rows, columns }) {
+  const perByte = (rows * columns) / (rows + columns);
+  return { tile: `${rows} x ${columns}`, perByte, bound: Math.min(peak.operations, perByte * peak.bytes) };
+}
+
 /** Threads of a block of a kernel that has no __launch_bounds__: what nearly all of them are launched with. */
 const usualThreads = 256;
 
@@ -28,6 +47,8 @@ const instructions = {
   mma: /^\s*mma\.sync/gm,
   ldmatrix: /^\s*ldmatrix\.sync/gm,
   cp_async: /^\s*cp\.async\.c[ag]/gm,
+  wgmma: /^\s*wgmma\.mma_async/gm,
+  bulk: /^\s*cp\.async\.bulk\.[a-z]+/gm,
   wide: /^\s*(?:@\S+ )?(?:ld|st)\.global(\.\w+)*\.v(4\.[fub]32|2\.[fub]64)/gm,
 };
 
@@ -75,7 +96,10 @@ function compile(file, sm, scratch) {
   if (status !== 0) throw new Error(`${file} does not compile for sm_${sm}:\n${stdout}${stderr}`);
   const ptx = readPtx(readFileSync(path.join(scratch, file.replace(/\.cu$/, '.ptx')), 'utf8'));
   const kernels = [];
+  const serialised = new Set();
   for (const line of (stdout + stderr).split('\n')) {
+    const slow = /wgmma.mma_async instructions are serialized .* function '([^']+)'/.exec(line)?.[1];
+    if (slow) serialised.add(slow);
     const name = /Compiling entry function '([^']+)'/.exec(line)?.[1];
     if (name) kernels.push({ name, file, sm, registers: 0, shared: 0, spills: 0, ...ptx.get(name) });
     const kernel = kernels.at(-1);
@@ -87,7 +111,7 @@ function compile(file, sm, scratch) {
       kernel.shared = number(line, 'bytes smem');
     }
   }
-  return kernels;
+  return kernels.map((kernel) => ({ ...kernel, serialised: serialised.has(kernel.name) }));
 }
 
 // turl::(anonymous namespace)::fill_kernel<float>(float*, float, long) -> fill_kernel<float>
@@ -105,7 +129,8 @@ export const hasCompiler = () => spawnSync('nvcc', ['--version']).status === 0;
 
 /**
  * One row for each kernel and processor, for the files whose name contains `pattern`. `bounded` tells whether the kernel itself
- * states its `threads`; shared memory is what the kernel declares, without what a launch adds.
+ * states its `threads`; shared memory is what the kernel declares, and for matrix units what a launch adds. `serialised` tells that
+ * ptxas lets each product of a warpgroup wait for the one before. Kernels for Hopper's units are empty for other processors: left out.
  */
 export function compileKernels(pattern) {
   const scratch = mkdtempSync(path.join(tmpdir(), 'turl-cuda-'));
@@ -115,10 +140,14 @@ export function compileKernels(pattern) {
       .sort()
       .flatMap((file) => processors.flatMap((sm) => compile(file, sm, scratch)));
     const names = readable(kernels.map((kernel) => kernel.name));
-    return kernels.map((kernel, i) => {
-      const row = { ...kernel, name: names[i], bounded: kernel.threads !== null };
+    return kernels.flatMap((kernel, i) => {
+      const name = names[i];
+      if (name.includes('<Hopper') && kernel.sm !== '90a') return [];
+      const tile = tileOf(name);
+      const row = { ...kernel, name, bounded: kernel.threads !== null };
       row.threads ??= usualThreads;
-      return { ...row, ...occupancy(row) };
+      row.shared += tile?.added ?? 0;
+      return [{ ...row, ...occupancy(row), ...(tile && rate(tile)) }];
     });
   } finally {
     rmSync(scratch, { recursive: true });

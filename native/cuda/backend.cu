@@ -1,5 +1,6 @@
 // The CUDA backend: memory, copies and one stream of the first GPU.
 #include "backend.h"
+#include "cuda/capability.h"
 #include "cuda/device.h"
 #include "table.h"
 
@@ -19,10 +20,11 @@ class CudaBackend final : public Backend, public Context {
     check_cuda(cudaGetDeviceProperties(&properties_, 0), "reading the GPU's properties");
     if (properties_.major < 8)
       throw std::runtime_error(std::string("the GPU ") + properties_.name + " is too old: compute capability 8.0 is needed, it has " +
-                               capability());
+                               version());
     check_cuda(cudaSetDevice(0), "opening the GPU");
     check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     stream = stream_;
+    capability = usable_capability(properties_.major * 10 + properties_.minor);
     kernels = &kernel_table();
   }
   ~CudaBackend() override { cudaStreamDestroy(stream_); }
@@ -50,7 +52,7 @@ class CudaBackend final : public Backend, public Context {
   int64_t memory_total() override { return memory().second; }
   int64_t memory_available() override { return memory().first; }
   std::string describe() override {
-    return std::string(properties_.name) + ", compute capability " + capability() + ", " +
+    return std::string(properties_.name) + ", compute capability " + version() + ", " +
            std::to_string(properties_.multiProcessorCount) + " multiprocessors, " +
            std::to_string(properties_.totalGlobalMem >> 20) + " MiB";
   }
@@ -61,7 +63,7 @@ class CudaBackend final : public Backend, public Context {
   void parallel(int64_t, void (*)(void*, int64_t), void*) override { throw std::logic_error("parallel() is for CPU kernels"); }
 
  private:
-  std::string capability() const { return std::to_string(properties_.major) + "." + std::to_string(properties_.minor); }
+  std::string version() const { return std::to_string(properties_.major) + "." + std::to_string(properties_.minor); }
   static std::pair<int64_t, int64_t> memory() {
     size_t available = 0, total = 0;
     check_cuda(cudaMemGetInfo(&available, &total), "reading the GPU's memory");

@@ -22,14 +22,20 @@ __global__ void add_parts_kernel(float* total, const float* partial, int64_t par
 dim3 tiles(int64_t rows, int64_t columns, int64_t groups) {
   return {unsigned(ceil_div<int64_t>(rows, tile_side)), unsigned(ceil_div<int64_t>(columns, tile_side)), unsigned(groups)};
 }
-dim3 matrix_tiles(int64_t rows, int64_t columns, int64_t groups) {
-  return {unsigned(ceil_div<int64_t>(rows, matrix_rows)), unsigned(ceil_div<int64_t>(columns, matrix_columns)), unsigned(groups)};
+template <class Units> dim3 matrix_tiles(int64_t rows, int64_t columns, int64_t groups) {
+  return {unsigned(ceil_div<int64_t>(rows, Units::rows)), unsigned(ceil_div<int64_t>(columns, Units::columns)), unsigned(groups)};
 }
 
 bool on_matrix_units(const Convolution& s, In a, In b) {
   return a.dtype == DType::bfloat16 && !s.depthwise() && on_matrix_units(s) && packs<bfloat16>(8, a.as<bfloat16>(), b.as<bfloat16>());
 }
-bool packed(const Convolution& s) { return s.group_channels() % 8 == 0; }
+// f with the matrix units to use and whether input channels come in packs. Hopper's take only what they read in packs, and no groups,
+// whose few channels would leave most of a tile unused.
+template <class F> void with_matrix_units(const Context& context, const Convolution& s, int64_t columns, F f) {
+  if (s.group_channels() % 8 != 0) f.template operator()<Ampere, false>();
+  else if (s.groups > 1) f.template operator()<Ampere, true>();
+  else with_matrix_units(context, columns, [&]<class Units>() { f.template operator()<Units, true>(); });
+}
 
 }  // namespace
 
@@ -37,9 +43,13 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
                     int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   if (on_matrix_units(s, x, weight))
-    return launch(context, packed(s) ? conv_forward_matrix_kernel<true> : conv_forward_matrix_kernel<false>,
-                  matrix_tiles(y.size / out_channels, s.group_out_channels(), groups),
-                  matrix_threads, 0, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
+    return with_matrix_units(context, s, out_channels, [&]<class Units, bool packed>() {
+      launch(context, conv_forward_matrix_kernel<Units, packed>,
+             matrix_tiles<Units>(y.size / out_channels, s.group_out_channels(), groups), Units::threads, Units::shared_bytes,
+             y.as<bfloat16>(), x.as<bfloat16>(),
+             Units::matrix(weight.as<bfloat16>(), {weight.size / out_channels, out_channels, 1}, 1),
+             MatrixConvolution(s, Units::tap_multiple));
+    });
   with_float(x.dtype, [&]<class T>() {
     if (s.depthwise())
       launch(context, depthwise_forward_kernel<T>, blocks_for(y.size, 256), 256, 0, y.as<T>(), x.as<T>(), weight.as<T>(), s);
@@ -53,12 +63,15 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
                           int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
                           int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
-  if (on_matrix_units(s, dy, weight)) {
-    const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
-    return launch(context, packed(s) ? conv_backward_data_matrix_kernel<true> : conv_backward_data_matrix_kernel<false>,
-                  matrix_tiles(largest_phase, s.group_channels(), groups * stride * stride), matrix_threads, 0, dx.as<bfloat16>(),
-                  dy.as<bfloat16>(), weight.as<bfloat16>(), MatrixConvolution(s));
-  }
+  if (on_matrix_units(s, dy, weight))
+    return with_matrix_units(context, s, channels, [&]<class Units, bool packed>() {
+      const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
+      launch(context, conv_backward_data_matrix_kernel<Units, packed>,
+             matrix_tiles<Units>(largest_phase, s.group_channels(), groups * stride * stride), Units::threads, Units::shared_bytes,
+             dx.as<bfloat16>(), dy.as<bfloat16>(),
+             Units::matrix(weight.as<bfloat16>(), {s.group_channels(), s.taps(), out_channels}, 2),
+             MatrixConvolution(s, Units::tap_multiple));
+    });
   with_float(dx.dtype, [&]<class T>() {
     if (s.depthwise())
       launch(context, depthwise_backward_data_kernel<T>, blocks_for(dx.size, 256), 256, 0, dx.as<T>(), dy.as<T>(),
@@ -73,29 +86,40 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
                             int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
                             int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
-  // Parts enough to fill the device, though no more memory than 64 MiB and no fewer pixels than a tile is deep.
-  const int64_t pixels = batch * s.out_height() * s.out_width(), size = s.weight_size();
-  const bool matrix = on_matrix_units(s, dy, x);
-  const int64_t tiles_of_weight = ceil_div<int64_t>(s.group_out_channels(), matrix ? matrix_rows : tile_side) *
-                                  ceil_div<int64_t>(s.taps() * s.group_channels(), tile_side) * groups;
-  const int64_t wanted = std::clamp<int64_t>(std::min<int64_t>(512 / tiles_of_weight, (int64_t(16) << 20) / size), 1, 128);
-  const int64_t part_pixels = std::max<int64_t>(64, ceil_div(std::max<int64_t>(pixels, 1), wanted));
-  const int64_t parts = ceil_div(pixels, part_pixels);
-  auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
-  if (matrix)
-    launch(context, packed(s) ? conv_backward_weight_matrix_kernel<true> : conv_backward_weight_matrix_kernel<false>,
-           matrix_tiles(s.group_out_channels(), s.taps() * s.group_channels(), parts * groups), matrix_threads, 0, partial,
-           dy.as<bfloat16>(), x.as<bfloat16>(), MatrixConvolution(s), part_pixels);
-  else with_float(x.dtype, [&]<class T>() {
-    if (s.depthwise()) {
-      const dim3 grid{unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), unsigned(parts)};
-      launch(context, depthwise_backward_weight_kernel<T>, grid, 64, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
-    } else {
-      const dim3 grid = tiles(s.group_out_channels(), s.taps() * s.group_channels(), parts * groups);
-      launch(context, conv_backward_weight_kernel<T>, grid, tile_threads, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
-    }
+  const int64_t size = s.weight_size(), values = s.taps() * s.group_channels(), outs = s.group_out_channels();
+  // Parts of the pixels, summed side by side: enough for 512 blocks, `tiles` of them a part, though no more memory than 64 MiB, and each a
+  // multiple of the 64 pixels that a tile is deep. `grid` [x, y] is that of one part and group. add_parts_kernel adds them in order.
+  const auto in_parts = [&](dim3 grid, int64_t tiles, auto body) {
+    const int64_t pixels = s.y_size() / out_channels;
+    const int64_t wanted = std::clamp<int64_t>(std::min<int64_t>(512 / tiles, (int64_t(16) << 20) / size), 1, 128);
+    const int64_t part_pixels = ceil_div<int64_t>(ceil_div(std::max<int64_t>(pixels, 1), wanted), 64) * 64;
+    const int64_t parts = ceil_div(pixels, part_pixels);
+    auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
+    grid.z *= unsigned(parts);
+    if (parts > 0) body(partial, grid, part_pixels);
+    launch(context, add_parts_kernel, blocks_for(size, 256), 256, 0, dweight.as<float>(), partial, parts, size);
+  };
+  if (on_matrix_units(s, dy, x))
+    return with_matrix_units(context, s, outs, [&]<class Units, bool packed>() {
+      const dim3 one = matrix_tiles<Units>(values, outs, groups);
+      in_parts(one, int64_t(one.x) * one.y * groups, [&](float* partial, dim3 grid, int64_t part_pixels) {
+        launch(context, conv_backward_weight_matrix_kernel<Units, packed>, grid, Units::threads, Units::shared_bytes, partial,
+               Units::matrix(dy.as<bfloat16>(), {out_channels, dy.size / out_channels, 1}, 1), x.as<bfloat16>(),
+               MatrixConvolution(s, Units::tap_multiple), part_pixels);
+      });
+    });
+  with_float(x.dtype, [&]<class T>() {
+    if (s.depthwise())
+      in_parts({unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), 1}, groups,
+               [&](float* partial, dim3 grid, int64_t part_pixels) {
+                 launch(context, depthwise_backward_weight_kernel<T>, grid, 64, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
+               });
+    else
+      in_parts(tiles(outs, values, groups), ceil_div<int64_t>(outs, tile_side) * ceil_div<int64_t>(values, tile_side) * groups,
+               [&](float* partial, dim3 grid, int64_t part_pixels) {
+                 launch(context, conv_backward_weight_kernel<T>, grid, tile_threads, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
+               });
   });
-  launch(context, add_parts_kernel, blocks_for(size, 256), 256, 0, dweight.as<float>(), partial, parts, size);
 }
 
 }  // namespace turl

@@ -32,13 +32,19 @@ Problem normalised(Context& context, const float* w, int64_t samples, int64_t cl
 unsigned tiles_of(int64_t n, int side = tile_side) { return unsigned(ceil_div<int64_t>(n, side)); }
 
 // Classes of a slice, a multiple of the tiles' side, so that neither p nor v is larger than slice_elements.
-int64_t slice_of(const Problem& p, int64_t per_class) {
-  const int64_t wanted = slice_elements / std::max<int64_t>(per_class, 1) / tile_side * tile_side;
-  return std::max<int64_t>(tile_side, std::min(wanted, int64_t(tiles_of(p.classes)) * tile_side));
+int64_t slice_of(const Problem& p, int64_t per_class, int side = tile_side) {
+  const int64_t wanted = slice_elements / std::max<int64_t>(per_class, 1) / side * side;
+  return std::max<int64_t>(side, std::min(wanted, int64_t(tiles_of(p.classes, side)) * side));
 }
 
 bool on_matrix_units(const Problem& p, In g) {
   return g.dtype == DType::bfloat16 && packs<bfloat16>(p.size, g.as<bfloat16>(), p.w) && p.samples < (1 << 24);
+}
+
+// f with the matrix units to use.
+template <class F> void with_units(const Context& context, F f) {
+  if (has_warpgroups(context)) f.template operator()<Hopper<128>>();
+  else f.template operator()<Ampere>();
 }
 
 // body(slice) for one slice of the classes after the other, normalised and split.
@@ -62,12 +68,12 @@ Partial partial_results(Context& context, const Problem& p, int64_t runs) {
   return partial;
 }
 
-Partial forward_matrix(Context& context, const Problem& p, const bfloat16* g, const int32_t* labels) {
-  const Partial partial = partial_results(context, p, tiles_of(p.classes, matrix_columns));
-  each_slice(context, p, slice_of(p, p.size), [&](const Slice& slice) {
-    const dim3 grid{tiles_of(slice.count, matrix_columns), tiles_of(p.samples, matrix_rows), 1};
-    launch(context, margin_softmax_forward_matrix_kernel, grid, matrix_threads, 0, partial.maximum, partial.sum, partial.target, g,
-           slice, p, labels);
+template <class Units> Partial forward_matrix(Context& context, const Problem& p, const bfloat16* g, const int32_t* labels) {
+  const Partial partial = partial_results(context, p, tiles_of(p.classes, Units::columns));
+  each_slice(context, p, slice_of(p, p.size, Units::columns), [&](const Slice& slice) {
+    const dim3 grid{tiles_of(slice.count, Units::columns), tiles_of(p.samples, Units::rows), 1};
+    launch(context, margin_softmax_forward_matrix_kernel<Units>, grid, Units::threads, Units::shared_bytes, partial.maximum,
+           partial.sum, partial.target, g, slice, p, labels);
   });
   return partial;
 }
@@ -86,18 +92,20 @@ struct Given {
 };
 
 // dw becomes dv, and partial the parts of dg.
+template <class Units>
 void backward_matrix(Context& context, float* dw, float* partial, const Problem& p, const bfloat16* g, const Given& given) {
-  const int64_t classes = slice_of(p, std::max<int64_t>(p.samples, p.size));
+  const int64_t classes = slice_of(p, std::max<int64_t>(p.samples, p.size), Units::columns);
   const Split gradient = split_array(context, p.samples * classes);
   each_slice(context, p, classes, [&](const Slice& slice) {
     const int stride = ceil_div(slice.count, 8) * 8;
-    const unsigned sample_tiles = tiles_of(p.samples, matrix_rows), element_tiles = tiles_of(p.size, matrix_columns);
-    launch(context, softmax_gradient_matrix_kernel, dim3{tiles_of(slice.count, matrix_columns), sample_tiles, 1}, matrix_threads, 0,
-           gradient, g, slice, p, given.labels, given.dloss, given.loss, given.logsumexp, stride);
-    launch(context, prototype_gradient_matrix_kernel, dim3{tiles_of(slice.count, matrix_rows), element_tiles, 1}, matrix_threads, 0,
-           dw + slice.first * p.size, gradient, g, p.samples, slice.count, stride, p.size);
-    launch(context, embedding_gradient_matrix_kernel, dim3{element_tiles, sample_tiles, splits}, matrix_threads, 0, partial, gradient,
-           slice, p.samples, stride, p.size, slice.first > 0);
+    const unsigned sample_tiles = tiles_of(p.samples, Units::rows), element_tiles = tiles_of(p.size, Units::columns);
+    using Narrow = typename Units::Narrow;
+    launch(context, softmax_gradient_matrix_kernel<Narrow>, dim3{tiles_of(slice.count, Narrow::columns), sample_tiles, 1},
+           Narrow::threads, Narrow::shared_bytes, gradient, g, slice, p, given.labels, given.dloss, given.loss, given.logsumexp, stride);
+    launch(context, prototype_gradient_matrix_kernel<Units>, dim3{tiles_of(slice.count, Units::rows), element_tiles, 1},
+           Units::threads, Units::shared_bytes, dw + slice.first * p.size, gradient, g, p.samples, slice.count, stride, p.size);
+    launch(context, embedding_gradient_matrix_kernel<Units>, dim3{element_tiles, sample_tiles, splits}, Units::threads,
+           Units::shared_bytes, partial, gradient, slice, p.samples, stride, p.size, slice.first > 0);
   });
 }
 
@@ -122,7 +130,10 @@ void margin_softmax_forward(Context& context, Out loss, Out logsumexp, Out hit, 
                             int64_t classes, int64_t size, int64_t groups, double margin, double epsilon) {
   const Problem p = normalised(context, w.as<float>(), samples, classes, size, groups, epsilon);
   Partial partial;
-  if (on_matrix_units(p, g)) partial = forward_matrix(context, p, g.as<bfloat16>(), labels.as<int32_t>());
+  if (on_matrix_units(p, g))
+    with_units(context, [&]<class Units>() {
+      partial = forward_matrix<Units>(context, p, g.as<bfloat16>(), labels.as<int32_t>());
+    });
   else
     with_float(g.dtype, [&]<class T>() { partial = forward_plain(context, p, g.as<T>(), labels.as<int32_t>()); });
   launch(context, margin_softmax_merge_kernel, blocks_for(samples, warps), warps * 32, 0, loss.as<float>(), logsumexp.as<float>(),
@@ -135,7 +146,10 @@ void margin_softmax_backward(Context& context, Out dg, Out dw, In dloss, In loss
   const Given given{labels.as<int32_t>(), dloss.as<float>(), loss.as<float>(), logsumexp.as<float>()};
   auto* partial = array<float>(context, splits * samples * size);
   with_float(g.dtype, [&]<class T>() {
-    if (on_matrix_units(p, g)) backward_matrix(context, dw.as<float>(), partial, p, g.as<bfloat16>(), given);
+    if (on_matrix_units(p, g))
+      with_units(context, [&]<class Units>() {
+        backward_matrix<Units>(context, dw.as<float>(), partial, p, g.as<bfloat16>(), given);
+      });
     else backward_plain(context, dw.as<float>(), partial, p, g.as<T>(), given);
     launch(context, add_splits_kernel<T>, blocks_for(samples * size, 256), 256, 0, dg.as<T>(), partial, samples * size);
   });

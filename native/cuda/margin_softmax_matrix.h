@@ -1,11 +1,11 @@
-// The margin softmax of bfloat16 embeddings on matrix units (matrix_product.h), for sizes that come in packs of 8.
+// The margin softmax of bfloat16 embeddings on matrix units (matrix_product.h, warpgroup_product.h), for sizes that come in packs of 8.
 //
 // Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits. So each product
 // runs over its inner dimension once for each part, smallest first: a = g v_low + g v_high, and so on. An error of 2^-17 of each
 // product is as good as none beside that of g. One slice of the classes at a time is normalised and split, 4 bytes an element.
 #pragma once
 #include "cuda/margin_softmax_parts.h"
-#include "cuda/matrix_product.h"
+#include "cuda/warpgroup_product.h"
 
 namespace turl {
 
@@ -42,10 +42,12 @@ __global__ void __launch_bounds__(256) split_prototypes_kernel(Slice slice, Prob
   *reinterpret_cast<Pack<bfloat16>*>(slice.v.low + i) = low;
 }
 
-// The logits of 128 samples and 64 classes of the slice: reads (128 + 2 x 64) D elements of 2 bytes for 2 x 128 x 64 D products.
-__device__ inline MatrixSums matrix_logits(const bfloat16* g, const Slice& slice, const Problem& p, int first_sample, int first_class) {
+// use(the logits of a tile of samples x classes of the slice).
+template <class Units, class Use>
+__device__ inline void matrix_logits(const bfloat16* g, const Slice& slice, const Problem& p, int first_sample, int first_class,
+                                     Use use) {
   const int size = p.size, samples = int(p.samples);
-  return matrix_product<Fast::depth, Fast::depth>(
+  Units::template product<Fast::depth, Fast::depth>(
       0, 2 * size,
       [&](Pack<bfloat16>* to, int, int side, int k) {
         const int i = first_sample + side, e = k < size ? k : k - size;
@@ -57,79 +59,96 @@ __device__ inline MatrixSums matrix_logits(const bfloat16* g, const Slice& slice
         const bfloat16* const v = k < size ? slice.v.low : slice.v.high;
         const bool inside = j < slice.count && k < 2 * size;
         copy_async(to, inside ? v + int64_t(j) * size + e : v, inside);
-      });
+      },
+      use);
 }
 
-// Grid [class tiles of 64, sample tiles of 128]: maximum and sum [tiles, B] over the classes of a tile other than the label, in the
-// rows of the slice; target [B] the label's logit.
-__global__ void __launch_bounds__(matrix_threads, 3)
+// Grid [class tiles, sample tiles]: maximum and sum [class tiles, B] over the classes of a tile other than the label, in the rows of the
+// slice; target [B] the label's logit.
+template <class Units>
+__global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     margin_softmax_forward_matrix_kernel(float* maximum, float* sum, float* target, const bfloat16* g, Slice slice, Problem p,
                                          const int32_t* labels) {
-  TURL_SHARED(float, maxima, [2][matrix_rows]);  // of a row, by the two warps that have it
-  TURL_SHARED(float, parts, [2][matrix_rows]);
-  const int first_sample = int(blockIdx.y) * matrix_rows, first_class = int(blockIdx.x) * matrix_columns, samples = int(p.samples);
-  const MatrixSums sums = matrix_logits(g, slice, p, first_sample, first_class);
-#pragma unroll
-  for (int m = 0; m < 4; m++)
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int row = MatrixSums::row(m, half), i = first_sample + row;
+  const int first_sample = int(blockIdx.y) * Units::rows, first_class = int(blockIdx.x) * Units::columns, samples = int(p.samples);
+  const int64_t to = (slice.first / Units::columns + blockIdx.x) * samples + first_sample;
+  const auto put = [&](int row, const Running& running) {
+    if (first_sample + row < samples) maximum[to + row] = running.maximum, sum[to + row] = running.sum;
+  };
+  // f(row, running): what the four lanes that have a part of this row in their sums found in it
+  const auto each_row = [&](auto& sums, auto f) {
+    sums.each_row([&](int m, int half) {
+      const int row = sums.row(m, half), i = first_sample + row;
       const int64_t label = i < samples ? labels[i] - slice.first : -1;
       Running running;
-#pragma unroll
-      for (int n = 0; n < 4; n++)
-#pragma unroll
-        for (int side = 0; side < 2; side++) {
-          const int j = first_class + MatrixSums::column(n) + side;
-          const float a = sums.at[m][n][half * 2 + side];
-          if (i >= samples || j >= slice.count) continue;
-          if (j == label) target[i] = a;
-          else running.add(a, 1.0f);
-        }
+      const auto add = [&](int j, float a) {
+        if (i >= samples || j >= slice.count) return;
+        if (j == label) target[i] = a;
+        else running.add(a, 1.0f);
+      };
+      sums.pairs(m, half, [&](int column, float first, float second) {
+        add(first_class + column, first), add(first_class + column + 1, second);
+      });
       running.merge_lanes<2>();
-      if (threadIdx.x % 4 == 0) maxima[threadIdx.x / 64][row] = running.maximum, parts[threadIdx.x / 64][row] = running.sum;
+      if (threadIdx.x % 4 == 0) f(row, running);
+    });
+  };
+  matrix_logits<Units>(g, slice, p, first_sample, first_class, [&](auto& sums) {
+    if constexpr (Units::row_warps == 1) {
+      each_row(sums, put);
+    } else {
+      TURL_SHARED(float, maxima, [2][Units::rows]);  // of a row, by the two warps that have it
+      TURL_SHARED(float, parts, [2][Units::rows]);
+      each_row(sums, [&](int row, const Running& running) {
+        maxima[threadIdx.x / 64][row] = running.maximum, parts[threadIdx.x / 64][row] = running.sum;
+      });
+      __syncthreads();
+      Running running{maxima[0][threadIdx.x], parts[0][threadIdx.x]};
+      running.add(maxima[1][threadIdx.x], parts[1][threadIdx.x]);
+      put(int(threadIdx.x), running);
     }
-  __syncthreads();
-  const int i = first_sample + int(threadIdx.x);
-  if (i >= samples) return;
-  Running running{maxima[0][threadIdx.x], parts[0][threadIdx.x]};
-  running.add(maxima[1][threadIdx.x], parts[1][threadIdx.x]);
-  const int64_t to = (slice.first / matrix_columns + blockIdx.x) * samples + i;
-  maximum[to] = running.maximum, sum[to] = running.sum;
+  });
 }
 
 // p [B, stride] of the slice's classes, zeros from `count` to `stride`, which is a multiple of 8; grid as in forward. Writes 4 bytes a
 // logit.
-__global__ void __launch_bounds__(matrix_threads, 3)
+template <class Units>
+__global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     softmax_gradient_matrix_kernel(Split out, const bfloat16* g, Slice slice, Problem p, const int32_t* labels, const float* dloss,
                                    const float* loss, const float* logsumexp, int stride) {
-  const int first_sample = int(blockIdx.y) * matrix_rows, first_class = int(blockIdx.x) * matrix_columns;
-  MatrixSums sums = matrix_logits(g, slice, p, first_sample, first_class);
-  const auto gradient = [&](int i, int j, float a) {
-    if (i >= p.samples || j >= slice.count) return 0.0f;
-    // e^-loss - 1 keeps its digits when the softmax is nearly 1
-    return dloss[i] * (slice.first + j == labels[i] ? expm1f(-loss[i]) : expf(a - logsumexp[i]));
-  };
-  const auto put = [&](bfloat16* to) {
-    sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
-      const int i = first_sample + row, j = first_class + column;
-      if (i < p.samples) put_pack(to + int64_t(i) * stride + j, pack, stride - j);
+  const int first_sample = int(blockIdx.y) * Units::rows, first_class = int(blockIdx.x) * Units::columns;
+  matrix_logits<Units>(g, slice, p, first_sample, first_class, [&](auto& sums) {
+    sums.each_row([&](int m, int half) {
+      const int i = first_sample + sums.row(m, half);
+      const bool inside = i < p.samples;
+      const int label = inside ? int(labels[i] - slice.first) : -1;
+      const float scale = inside ? dloss[i] : 0.0f, sum = inside ? logsumexp[i] : 0.0f;
+      const float own = inside ? scale * expm1f(-loss[i]) : 0.0f;  // keeps its digits when the softmax is nearly 1
+      const auto gradient = [&](int j, float a) {
+        if (!inside || j >= slice.count) return 0.0f;
+        return j == label ? own : scale * expf(a - sum);
+      };
+      const auto put = [&](bfloat16* to) {
+        sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
+          const int j = first_class + column;
+          if (inside) put_pack(to + int64_t(i) * stride + j, pack, stride - j);
+        });
+      };
+      sums.pairs(m, half, [&](int column, float& first, float& second) {
+        first = gradient(first_class + column, first), second = gradient(first_class + column + 1, second);
+      });
+      put(out.high);
+      sums.pairs(m, half, [](int, float& first, float& second) { first = Split::rest(first), second = Split::rest(second); });
+      put(out.low);
     });
-  };
-  sums.each_pair([&](int row, int column, float& first, float& second) {
-    first = gradient(first_sample + row, first_class + column, first);
-    second = gradient(first_sample + row, first_class + column + 1, second);
   });
-  put(out.high);
-  sums.each_pair([](int, int, float& first, float& second) { first = Split::rest(first), second = Split::rest(second); });
-  put(out.low);
 }
 
-// dv [count, D] = p^T g; one block: 128 classes x 64 elements, reads 2 (128 + 64) B elements of 2 bytes.
-__global__ void __launch_bounds__(matrix_threads, 3)
+// dv [count, D] = p^T g; rows are classes, columns elements; grid [class tiles, element tiles].
+template <class Units>
+__global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     prototype_gradient_matrix_kernel(float* dv, Split p, const bfloat16* g, int samples, int count, int stride, int size) {
-  const int first_class = int(blockIdx.x) * matrix_rows, first_e = int(blockIdx.y) * matrix_columns;
-  MatrixSums sums = matrix_product<Fast::side, Fast::side>(
+  const int first_class = int(blockIdx.x) * Units::rows, first_e = int(blockIdx.y) * Units::columns;
+  Units::template product<Fast::side, Fast::side>(
       0, 2 * samples,
       [&](Pack<bfloat16>* to, int, int side, int k) {
         const int j = first_class + side, i = k < samples ? k : k - samples;
@@ -141,22 +160,28 @@ __global__ void __launch_bounds__(matrix_threads, 3)
         const int e = first_e + side, i = k < samples ? k : k - samples;
         const bool inside = e < size && k < 2 * samples;
         copy_async(to, inside ? g + int64_t(i) * size + e : g, inside);
+      },
+      [&](auto& sums) {
+        sums.each_row([&](int m, int half) {
+          const int j = first_class + sums.row(m, half);
+          sums.pairs(m, half, [&](int column, float first, float second) {
+            const int e = first_e + column;
+            if (j < count) put_pair(dv + int64_t(j) * size + e, first, second, size - e);
+          });
+        });
       });
-  sums.each_pair([&](int row, int column, float first, float second) {
-    const int j = first_class + row, e = first_e + column;
-    if (j < count) put_pair(dv + int64_t(j) * size + e, first, second, size - e);
-  });
 }
 
-// partial [splits, B, D] (+)= p v = p_low v_high + p_high v_low + p_high v_high over a part of the slice's classes; one block: 128
-// samples x 64 elements; grid [tiles of D, sample tiles, splits].
-__global__ void __launch_bounds__(matrix_threads, 3)
+// partial [splits, B, D] (+)= p v = p_low v_high + p_high v_low + p_high v_high over a part of the slice's classes; rows
+// are samples, columns elements; grid [element tiles, sample tiles, splits].
+template <class Units>
+__global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     embedding_gradient_matrix_kernel(float* partial, Split p, Slice slice, int samples, int stride, int size, int add) {
-  const int first_e = int(blockIdx.x) * matrix_columns, first_sample = int(blockIdx.y) * matrix_rows;
+  const int first_e = int(blockIdx.x) * Units::columns, first_sample = int(blockIdx.y) * Units::rows;
   const int part = ceil_div(stride / 8, splits) * 8, begin = min(stride, int(blockIdx.z) * part);
   const int length = min(stride - begin, part);
   const auto pass = [&](int k) { return int(k >= length) + int(k >= 2 * length); };
-  MatrixSums sums = matrix_product<Fast::depth, Fast::side>(
+  Units::template product<Fast::depth, Fast::side>(
       0, 3 * length,
       [&](Pack<bfloat16>* to, int, int side, int k) {
         const int i = first_sample + side, j = begin + k - pass(k) * length;
@@ -169,13 +194,18 @@ __global__ void __launch_bounds__(matrix_threads, 3)
         const bfloat16* const factor = pass(k) == 1 ? slice.v.low : slice.v.high;
         const bool inside = e < size && k < 3 * length && j < slice.count;
         copy_async(to, inside ? factor + int64_t(j) * size + e : factor, inside);
+      },
+      [&](auto& sums) {
+        sums.each_row([&](int m, int half) {
+          const int i = first_sample + sums.row(m, half);
+          sums.pairs(m, half, [&](int column, float first, float second) {
+            const int e = first_e + column;
+            if (i >= samples || e >= size) return;
+            float* const to = partial + (int64_t(blockIdx.z) * samples + i) * size + e;
+            put_pair(to, (add ? to[0] : 0.0f) + first, (add ? to[1] : 0.0f) + second, 2);
+          });
+        });
       });
-  sums.each_pair([&](int row, int column, float first, float second) {
-    const int i = first_sample + row, e = first_e + column;
-    if (i >= samples || e >= size) return;
-    float* const to = partial + (int64_t(blockIdx.z) * samples + i) * size + e;
-    put_pair(to, (add ? to[0] : 0.0f) + first, (add ? to[1] : 0.0f) + second, 2);
-  });
 }
 
 }  // namespace turl

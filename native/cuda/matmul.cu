@@ -1,7 +1,7 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n], sums in
-// float32. One block computes a tile of y: 128 x 64 on matrix units for bfloat16 whose rows come in packs of 8, else 64 x 64; of an
-// operand it reads the tile's side times k values, once per tile.
-#include "cuda/matrix_product.h"
+// float32. One block computes a tile of y: on matrix units (matrix_product.h, warpgroup_product.h) for bfloat16 whose rows come in
+// packs of 8, else 64 x 64; of an operand it reads the tile's side times k values, once per tile.
+#include "cuda/warpgroup_product.h"
 #include "kernels.h"
 
 namespace turl {
@@ -33,12 +33,13 @@ __global__ void __launch_bounds__(tile_threads, 2) matmul_kernel(R* y, const T* 
       if (row + i < s.m && column + j < s.n) y[int64_t(row + i) * s.n + column + j] = R(sums[i][j]);
 }
 
-template <class R, bool transpose_a, bool transpose_b>
-__global__ void __launch_bounds__(matrix_threads, 3) matmul_matrix_kernel(R* y, const bfloat16* a, const bfloat16* b, MatmulSizes s) {
-  const int first_row = int(blockIdx.x) * matrix_rows, first_column = int(blockIdx.y) * matrix_columns;
+template <class Units, class R, bool transpose_a, bool transpose_b>
+__global__ void __launch_bounds__(Units::threads, Units::blocks(true))
+    matmul_matrix_kernel(R* y, const bfloat16* a, const bfloat16* b, MatmulSizes s) {
+  const int first_row = int(blockIdx.x) * Units::rows, first_column = int(blockIdx.y) * Units::columns;
   const int64_t matrix = blockIdx.z;
   a += matrix * s.m * s.k, b += matrix * s.k * s.n, y += matrix * s.m * s.n;
-  MatrixSums sums = matrix_product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
+  Units::template product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
       0, s.k,
       [&](Pack<bfloat16>* to, int, int side, int k) {
         const int row = first_row + side;
@@ -49,37 +50,51 @@ __global__ void __launch_bounds__(matrix_threads, 3) matmul_matrix_kernel(R* y, 
         const int column = first_column + side;
         const bool inside = column < s.n && k < s.k;
         copy_async(to, inside ? b + (transpose_b ? int64_t(column) * s.k + k : int64_t(k) * s.n + column) : b, inside);
+      },
+      [&](auto& sums) {
+        sums.each_row([&](int m, int half) {
+          const int row = first_row + sums.row(m, half);
+          R* const to = y + int64_t(row) * s.n;
+          const auto inside = [&](int column) { return row < s.m ? s.n - column : 0; };
+          if constexpr (std::is_same_v<R, bfloat16>)
+            sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
+              put_pack(to + first_column + column, pack, inside(first_column + column));
+            });
+          else
+            sums.pairs(m, half, [&](int column, float first, float second) {
+              put_pair(to + first_column + column, first, second, inside(first_column + column));
+            });
+        });
       });
-  const auto at = [&](int row, int column) { return y + int64_t(first_row + row) * s.n + first_column + column; };
-  if constexpr (std::is_same_v<R, bfloat16>)
-    sums.each_pack([&](int row, int column, const Pack<bfloat16>& pack) {
-      if (first_row + row < s.m) put_pack(at(row, column), pack, s.n - first_column - column);
-    });
-  else
-    sums.each_pair([&](int row, int column, float first, float second) {
-      if (first_row + row < s.m) put_pair(at(row, column), first, second, s.n - first_column - column);
-    });
+}
+
+// f with whether a and b are transposed.
+template <class F> void with_transposes(bool a, bool b, F f) {
+  if (a) b ? f.template operator()<true, true>() : f.template operator()<true, false>();
+  else b ? f.template operator()<false, true>() : f.template operator()<false, false>();
 }
 
 template <class R, class T>
 void launch_matmul(Context& context, R* y, const T* a, const T* b, int64_t batch, const MatmulSizes& s, bool transpose_a,
                    bool transpose_b) {
-  auto kernel = transpose_a ? (transpose_b ? matmul_kernel<R, T, true, true> : matmul_kernel<R, T, true, false>)
-                            : (transpose_b ? matmul_kernel<R, T, false, true> : matmul_kernel<R, T, false, false>);
-  int rows = tile_side, columns = tile_side, threads = tile_threads;
-  if constexpr (std::is_same_v<T, bfloat16>)
-    if (packs<bfloat16>(transpose_a ? s.m : s.k, a) && packs<bfloat16>(transpose_b ? s.k : s.n, b)) {
-      kernel = transpose_a ? (transpose_b ? matmul_matrix_kernel<R, true, true> : matmul_matrix_kernel<R, true, false>)
-                           : (transpose_b ? matmul_matrix_kernel<R, false, true> : matmul_matrix_kernel<R, false, false>);
-      rows = matrix_rows, columns = matrix_columns, threads = matrix_threads;
-    }
   // A grid has at most 65,535 matrices: longer batches go in several launches.
-  constexpr int64_t most = 65535;
-  for (int64_t first = 0; first < batch; first += most) {
-    const int64_t count = batch - first < most ? batch - first : most;
-    const dim3 grid{unsigned(ceil_div<int64_t>(s.m, rows)), unsigned(ceil_div<int64_t>(s.n, columns)), unsigned(count)};
-    launch(context, kernel, grid, threads, 0, y + first * s.m * s.n, a + first * s.m * s.k, b + first * s.k * s.n, s);
-  }
+  const auto in_tiles = [&](auto kernel, int rows, int columns, int threads, int shared_bytes) {
+    constexpr int64_t most = 65535;
+    for (int64_t first = 0; first < batch; first += most) {
+      const int64_t count = batch - first < most ? batch - first : most;
+      const dim3 grid{unsigned(ceil_div<int64_t>(s.m, rows)), unsigned(ceil_div<int64_t>(s.n, columns)), unsigned(count)};
+      launch(context, kernel, grid, threads, shared_bytes, y + first * s.m * s.n, a + first * s.m * s.k, b + first * s.k * s.n, s);
+    }
+  };
+  with_transposes(transpose_a, transpose_b, [&]<bool a_transposed, bool b_transposed>() {
+    if constexpr (std::is_same_v<T, bfloat16>)
+      if (packs<bfloat16>(a_transposed ? s.m : s.k, a) && packs<bfloat16>(b_transposed ? s.k : s.n, b))
+        return with_matrix_units(context, s.n, [&]<class Units>() {
+          in_tiles(matmul_matrix_kernel<Units, R, a_transposed, b_transposed>, Units::rows, Units::columns, Units::threads,
+                   Units::shared_bytes);
+        });
+    in_tiles(matmul_kernel<R, T, a_transposed, b_transposed>, tile_side, tile_side, tile_threads, 0);
+  });
 }
 
 }  // namespace

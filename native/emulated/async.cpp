@@ -1,4 +1,4 @@
-#include "cuda/async.h"
+#include "cuda/tensor_map.h"
 #include "emulated/sanitizer.h"
 
 namespace turl {
@@ -75,7 +75,7 @@ void count_arrival(Mbarrier& barrier, int bytes, Site site) {
 void wait_groups(int latest) {
   std::erase_if(self->copies, [&](const Copy& c) {
     bool due = c.group < self->group - latest;
-    if (due) perform(c);
+    if (due) perform(c), self->processor->copied(c.to);
     return due;
   });
 }
@@ -91,6 +91,7 @@ void copy_async(void* shared, const void* global, bool inside, const char* file,
   self->copies.push_back({static_cast<char*>(shared), inside ? static_cast<const char*>(global) : nullptr, 16, nullptr, self->group});
 }
 void commit_copies() { self->group++; }
+void fence_async() { self->fences++; }
 
 void init_mbarrier(Mbarrier& barrier, int arrivals, const char* file, int line) {
   if (arrivals < 1 || arrivals > 1024) self->processor->fail("init_mbarrier: expected 1 to 1024 arrivals");
@@ -108,6 +109,31 @@ void wait_mbarrier(Mbarrier& barrier, int phase, const char* file, int line) {
     self->processor->wait(&barrier, site);
   }
   emulated::observe(emulated::seen(barrier, uint32_t(phase)));
+}
+TensorMap tensor_map(const bfloat16* x, const int64_t (&sizes)[3], int rows) {
+  if (sizes[0] % 8 != 0 || reinterpret_cast<uintptr_t>(x) % 16 != 0)
+    throw std::runtime_error("tensor_map: rows and address must be multiples of 16 bytes");
+  if (sizes[0] < 1 || sizes[1] < 1 || sizes[2] < 1) throw std::runtime_error("tensor_map: the tensor is empty");
+  return {x, {sizes[0], sizes[1], sizes[2]}, rows};
+}
+void copy_block(Pack<bfloat16>* to, const TensorMap& map, int i0, int i1, int i2, Mbarrier& barrier, const char* file, int line) {
+  emulated::Site site{"copy_block", file, line};
+  emulated::check_shared(to, block_bytes, site);
+  if (shared_address(to) % 1024 != 0) self->processor->fail(emulated::text(site) + ": the address is no multiple of 1024 bytes");
+  const auto within = [&](int64_t i, int dimension) { return i >= 0 && i < map.sizes[dimension]; };
+  {
+    emulated::Unobserved guard;
+    for (int row = 0; row < 64; row++)
+      for (int place = 0; place < 8; place++) {
+        const int64_t x = i0 + place * 8, y = i1 + (map.rows == 1 ? row : 0), z = i2 + (map.rows == 2 ? row : 0);
+        const bool inside = within(x, 0) && within(y, 1) && within(z, 2);
+        const bfloat16* const from = inside ? map.x + (z * map.sizes[1] + y) * map.sizes[0] + x : nullptr;
+        char* const pack = reinterpret_cast<char*>(to + row * 8 + (place ^ row % 8));
+        self->processor->pending.push_back({pack, reinterpret_cast<const char*>(from), 16, &barrier, 0});
+      }
+  }
+  emulated::publish(emulated::seen(barrier, emulated::phase_of(barrier, site).parity));
+  if (self->processor->awaited(&barrier)) emulated::settle(barrier, site);
 }
 void copy_bulk(void* shared, const void* global, int bytes, Mbarrier& barrier, const char* file, int line) {
   emulated::Site site{"copy_bulk", file, line};

@@ -16,7 +16,7 @@ template <int n> void wait_copies() { emulated::wait_groups(n); }
 
 void init_mbarrier(Mbarrier& barrier, int arrivals, TURL_HERE);
 inline void fence_mbarrier_init() {}
-inline void fence_async() {}
+void fence_async();
 void arrive(Mbarrier& barrier, TURL_HERE);
 void expect_bytes(Mbarrier& barrier, int bytes, TURL_HERE);
 void wait_mbarrier(Mbarrier& barrier, int phase, TURL_HERE);

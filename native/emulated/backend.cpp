@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <thread>
 #include <unistd.h>
+#include "cuda/capability.h"
 #include "table.h"
 
 namespace turl {
@@ -15,6 +16,7 @@ class EmulatedBackend final : public Backend, public Context {
 #ifdef TURL_SANITIZED
     exact = true;
 #endif
+    capability = usable_capability(90);
     const char* wanted = std::getenv("TURL_THREADS");
     set_threads(wanted ? std::atoi(wanted) : 0);
   }

@@ -56,6 +56,7 @@ Processor::Processor() : threads_(max_threads), ready_(max_threads) {
   woken_.reserve(max_threads);
   for (Barrier& b : barriers_) b.waiting.reserve(max_threads);
   variables_.reserve(max_static_shared / red_zone);
+  written_.resize(bytes / 16);
 }
 Processor::~Processor() { std::free(arena_); }
 
@@ -77,7 +78,7 @@ void Processor::run(const Launch& launch, int64_t first, int64_t step) {
   for (int i = 0; i < count_; i++) {
     Thread& t = threads_[size_t(i)];
     t.index = index_in(launch.block, i), t.group = 0;
-    t.copies.clear();
+    t.copies.clear(), t.products.clear();
   }
   int64_t blocks = volume(launch.grid);
   for (int64_t i = first; i < blocks; i += step) {
@@ -119,8 +120,10 @@ void Processor::thread_main() {
   Thread& me = *self;
   for (;;) {
     observe(&start_);
+    me.fences++;
     launch->body(launch->argument);
     if (!me.copies.empty()) fail("returns before its asynchronous copies are done");
+    if (!me.products.empty()) fail("returns before its products are done");
     publish(&end_);
     me.state = State::returned;
     running_--;
@@ -251,6 +254,14 @@ bool Processor::in_shared(const void* p, size_t bytes) const {
   if (begin >= arena_ && begin + bytes <= arena_ + launch->shared_bytes) return true;
   return std::any_of(variables_.begin(), variables_.end(),
                      [&](const Variable& v) { return begin >= v.data && begin + bytes <= v.data + v.bytes; });
+}
+
+void Processor::copied(const void* pack) {
+  written_[size_t(static_cast<const char*>(pack) - arena_) / 16] = {self->rank, self->fences};
+}
+bool Processor::fenced(const void* pack) const {
+  const Written& w = written_[size_t(static_cast<const char*>(pack) - arena_) / 16];
+  return threads_[size_t(w.thread)].fences != w.fences;
 }
 
 // Shared memory starts as NaN (all bits set) in every block, so that what is read before it is written shows.

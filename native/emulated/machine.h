@@ -40,6 +40,16 @@ struct Copy {
   int group;            // of a thread's own copy
 };
 
+// A product of a warpgroup that has not happened yet (warpgroup.cpp): this thread's sums, and the descriptors of the operands.
+struct Product {
+  float* d;
+  int columns;
+  uint64_t a, b;
+  bool a_by_side, b_by_side;
+  int group;
+  Site site;
+};
+
 struct Thread : Fiber {
   dim3 index;
   int rank = 0;  // within the block
@@ -52,6 +62,10 @@ struct Thread : Fiber {
   int collectives = 0;            // passed so far
   std::vector<Copy> copies;       // its own, under way
   int group = 0;                  // the group that the next copy belongs to
+  std::vector<Product> products;  // of its warpgroup, under way
+  int product_group = 0;          // the group that the next product belongs to
+  bool sums_fenced = false;       // whether warpgroup_fence() came before the next product
+  int64_t fences = 0;             // calls of fence_async() so far, and blocks begun
   int lane() const { return rank % warp_size; }
 };
 
@@ -90,6 +104,9 @@ struct Processor {
   void wake(const void* awaited);
   bool awaited(const void* object) const;  // whether a thread waits for it
   bool in_shared(const void* p, size_t bytes) const;
+  // What copy_async writes to shared memory is seen by products of a warpgroup only after its thread's next fence_async().
+  void copied(const void* pack);
+  bool fenced(const void* pack) const;
   [[noreturn]] void fail(const std::string& what);
 
   dim3 block_index;
@@ -121,6 +138,11 @@ struct Processor {
   uint32_t arrived_[max_threads / warp_size];  // lanes that wait in a collective, by warp
   char warp_order_[max_threads / warp_size][2];
   std::vector<Variable> variables_;
+  struct Written {
+    int thread = 0;
+    int64_t fences = -1;  // of that thread, then
+  };
+  std::vector<Written> written_;  // by pack of 16 bytes of the shared memory
   char* arena_ = nullptr;
   size_t static_begin_ = 0, static_used_ = 0;
   std::string error_;

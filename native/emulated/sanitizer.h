@@ -9,6 +9,7 @@
 #if defined(TURL_RACE_CHECK)
 #include <sanitizer/tsan_interface.h>
 extern "C" {
+void __tsan_read_range(void*, unsigned long);
 void AnnotateIgnoreReadsBegin(const char*, int);
 void AnnotateIgnoreReadsEnd(const char*, int);
 void AnnotateIgnoreWritesBegin(const char*, int);
@@ -38,6 +39,13 @@ inline void publish(void* object) {
 inline void observe(void* object) {
 #if defined(TURL_RACE_CHECK)
   __tsan_acquire(object);
+#endif
+}
+
+// A read of shared memory by an instruction that the emulator carries out.
+inline void observe_read(const void* begin, size_t bytes) {
+#if defined(TURL_RACE_CHECK)
+  __tsan_read_range(const_cast<void*>(begin), bytes);
 #endif
 }
 

@@ -47,6 +47,15 @@ const cases: Record<string, Case> = {
     padding: 1,
     groups: 3,
   },
+  // More than one tile of 256 pixels by 128 channels, and of the inner dimension, in which the ring of four stages goes round.
+  'packs, several wide tiles': { x: [2, 11, 13, 136], out: 72, kernel: [1, 1] },
+  'packs, several wide tiles, stride 2': {
+    x: [1, 13, 12, 40],
+    out: 136,
+    kernel: [3, 3],
+    stride: 2,
+    padding: 1,
+  },
   'packs, one pixel': { x: [1, 1, 1, 8], out: 8, kernel: [1, 1] },
   'packs, more padding than window': { x: [1, 3, 4, 8], out: 16, kernel: [2, 3], padding: 4 },
   'packs in only': { x: [1, 5, 4, 16], out: 12, kernel: [3, 3], padding: 1 },

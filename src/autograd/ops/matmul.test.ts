@@ -16,6 +16,8 @@ const sizes = [
   [1, 13, 33, 17],
   [3, 4, 18, 9],
   [1, 136, 72, 40], // rows in packs of 8: bfloat16 takes the matrix units of CUDA, in several tiles
+  [1, 264, 136, 8], // of 256 x 128
+  [1, 8, 16, 328], // deeper than a ring of four stages of 64
   [2, 8, 24, 104],
   [2, 13, 21, 16], // inner dimension in packs, outer ones odd
   [1, 1, 16, 8], // one row

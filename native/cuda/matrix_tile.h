@@ -1,0 +1,99 @@
+// What the two ways to compute a tile of a matrix product on matrix units have in common (matrix_product.h, warpgroup_product.h): how
+// operands come into shared memory, and how the sums of a tile lie in the registers of its threads and leave them.
+#pragma once
+#include "cuda/async.h"
+#include "cuda/matrix.h"
+#include "cuda/tile_product.h"
+
+namespace turl {
+
+// Where an element of an operand is, from some base; outside of the matrix any place that exists.
+struct At {
+  bool inside;
+  int64_t offset;
+};
+
+// Eight elements of an operand into shared memory: the n-th is that of at(k + n), or zero outside. When `packed` they lie side by side
+// from a multiple of 16 bytes, and one asynchronous copy fetches them; else they are read one by one.
+template <bool packed, class F> __device__ inline void put(Pack<bfloat16>* to, const bfloat16* base, int k, F at) {
+  if constexpr (packed) {
+    const At from = at(k);
+    copy_async(to, base + from.offset, from.inside);
+  } else {
+    Pack<bfloat16> pack;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+      const At from = at(k + n);
+      pack[n] = from.inside ? base[from.offset] : bfloat16(0.0f);
+    }
+    *to = pack;
+  }
+}
+
+// The sums of a thread: rows Units::first_row(m) + {g, g + 8}, columns Units::first_column() + 8 n + {2t, 2t + 1} (g, t: see matrix.h).
+template <class Units, int row_blocks, int column_blocks> struct Sums {
+  static constexpr int rows = row_blocks, columns = column_blocks;
+  float at[rows][columns][4];
+
+  // Where at[m][n][2 half] is; at[m][n][2 half + 1] is in the next column.
+  __device__ static int row(int m, int half) { return Units::first_row(m) + half * 8 + int(threadIdx.x) % 32 / 4; }
+  __device__ static int column(int n) { return Units::first_column() + n * 8 + int(threadIdx.x) % 4 * 2; }
+
+  // f(m, half): every row of which this thread has a part.
+  template <class F> __device__ static void each_row(F f) {
+#pragma unroll
+    for (int m = 0; m < rows; m++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) f(m, half);
+  }
+
+  // Of such a row, f(column, sum, next): every pair of neighbouring columns, the first one even; f may change the sums.
+  template <class F> __device__ void pairs(int m, int half, F f) {
+#pragma unroll
+    for (int n = 0; n < columns; n++) f(column(n), at[m][n][half * 2], at[m][n][half * 2 + 1]);
+  }
+
+  // Of such a row, f(column, pack): every 8 neighbouring columns as bfloat16, from a multiple of 8. All lanes call it: four have a row's
+  // columns, each a pair of every 8, and exchange those of 32 columns so that each has 8.
+  template <class F> __device__ void packs(int m, int half, F f) const {
+    const int t = int(threadIdx.x) % 4;
+#pragma unroll
+    for (int first = 0; first < columns; first += 4) {
+      uint32_t pairs[4];
+#pragma unroll
+      for (int n = 0; n < 4; n++) pairs[n] = pack_bfloat16(at[m][first + n][half * 2], at[m][first + n][half * 2 + 1]);
+#pragma unroll
+      for (int bit = 1; bit < 4; bit *= 2)
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+          if (!(n & bit)) {
+            const bool upper = (t & bit) != 0;
+            const uint32_t other = __shfl_xor_sync(full_warp, upper ? pairs[n] : pairs[n | bit], bit);
+            (upper ? pairs[n] : pairs[n | bit]) = other;
+          }
+      Pack<bfloat16> pack;
+      memcpy(&pack, pairs, sizeof(pack));
+      f(Units::first_column() + (first + t) * 8, pack);
+    }
+  }
+};
+
+// Writes two neighbours, as far as they are inside.
+__device__ inline void put_pair(float* y, float first, float second, int64_t inside) {
+  if (inside > 1 && reinterpret_cast<uintptr_t>(y) % 8 == 0) {
+    *reinterpret_cast<float2*>(y) = {first, second};
+    return;
+  }
+  if (inside > 0) y[0] = first;
+  if (inside > 1) y[1] = second;
+}
+
+// Writes eight neighbours, as far as they are inside.
+__device__ inline void put_pack(bfloat16* y, const Pack<bfloat16>& pack, int64_t inside) {
+  if (inside >= 8 && reinterpret_cast<uintptr_t>(y) % 16 == 0) *reinterpret_cast<Pack<bfloat16>*>(y) = pack;
+  else
+    for (int i = 0; i < 8; i++)
+      if (i < inside) y[i] = pack[i];
+}
+
+}  // namespace turl

@@ -1,0 +1,106 @@
+// Matrix products of a warpgroup (wgmma of sm_90a, bfloat16 in, float32 sums): 128 threads, the first a multiple of 128, multiply what
+// lies in shared memory while they go on.
+//
+//   warpgroup_fence(d);                           before the first product of a group: all its sums are in their registers
+//   warpgroup_mma<a_by_side, b_by_side>(d, a, b); D [64, n] += A [64, 16] B [16, n], n = 64 or 128, a and b from operand()
+//   warpgroup_commit();                           closes the group
+//   warpgroup_wait<n>(d);                         until at most the n latest groups are under way; only then are the sums of the others
+//                                                 there, and their operands free
+//
+// In a block whose warpgroups have roles of their own, all of a warpgroup may also call
+//   give_registers<n>(); take_registers<n>();     to go on with n registers a thread, fewer or more than the kernel has; n a multiple of 8
+//
+// D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7 as mma_bfloat16 has it (matrix.h).
+// An operand (rows of A or columns of B, called sides, by depth) lies in blocks of 64 sides by 64 deep, 8 KiB from a multiple of
+// 1 KiB each, one after the other. A block is 64 rows of 128 bytes: a row has one side and runs along the depth, or, `by_side`, one
+// depth and runs along the sides. In row r, the pack of 8 elements number p is at place p ^ r % 8, so that neither reading direction
+// meets bank conflicts. Ordinary stores and copy_async need fence_async() before a product reads what they wrote.
+#pragma once
+#include "cuda/async.h"
+#include "cuda/matrix.h"
+
+// Where the kernels of a warpgroup can be compiled: not in the pass for sm_80, whose kernels of that name are empty.
+#if defined(TURL_EMULATED) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define TURL_WARPGROUPS
+#endif
+
+namespace turl {
+
+constexpr int warpgroup_threads = 128, block_sides = 64, block_depth = 64, block_packs = block_sides * block_depth / 8;
+
+}  // namespace turl
+
+#ifdef TURL_EMULATED
+#include "emulated/warpgroup.h"
+#elif defined(TURL_WARPGROUPS)
+
+namespace turl {
+
+// Keeps the compiler from moving what it does with sums across this place: a product under way changes them behind its back.
+template <int n> __device__ inline void hold(float (&d)[n]) {
+#pragma unroll
+  for (int i = 0; i < n; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+template <class T, int n> __device__ inline void hold(T (&d)[n]) {
+#pragma unroll
+  for (int i = 0; i < n; i++) hold(d[i]);
+}
+
+template <class D> __device__ inline void warpgroup_fence(D& d) {
+  hold(d);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+template <int n> __device__ inline void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n)); }
+template <int n> __device__ inline void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n)); }
+
+__device__ inline void warpgroup_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int n, class D> __device__ inline void warpgroup_wait(D& d) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
+  hold(d);
+}
+
+#define TURL_SUMS_4(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+#define TURL_SUMS_16(j) TURL_SUMS_4(j), TURL_SUMS_4(j + 1), TURL_SUMS_4(j + 2), TURL_SUMS_4(j + 3)
+#define TURL_SUMS_32(j) TURL_SUMS_16(j), TURL_SUMS_16(j + 4)
+#define TURL_NAMES_32                                                                                                  \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24," \
+  "%25, %26, %27, %28, %29, %30, %31"
+#define TURL_NAMES_64                                                                                                    \
+  TURL_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
+  "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(float (&d)[8][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{ .reg .pred add; setp.ne.b32 add, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TURL_NAMES_32 "}, %32, %33, add, 1, 1, %34, %35; }"
+      : TURL_SUMS_32(0)
+      : "l"(a), "l"(b), "n"(int(a_by_side)), "n"(int(b_by_side)));
+}
+template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(float (&d)[16][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{ .reg .pred add; setp.ne.b32 add, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" TURL_NAMES_64 "}, %64, %65, add, 1, 1, %66, %67; }"
+      : TURL_SUMS_32(0), TURL_SUMS_32(8)
+      : "l"(a), "l"(b), "n"(int(a_by_side)), "n"(int(b_by_side)));
+}
+#undef TURL_SUMS_4
+#undef TURL_SUMS_16
+#undef TURL_SUMS_32
+#undef TURL_NAMES_32
+#undef TURL_NAMES_64
+
+}  // namespace turl
+#endif
+
+#ifdef TURL_WARPGROUPS
+namespace turl {
+
+// Names an operand from depth k (a multiple of 16) of the given blocks on, in the bits of a matrix descriptor (PTX ISA, "Asynchronous
+// Warpgroup Level Matrix Shared Memory Layout"): address, bytes from one block to the next, bytes from 8 rows to the next 8, and
+// that packs are permuted in 128 bytes; all in units of 16 bytes.
+template <bool by_side> __device__ inline uint64_t operand(const Pack<bfloat16>* blocks, int k) {
+  const uint32_t address = shared_address(blocks) + uint32_t(by_side ? k * 128 : k * 2);
+  return uint64_t(address >> 4) | uint64_t(block_packs) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
+}
+
+}  // namespace turl
+#endif

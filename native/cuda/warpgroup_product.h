@@ -1,0 +1,160 @@
+// A 256 x 128 or 256 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
+// three warpgroups with roles of their own.
+//
+// The first copies the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of a tensor
+// by the copy engine), and says by an mbarrier when a stage is full. The other two own 128 rows of the tile each, multiply what is
+// there (wgmma, four steps of 16 by two blocks of 64 rows to a stage), and say by another mbarrier when a stage is free. While the
+// products of one stage go on, those of the next are asked for. For each step a block reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes
+// 48 KiB, all four 192 KiB: one block on a multiprocessor.
+#pragma once
+#include "cuda/capability.h"
+#include "cuda/matrix_product.h"
+#include "cuda/tensor_map.h"
+
+namespace turl {
+
+// A right operand that is copied by blocks: copy(to, side, k, barrier), called by one thread, asks for 64 sides by 64 deep.
+template <class F> struct InBlocks {
+  F copy;
+};
+template <class F> InBlocks(F) -> InBlocks<F>;
+template <class T> constexpr bool in_blocks = false;
+template <class F> constexpr bool in_blocks<InBlocks<F>> = true;
+
+template <int width> struct Hopper {
+  static constexpr int rows = 256, columns = width, depth = block_depth, threads = 3 * warpgroup_threads, stages = 4;
+  static constexpr int left_packs = rows / block_sides * block_packs, stage_packs = left_packs + columns / block_sides * block_packs;
+  static constexpr int shared_bytes = stages * (stage_packs * 16 + 2 * int(sizeof(Mbarrier)));
+  static constexpr int blocks(bool) { return 1; }
+  static constexpr int row_warps = 1;
+  using Matrix = TensorMap;
+  static Matrix matrix(const bfloat16* x, const int64_t (&sizes)[3], int rows) { return tensor_map(x, sizes, rows); }
+  static constexpr int tap_multiple = 64;
+  using Narrow = Hopper<64>;
+  using Tile = Sums<Hopper, 2, columns / 8>;
+
+  // The first warpgroup has no part of the tile.
+  __device__ static int first_row(int m) {
+    return (int(threadIdx.x) / warpgroup_threads - 1) * 128 + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
+  }
+  __device__ static int first_column() { return 0; }
+
+  // One piece of an operand, as warpgroup.h says. What side() and depth() tell is meant for the first warpgroup.
+  template <Fast fast, int sides> struct Piece {
+    static constexpr int packs = sides / block_sides * block_packs, per_thread = packs / warpgroup_threads, side_packs = sides / 8;
+
+    __device__ static int side(int i) {
+      return fast == Fast::depth ? int(threadIdx.x) / 8 + i * (warpgroup_threads / 8) : int(threadIdx.x) % side_packs * 8;
+    }
+    __device__ static int depth(int i) {
+      return fast == Fast::depth ? int(threadIdx.x) % 8 * 8 : int(threadIdx.x) / side_packs + i * (warpgroup_threads / side_packs);
+    }
+    __device__ static Pack<bfloat16>* at(Pack<bfloat16>* piece, int side, int depth) {
+      return fast == Fast::depth ? piece + side * 8 + (depth / 8 ^ side % 8)
+                                 : piece + side / 64 * block_packs + depth * 8 + (side % 64 / 8 ^ depth % 8);
+    }
+  };
+
+#ifdef TURL_WARPGROUPS
+  // As Ampere::product, but use(sums) is called by the two warpgroups that multiply, a and b copy by copy_async, and b may be InBlocks.
+  template <Fast a_fast, Fast b_fast, class A, class B, class Use>
+  __device__ static void product(int k0, int k1, A a, B b, Use use) {
+    auto* const ring = dynamic_shared<Pack<bfloat16>>();
+    auto* const full = reinterpret_cast<Mbarrier*>(ring + stages * stage_packs);
+    auto* const empty = full + stages;
+    if (threadIdx.x == 0) {
+      for (int s = 0; s < stages; s++) {
+        init_mbarrier(full[s], warpgroup_threads + in_blocks<B>);
+        init_mbarrier(empty[s], 2 * warpgroup_threads / 32);
+      }
+      fence_mbarrier_init();
+    }
+    __syncthreads();
+    const int steps = k1 > k0 ? ceil_div(k1 - k0, depth) : 0;
+    if (threadIdx.x < warpgroup_threads) {
+      give_registers<152>();
+      fill<a_fast, b_fast>(ring, full, empty, k0, steps, a, b);
+    } else {
+      take_registers<176>();  // 152 + 2 x 176 is what the block has, 3 x 168
+      Tile sums = {};
+      multiply<a_fast, b_fast>(sums, ring, full, empty, steps);
+      use(sums);
+    }
+  }
+
+ private:
+  // The first warpgroup. What a thread has copied, it fences one step later, when it has come, while the next copies are under way.
+  template <Fast a_fast, Fast b_fast, class A, class B>
+  __device__ static void fill(Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int k0, int steps, A a, B b) {
+    using Left = Piece<a_fast, rows>;
+    using Right = Piece<b_fast, columns>;
+    for (int step = 0; step <= steps; step++) {
+      if (step < steps) {
+        if (step >= stages) wait_mbarrier(empty[step % stages], (step / stages - 1) % 2);
+        Pack<bfloat16>* const left = ring + step % stages * stage_packs;
+        Pack<bfloat16>* const right = left + left_packs;
+        const int k = k0 + step * depth;
+        if constexpr (in_blocks<B>)
+          if (threadIdx.x == 0) {
+            expect_bytes(full[step % stages], columns / block_sides * block_bytes);
+            for (int n = 0; n < columns / block_sides; n++)
+              b.copy(right + n * block_packs, n * block_sides, k, full[step % stages]);
+          }
+#pragma unroll
+        for (int i = 0; i < Left::per_thread; i++)
+          a(Left::at(left, Left::side(i), Left::depth(i)), i, Left::side(i), k + Left::depth(i));
+        if constexpr (!in_blocks<B>)
+#pragma unroll
+          for (int i = 0; i < Right::per_thread; i++)
+            b(Right::at(right, Right::side(i), Right::depth(i)), i, Right::side(i), k + Right::depth(i));
+      }
+      commit_copies();
+      if (step == 0) continue;
+      wait_copies<1>();
+      fence_async();
+      arrive(full[(step - 1) % stages]);
+    }
+    wait_copies<0>();
+  }
+
+  // The other two.
+  template <Fast a_fast, Fast b_fast>
+  __device__ static void multiply(Tile& sums, const Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int steps) {
+    constexpr bool a_by_side = a_fast == Fast::side, b_by_side = b_fast == Fast::side;
+    const int first_block = (int(threadIdx.x) / warpgroup_threads - 1) * 2;
+    const auto begin = [&](int step) {
+      const Pack<bfloat16>* const left = ring + step % stages * stage_packs + first_block * block_packs;
+      const Pack<bfloat16>* const right = ring + step % stages * stage_packs + left_packs;
+      wait_mbarrier(full[step % stages], step / stages % 2);
+      warpgroup_fence(sums.at);
+#pragma unroll
+      for (int k = 0; k < depth; k += 16)
+#pragma unroll
+        for (int m = 0; m < 2; m++)
+          warpgroup_mma<a_by_side, b_by_side>(sums.at[m], operand<a_by_side>(left + m * block_packs, k),
+                                              operand<b_by_side>(right, k));
+      warpgroup_commit();
+    };
+    if (steps == 0) return;
+    begin(0);  // outside of the loop: else ptxas serialises the products (its warning C7515)
+#pragma unroll 1
+    for (int step = 1; step < steps; step++) {
+      begin(step);
+      warpgroup_wait<1>(sums.at);
+      if (threadIdx.x % 32 == 0) arrive(empty[(step - 1) % stages]);
+    }
+    warpgroup_wait<0>(sums.at);
+  }
+#else
+  template <Fast a_fast, Fast b_fast, class A, class B, class Use> __device__ static void product(int, int, A, B, Use) {}
+#endif
+};
+
+// f with the units to use for a product of so many columns.
+template <class F> void with_matrix_units(const Context& context, int64_t columns, F f) {
+  if (!has_warpgroups(context)) f.template operator()<Ampere>();
+  else if (columns <= 64) f.template operator()<Hopper<64>>();
+  else f.template operator()<Hopper<128>>();
+}
+
+}  // namespace turl

@@ -1,0 +1,24 @@
+// The emulated side of native/cuda/warpgroup.h. A product happens as late as it may, when its warp waits for its group: sums that are
+// read before are the old ones, and operands that are given free before are overwritten. It reads the bits of its descriptors.
+#pragma once
+#include "emulated/device.h"
+
+namespace turl::emulated {
+void begin_product(float* d, int columns, uint64_t a, bool a_by_side, uint64_t b, bool b_by_side, Site site);
+void wait_products(int latest, Site site);
+}  // namespace turl::emulated
+
+namespace turl {
+
+template <class D> void warpgroup_fence(D&) { emulated::self->sums_fenced = true; }
+void warpgroup_commit();
+template <int n> void give_registers() {}
+template <int n> void take_registers() {}
+template <int n, class D> void warpgroup_wait(D&, TURL_HERE) { emulated::wait_products(n, {"warpgroup_wait", file, line}); }
+template <bool a_by_side, bool b_by_side, int blocks>
+void warpgroup_mma(float (&d)[blocks][4], uint64_t a, uint64_t b, TURL_HERE) {
+  static_assert(blocks == 8 || blocks == 16, "n is 64 or 128");
+  emulated::begin_product(d[0], blocks * 8, a, a_by_side, b, b_by_side, {"warpgroup_mma", file, line});
+}
+
+}  // namespace turl

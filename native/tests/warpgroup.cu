@@ -1,0 +1,137 @@
+// Products of a warpgroup (sm_90a), for both directions of both operands, and the copies of blocks of a tensor that feed them, against
+// plain loops; all values are exact, so results are equal.
+#include "cuda/tensor_map.h"
+#include "tests/test.h"
+
+namespace turl::test {
+namespace {
+
+// The element of this side and depth of an operand that lies in blocks, from the description in warpgroup.h.
+template <bool by_side> size_t place(size_t side, size_t k) {
+  const size_t row = by_side ? k : side % 64, in_row = by_side ? side % 64 : k;
+  return side / 64 * 4096 + row * 64 + (in_row / 8 ^ row % 8) * 8 + in_row % 8;
+}
+
+// y [64, n] = a [64, 64] b [64, n], which lie in blocks already; copied in bulk.
+template <int n, bool a_by_side, bool b_by_side> __global__ void product_kernel(float* y, const bfloat16* a, const bfloat16* b) {
+#ifdef TURL_WARPGROUPS
+  auto* const left = dynamic_shared<Pack<bfloat16>>();
+  auto* const right = left + block_packs;
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) init_mbarrier(full, 1), fence_mbarrier_init();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    expect_bytes(full, (1 + n / 64) * block_packs * 16);
+    copy_bulk(left, a, block_packs * 16, full);
+    copy_bulk(right, b, n / 64 * block_packs * 16, full);
+  }
+  wait_mbarrier(full, 0);
+  float d[n / 8][4] = {};
+  for (int k = 0; k < 64; k += 16) {
+    warpgroup_fence(d);
+    warpgroup_mma<a_by_side, b_by_side>(d, operand<a_by_side>(left, k), operand<b_by_side>(right, k));
+    warpgroup_commit();
+  }
+  warpgroup_wait<0>(d);
+  const int lane = int(threadIdx.x) % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4, column = lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < n / 8; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * n + j * 8 + column + i % 2] = d[j][i];
+#endif
+}
+
+template <int n, bool a_by_side, bool b_by_side> void check(Context& context) {
+  Array<bfloat16> a(64 * 64), b(n * 64);
+  Array<float> y(64 * n);
+  for (size_t i = 0; i < a.size; i++) a[i] = small(i);
+  for (size_t i = 0; i < b.size; i++) b[i] = small(i + 7000);
+  launch(context, product_kernel<n, a_by_side, b_by_side>, 1, 128, (64 + n) * 128, y.data, a.data, b.data);
+  synchronize();
+  for (size_t row = 0; row < 64; row++)
+    for (size_t column = 0; column < n; column++) {
+      float sum = 0;
+      for (size_t k = 0; k < 64; k++) sum += float(a[place<a_by_side>(row, k)]) * float(b[place<b_by_side>(column, k)]);
+      TURL_EXPECT(y[row * n + column] == sum);
+    }
+}
+TURL_TEST(wgmma_along_the_depth) { check<64, false, false>(context); }
+TURL_TEST(wgmma_with_b_along_the_columns) { check<128, false, true>(context); }
+TURL_TEST(wgmma_with_a_along_the_rows) { check<64, true, false>(context); }
+TURL_TEST(wgmma_along_the_sides) { check<128, true, true>(context); }
+
+__global__ void block_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int i0, int i1, int i2) {
+#ifdef TURL_WARPGROUPS
+  auto* const block = dynamic_shared<Pack<bfloat16>>();
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) {
+    init_mbarrier(full, 1), fence_mbarrier_init();
+    expect_bytes(full, block_bytes);
+    copy_block(block, map, i0, i1, i2, full);
+  }
+  __syncthreads();
+  wait_mbarrier(full, 0);
+  for (int i = int(threadIdx.x); i < block_packs; i += 128) reinterpret_cast<Pack<bfloat16>*>(y)[i] = block[i];
+#endif
+}
+
+// The block from (i0, i1, i2) on of x [n2, n1, n0], whose rows run along dimension `rows`; zeros beyond x.
+void check_block(Context& context, const int64_t (&n)[3], int rows, int i0, int i1, int i2) {
+  Array<bfloat16> x(size_t(n[0] * n[1] * n[2])), y(64 * 64);
+  for (size_t i = 0; i < x.size; i++) x[i] = small(i) + 9.0f;
+  launch(context, block_kernel, 1, 128, block_bytes, y.data, tensor_map(x.data, n, rows), i0, i1, i2);
+  synchronize();
+  for (int row = 0; row < 64; row++)
+    for (int column = 0; column < 64; column++) {
+      const int64_t at[3] = {i0 + column, i1 + (rows == 1 ? row : 0), i2 + (rows == 2 ? row : 0)};
+      const bool inside = at[0] < n[0] && at[1] < n[1] && at[2] < n[2];
+      const float expected = inside ? float(x[size_t((at[2] * n[1] + at[1]) * n[0] + at[0])]) : 0.0f;
+      TURL_EXPECT(float(y[place<false>(size_t(row), size_t(column))]) == expected);
+    }
+}
+TURL_TEST(a_block_within_a_matrix) { check_block(context, {136, 70, 1}, 1, 64, 3, 0); }
+TURL_TEST(a_block_at_the_edge_of_a_matrix) { check_block(context, {72, 50, 1}, 1, 64, 20, 0); }
+TURL_TEST(a_block_beyond_a_matrix) { check_block(context, {8, 8, 1}, 1, 64, 0, 0); }
+TURL_TEST(a_block_across_planes) { check_block(context, {80, 9, 70}, 2, 0, 4, 10); }
+
+#if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
+// What a product reads and gives, wrong on purpose.
+enum class Mistake { none, unfenced_copy, unfenced_sums, early_read, unfinished };
+
+template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloat16* x) {
+  auto* const tile = dynamic_shared<Pack<bfloat16>>();
+  for (int i = int(threadIdx.x); i < 2 * block_packs; i += 128) copy_async(tile + i, x);
+  commit_copies();
+  wait_copies<0>();
+  if (mistake != Mistake::unfenced_copy) fence_async();
+  __syncthreads();
+  float d[8][4] = {};
+  if (mistake != Mistake::unfenced_sums) warpgroup_fence(d);
+  warpgroup_mma<false, false>(d, operand<false>(tile, 0), operand<false>(tile + block_packs, 0));
+  warpgroup_commit();
+  if (mistake == Mistake::unfinished) return;
+  if (mistake == Mistake::early_read) y[threadIdx.x] = d[0][0];
+  warpgroup_wait<0>(d);
+  if (mistake != Mistake::early_read) y[threadIdx.x] = d[0][0];
+}
+template <Mistake mistake> float run_mistaken(Context& context) {
+  Array<bfloat16> x(8, 1.0f);
+  Array<float> y(128);
+  launch(context, mistaken_kernel<mistake>, 1, 128, 2 * block_packs * 16, y.data, x.data);
+  return y[0];
+}
+TURL_TEST(wgmma_without_mistakes) { TURL_EXPECT(run_mistaken<Mistake::none>(context) == 16.0f); }
+TURL_TEST(wgmma_of_what_was_not_fenced) {
+  TURL_EXPECT_THROW(run_mistaken<Mistake::unfenced_copy>(context), "an operand was copied without fence_async()");
+}
+TURL_TEST(wgmma_with_sums_not_fenced) {
+  TURL_EXPECT_THROW(run_mistaken<Mistake::unfenced_sums>(context), "no warpgroup_fence() before the first product");
+}
+TURL_TEST(wgmma_sums_arrive_only_when_waited_for) { TURL_EXPECT(run_mistaken<Mistake::early_read>(context) == 0.0f); }
+TURL_TEST(wgmma_that_nobody_waits_for) {
+  TURL_EXPECT_THROW(run_mistaken<Mistake::unfinished>(context), "returns before its products are done");
+}
+#endif
+
+}  // namespace
+}  // namespace turl::test
