@@ -38,12 +38,10 @@ void batch_norm_statistics(Context& context, Out mean, Out inverse, Out running_
     double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
     parallel_chunks(context, chunks.count, [&](int64_t chunk) {
       std::vector<A> origin(in, in + channels);
-      sum_rows<A>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), width, [&](int64_t i, A* sums) {
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
-          V d = get<V>(in + i * channels + c) - get<V>(&origin[size_t(c)]);
-          put(sums + c, get<V>(sums + c) + d);
-          put(sums + channels + c, get<V>(sums + channels + c) + d * d);
-        });
+      sum_rows<T, 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
+                     [&]<class V>(int64_t i, int64_t c, V* sums) {
+        V d = get<V>(in + i * channels + c) - get<V>(&origin[size_t(c)]);
+        sums[0] += d, sums[1] += d * d;
       });
     });
     add_chunks(partial, chunks.count, width);
@@ -79,14 +77,16 @@ void batch_norm_forward(Context& context, Out y, In x, In mean, In inverse, In g
     Constants<A> k(inverse.as<A>(), gamma, beta, slope, channels);
     bool stream = worth_streaming(out, rows, channels);
     auto run = [&]<bool prelu, bool add, bool past>(int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
+      const A *mu = m, *scale = k.scale.data(), *shift = k.shift.data(), *slopes = k.slope.data();
+      const T *from = in + begin * channels, *more = rest + (add ? begin * channels : 0);
+      T* to = out + begin * channels;
+      for (int64_t i = begin; i < end; i++, from += channels, to += channels, more += add ? channels : 0)
         for_channels<T>(channels, [&]<class V>(int64_t c) {
-          int64_t at = i * channels + c;
-          V z = (get<V>(in + at) - get<V>(m + c)) * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
-          if constexpr (prelu) z = z > V{} ? z : get<V>(&k.slope[size_t(c)]) * z;
-          if constexpr (add) z += get<V>(rest + at);
-          if constexpr (past) put_past_caches(out + at, z);
-          else put(out + at, z);
+          V z = (get<V>(from + c) - get<V>(mu + c)) * get<V>(scale + c) + get<V>(shift + c);
+          if constexpr (prelu) z = z > V{} ? z : get<V>(slopes + c) * z;
+          if constexpr (add) z += get<V>(more + c);
+          if constexpr (past) put_past_caches(to + c, z);
+          else put(to + c, z);
         });
       if constexpr (past) end_streaming();
     };
@@ -115,17 +115,15 @@ void batch_norm_backward(Context& context, Out dx, Out dgamma, Out dbeta, Out ds
     double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
     parallel_chunks(context, chunks.count, [&](int64_t chunk) {
       auto sum = [&]<bool active>() {
-        sum_rows<A>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), width, [&](int64_t i, A* sums) {
-          for_channels<T>(channels, [&]<class V>(int64_t c) {
-            V d = get<V>(in + i * channels + c) - get<V>(m + c), g = get<V>(gy + i * channels + c);
-            if constexpr (active) {
-              V z = d * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
-              put(sums + 2 * channels + c, get<V>(sums + 2 * channels + c) + (z > V{} ? V{} : z * g));
-              g = z > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
-            }
-            put(sums + c, get<V>(sums + c) + g);
-            put(sums + channels + c, get<V>(sums + channels + c) + g * d);
-          });
+        sum_rows<T, active ? 3 : 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
+                                    [&]<class V>(int64_t i, int64_t c, V* sums) {
+          V d = get<V>(in + i * channels + c) - get<V>(m + c), g = get<V>(gy + i * channels + c);
+          if constexpr (active) {
+            V z = d * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
+            sums[2] += z > V{} ? V{} : z * g;
+            g = z > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
+          }
+          sums[0] += g, sums[1] += g * d;
         });
       };
       if (prelu) sum.template operator()<true>();
@@ -147,14 +145,17 @@ void batch_norm_backward(Context& context, Out dx, Out dgamma, Out dbeta, Out ds
     T* out = dx.as<T>();
     bool stream = worth_streaming(out, rows, channels);
     auto run = [&]<bool active, bool past>(int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
+      const A *mu = m, *scales = k.scale.data(), *shift = k.shift.data(), *slopes = k.slope.data();
+      const A *offsets = offset.data(), *slants = slant.data();
+      const T *from = in + begin * channels, *up = gy + begin * channels;
+      T* to = out + begin * channels;
+      for (int64_t i = begin; i < end; i++, from += channels, up += channels, to += channels)
         for_channels<T>(channels, [&]<class V>(int64_t c) {
-          int64_t at = i * channels + c;
-          V d = get<V>(in + at) - get<V>(m + c), g = get<V>(gy + at), scale = get<V>(&k.scale[size_t(c)]);
-          if constexpr (active) g = d * scale + get<V>(&k.shift[size_t(c)]) > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
-          V v = scale * g + get<V>(&offset[size_t(c)]) + d * get<V>(&slant[size_t(c)]);
-          if constexpr (past) put_past_caches(out + at, v);
-          else put(out + at, v);
+          V d = get<V>(from + c) - get<V>(mu + c), g = get<V>(up + c), scale = get<V>(scales + c);
+          if constexpr (active) g = d * scale + get<V>(shift + c) > V{} ? g : get<V>(slopes + c) * g;
+          V v = scale * g + get<V>(offsets + c) + d * get<V>(slants + c);
+          if constexpr (past) put_past_caches(to + c, v);
+          else put(to + c, v);
         });
       if constexpr (past) end_streaming();
     };
