@@ -70,6 +70,18 @@ template <> Out argument<Out>(Addon& addon, Device& device, Napi::Value value) {
   Buffer& b = buffer_argument(addon, device, value);
   return {b.data, b.size, b.dtype};
 }
+// The handle 0 stands for an array that is left out.
+template <class Maybe> Maybe maybe_argument(Addon& addon, Device& device, Napi::Value value) {
+  if (value.IsNumber() && value.As<Napi::Number>().DoubleValue() == 0) return {{nullptr, 0, DType::float32}};
+  Buffer& b = buffer_argument(addon, device, value);
+  return {{b.data, b.size, b.dtype}};
+}
+template <> MaybeIn argument<MaybeIn>(Addon& addon, Device& device, Napi::Value value) {
+  return maybe_argument<MaybeIn>(addon, device, value);
+}
+template <> MaybeOut argument<MaybeOut>(Addon& addon, Device& device, Napi::Value value) {
+  return maybe_argument<MaybeOut>(addon, device, value);
+}
 template <> [[maybe_unused]] Ints argument<Ints>(Addon&, Device&, Napi::Value value) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
     throw std::runtime_error("expected an Int32Array");

@@ -1,7 +1,7 @@
 // The kernel table. Each kernel is one line: its name and its arguments (outputs, inputs, sizes, scalars). The line's text is
 // compared with its twin in src/tensor/kernels.ts when the addon is opened, so that the two cannot drift apart.
 // Implementations: native/cpu/<op>.cpp and native/cuda/<op>.cu, as turl::NAME(Context&, ARGUMENTS).
-// Argument types: Out, In, OutList, InList, Ints, int64_t, float, double.
+// Argument types: Out, In, MaybeOut, MaybeIn (may be left out), OutList, InList, Ints, int64_t, float, double.
 #pragma once
 #include "types.h"
 
@@ -22,10 +22,10 @@
   kernel(strided_copy, (Out y, In x, Ints shape, Ints y_strides, Ints x_strides, int64_t y_offset, int64_t x_offset)) \
   kernel(gather_rows, (Out y, In x, In index, int64_t rows, int64_t columns)) \
   kernel(gather_rows_backward, (Out dx, In dy, In index, int64_t rows, int64_t columns)) \
-  kernel(batch_norm_statistics, (Out mean, Out inverse, Out running_mean, Out running_variance, In x, In running_mean0, In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon)) \
-  kernel(batch_norm_inverse, (Out inverse, In variance, double epsilon)) \
-  kernel(batch_norm_forward, (Out y, In x, In mean, In inverse, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels)) \
-  kernel(batch_norm_backward, (Out dx, Out dgamma, Out dbeta, Out dslope, In dy, In x, In mean, In inverse, In gamma, In beta, In slope, int64_t rows, int64_t channels, int64_t training)) \
+  kernel(batch_norm_moments, (Out moments, In mean, In variance, double epsilon)) \
+  kernel(batch_norm_training, (Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon)) \
+  kernel(batch_norm_forward, (Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels)) \
+  kernel(batch_norm_backward, (MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn more, int64_t rows, int64_t channels, int64_t training)) \
   kernel(max_pool_forward, (Out y, Out index, In x, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)) \
   kernel(max_pool_backward, (Out dx, In dy, In index, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)) \
   kernel(average_pool_forward, (Out y, In x, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)) \

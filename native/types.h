@@ -91,6 +91,10 @@ struct Out {
   }
 };
 
+// Arrays that a caller may leave out: they have no elements then, and no memory.
+struct MaybeIn : In {};
+struct MaybeOut : Out {};
+
 // Several arrays that one call works on.
 struct InList {
   std::vector<In> list;

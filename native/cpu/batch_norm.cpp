@@ -1,9 +1,10 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual.
 //   h = (x - mean) inverse,  z = gamma h + beta,  y = z, or z > 0 ? z : slope z, or z + residual;  inverse = 1 / sqrt(variance + epsilon)
 //   g = dy, or with PReLU dy (z > 0 ? 1 : slope);  dbeta = sum g,  dgamma = sum g h,  dslope = sum over z <= 0 of z dy
-//   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise
-// gamma, beta, slope and residual may be empty: they are 1, 0 and left out. x is read twice forward, x and dy twice backward.
-// Sums are formed in float over at most 256 rows and in double from there on, in an order that depends on the sizes only.
+//   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise;  plus `more`
+// moments [2, channels] are mean and inverse. gamma, beta, slope, residual and more may be left out: they are 1, 0 and nothing. x is
+// read twice forward, x and dy twice backward. Sums are formed in float over at most 256 rows and in double from there on, in an
+// order that depends on the sizes only.
 #include <cmath>
 #include "cpu/channels.h"
 #include "cpu/parallel.h"
@@ -23,145 +24,164 @@ template <class A> struct Constants {
     }
   }
 };
+
+// f.operator()<a, b, ...>(): flags known at run time as template arguments.
+template <bool... known, class F> void with_flags(F&& f) { f.template operator()<known...>(); }
+template <bool... known, class F, class... Rest> void with_flags(F&& f, bool flag, Rest... rest) {
+  if (flag) with_flags<known..., true>(f, rest...);
+  else with_flags<known..., false>(f, rest...);
+}
+
+template <bool past, class V, class T> void put_either_way(T* p, V v) {
+  if constexpr (past) put_past_caches(p, v);
+  else put(p, v);
+}
+
+// The moments of the batch; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
+// The values are shifted by the first row before they are squared, so that a large mean costs no accuracy.
+template <class T>
+void statistics(Context& context, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
+                In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon) {
+  using A = acc_t<T>;
+  const T* in = x.as<T>();
+  RowChunks chunks(rows, channels);
+  int64_t width = 2 * channels;
+  double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
+  parallel_chunks(context, chunks.count, [&](int64_t chunk) {
+    std::vector<A> origin(in, in + channels);
+    sum_rows<T, 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
+                   [&]<class V>(int64_t i, int64_t c, V* sums) {
+      V d = get<V>(in + i * channels + c) - get<V>(&origin[size_t(c)]);
+      sums[0] += d, sums[1] += d * d;
+    });
+  });
+  add_chunks(partial, chunks.count, width);
+  A *m = moments.as<A>(), *r = m + channels, *rm = running_mean.as<A>(), *rv = running_variance.as<A>();
+  const A *rm0 = running_mean0.as<A>(), *rv0 = running_variance0.as<A>();
+  for (int64_t c = 0; c < channels; c++) {
+    double n = double(rows), shifted = partial[c] / n;
+    double mu = double(A(in[c])) + shifted;
+    double variance = partial[channels + c] / n - shifted * shifted;
+    if (variance < 0) variance = 0;
+    m[c] = A(mu), r[c] = A(1 / std::sqrt(variance + epsilon));
+    rm[c] = A((1 - momentum) * double(rm0[c]) + momentum * mu);
+    rv[c] = A((1 - momentum) * double(rv0[c]) + momentum * variance * n / (n - 1));
+  }
+}
+
+template <class T>
+void forward(Context& context, Out y, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels) {
+  using A = acc_t<T>;
+  const T *in = x.as<T>(), *rest = residual.size > 0 ? residual.as<T>() : in;
+  const A* means = moments.as<A>();
+  T* out = y.as<T>();
+  Constants<A> k(means + channels, gamma, beta, slope, channels);
+  auto run = [&]<bool prelu, bool add, bool past>() {
+    parallel_for(context, rows, RowChunks(rows, channels).grain, [&](int64_t begin, int64_t end) {
+      const A *mean = means, *scale = k.scale.data(), *shift = k.shift.data(), *slopes = k.slope.data();
+      const T *from = in + begin * channels, *added = rest + begin * channels;
+      T* to = out + begin * channels;
+      for (int64_t i = begin; i < end; i++, from += channels, added += channels, to += channels)
+        for_channels<T>(channels, [&]<class V>(int64_t c) {
+          V z = (get<V>(from + c) - get<V>(mean + c)) * get<V>(scale + c) + get<V>(shift + c);
+          if constexpr (prelu) z = z > V{} ? z : get<V>(slopes + c) * z;
+          if constexpr (add) z += get<V>(added + c);
+          put_either_way<past>(to + c, z);
+        });
+      if constexpr (past) end_streaming();
+    });
+  };
+  with_flags(run, slope.size > 0, residual.size > 0, worth_streaming(out, rows, channels));
+}
 }  // namespace
 
-// mean and inverse deviation of the batch; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
-// The values are shifted by the first row before they are squared, so that a large mean costs no accuracy.
-void batch_norm_statistics(Context& context, Out mean, Out inverse, Out running_mean, Out running_variance, In x,
-                           In running_mean0, In running_variance0, int64_t rows, int64_t channels, double momentum,
-                           double epsilon) {
-  with_float(x.dtype, [&]<class T>() {
-    using A = acc_t<T>;
-    const T* in = x.as<T>();
-    RowChunks chunks(rows, channels);
-    int64_t width = 2 * channels;
-    double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
-    parallel_chunks(context, chunks.count, [&](int64_t chunk) {
-      std::vector<A> origin(in, in + channels);
-      sum_rows<A>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), width, [&](int64_t i, A* sums) {
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
-          V d = get<V>(in + i * channels + c) - get<V>(&origin[size_t(c)]);
-          put(sums + c, get<V>(sums + c) + d);
-          put(sums + channels + c, get<V>(sums + channels + c) + d * d);
-        });
-      });
-    });
-    add_chunks(partial, chunks.count, width);
-    A *m = mean.as<A>(), *r = inverse.as<A>(), *rm = running_mean.as<A>(), *rv = running_variance.as<A>();
-    const A *rm0 = running_mean0.as<A>(), *rv0 = running_variance0.as<A>();
-    for (int64_t c = 0; c < channels; c++) {
-      double n = double(rows), shifted = partial[c] / n;
-      double mu = double(A(in[c])) + shifted;
-      double variance = partial[channels + c] / n - shifted * shifted;
-      if (variance < 0) variance = 0;
-      m[c] = A(mu), r[c] = A(1 / std::sqrt(variance + epsilon));
-      rm[c] = A((1 - momentum) * double(rm0[c]) + momentum * mu);
-      rv[c] = A((1 - momentum) * double(rv0[c]) + momentum * variance * n / (n - 1));
+// The moments in evaluation, from the running statistics.
+void batch_norm_moments(Context&, Out moments, In mean, In variance, double epsilon) {
+  with_float(variance.dtype, [&]<class T>() {
+    T* m = moments.as<T>();
+    for (int64_t c = 0; c < variance.size; c++) {
+      m[c] = mean.as<T>()[c];
+      m[variance.size + c] = T(1 / std::sqrt(double(variance.as<T>()[c]) + epsilon));
     }
   });
 }
 
-// inverse = 1 / sqrt(variance + epsilon), for evaluation with running statistics.
-void batch_norm_inverse(Context&, Out inverse, In variance, double epsilon) {
-  with_float(variance.dtype, [&]<class T>() {
-    for (int64_t c = 0; c < variance.size; c++)
-      inverse.as<T>()[c] = T(1 / std::sqrt(double(variance.as<T>()[c]) + epsilon));
-  });
-}
-
-void batch_norm_forward(Context& context, Out y, In x, In mean, In inverse, In gamma, In beta, In slope, In residual,
-                        int64_t rows, int64_t channels) {
+void batch_norm_training(Context& context, Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
+                         In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows,
+                         int64_t channels, double momentum, double epsilon) {
   with_float(x.dtype, [&]<class T>() {
-    using A = acc_t<T>;
-    const T *in = x.as<T>(), *rest = residual.as<T>();
-    const A* m = mean.as<A>();
-    T* out = y.as<T>();
-    Constants<A> k(inverse.as<A>(), gamma, beta, slope, channels);
-    bool stream = worth_streaming(out, rows, channels);
-    auto run = [&]<bool prelu, bool add, bool past>(int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
-          int64_t at = i * channels + c;
-          V z = (get<V>(in + at) - get<V>(m + c)) * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
-          if constexpr (prelu) z = z > V{} ? z : get<V>(&k.slope[size_t(c)]) * z;
-          if constexpr (add) z += get<V>(rest + at);
-          if constexpr (past) put_past_caches(out + at, z);
-          else put(out + at, z);
-        });
-      if constexpr (past) end_streaming();
-    };
-    auto choose = [&]<bool prelu, bool add>(int64_t begin, int64_t end) {
-      if (stream) run.template operator()<prelu, add, true>(begin, end);
-      else run.template operator()<prelu, add, false>(begin, end);
-    };
-    parallel_for(context, rows, RowChunks(rows, channels).grain, [&](int64_t begin, int64_t end) {
-      if (slope.size > 0) choose.template operator()<true, false>(begin, end);
-      else if (residual.size > 0) choose.template operator()<false, true>(begin, end);
-      else choose.template operator()<false, false>(begin, end);
-    });
+    statistics<T>(context, moments, running_mean, running_variance, x, running_mean0, running_variance0, rows, channels, momentum,
+                  epsilon);
+    const In found = {moments.data, moments.size, moments.dtype};
+    forward<T>(context, y, x, found, gamma, beta, slope, residual, rows, channels);
   });
 }
 
-void batch_norm_backward(Context& context, Out dx, Out dgamma, Out dbeta, Out dslope, In dy, In x, In mean, In inverse,
-                         In gamma, In beta, In slope, int64_t rows, int64_t channels, int64_t training) {
+void batch_norm_forward(Context& context, Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual,
+                        int64_t rows, int64_t channels) {
+  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, x, moments, gamma, beta, slope, residual, rows, channels); });
+}
+
+void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments,
+                         MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn more, int64_t rows, int64_t channels,
+                         int64_t training) {
   with_float(x.dtype, [&]<class T>() {
     using A = acc_t<T>;
     const T *in = x.as<T>(), *gy = dy.as<T>();
-    const A *m = mean.as<A>(), *inv = inverse.as<A>();
-    Constants<A> k(inv, gamma, beta, slope, channels);
-    bool prelu = slope.size > 0;
+    const A *means = moments.as<A>(), *inverse = means + channels;
+    Constants<A> k(inverse, gamma, beta, slope, channels);
+    const bool prelu = slope.size > 0;
     RowChunks chunks(rows, channels);
     int64_t width = (prelu ? 3 : 2) * channels;  // sums of g, of g (x - mean), of z dy where z <= 0
     double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
-    parallel_chunks(context, chunks.count, [&](int64_t chunk) {
-      auto sum = [&]<bool active>() {
-        sum_rows<A>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), width, [&](int64_t i, A* sums) {
-          for_channels<T>(channels, [&]<class V>(int64_t c) {
-            V d = get<V>(in + i * channels + c) - get<V>(m + c), g = get<V>(gy + i * channels + c);
-            if constexpr (active) {
-              V z = d * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
-              put(sums + 2 * channels + c, get<V>(sums + 2 * channels + c) + (z > V{} ? V{} : z * g));
-              g = z > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
-            }
-            put(sums + c, get<V>(sums + c) + g);
-            put(sums + channels + c, get<V>(sums + channels + c) + g * d);
-          });
+    auto sum = [&]<bool active>() {
+      parallel_chunks(context, chunks.count, [&](int64_t chunk) {
+        sum_rows<T, active ? 3 : 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
+                                    [&]<class V>(int64_t i, int64_t c, V* sums) {
+          V d = get<V>(in + i * channels + c) - get<V>(means + c), g = get<V>(gy + i * channels + c);
+          if constexpr (active) {
+            V z = d * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
+            sums[2] += z > V{} ? V{} : z * g;
+            g = z > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
+          }
+          sums[0] += g, sums[1] += g * d;
         });
-      };
-      if (prelu) sum.template operator()<true>();
-      else sum.template operator()<false>();
-    });
+      });
+    };
+    with_flags(sum, prelu);
     add_chunks(partial, chunks.count, width);
 
-    // dx = scale g + offset + (x - mean) slant
+    // dx = scale g + offset + (x - mean) slant + more
     std::vector<A> offset(size_t(channels), A(0)), slant(size_t(channels), A(0));
     for (int64_t c = 0; c < channels; c++) {
-      double sum_g = partial[c], sum_gh = partial[channels + c] * double(inv[c]);
+      double sum_g = partial[c], sum_gh = partial[channels + c] * double(inverse[c]);
       dbeta.as<A>()[c] = A(sum_g), dgamma.as<A>()[c] = A(sum_gh);
       if (prelu) dslope.as<A>()[c] = A(partial[2 * channels + c]);
       if (!training) continue;
       offset[size_t(c)] = A(-double(k.scale[size_t(c)]) * sum_g / double(rows));
-      slant[size_t(c)] = A(-double(k.scale[size_t(c)]) * double(inv[c]) * sum_gh / double(rows));
+      slant[size_t(c)] = A(-double(k.scale[size_t(c)]) * double(inverse[c]) * sum_gh / double(rows));
     }
     if (dx.size == 0) return;
     T* out = dx.as<T>();
-    bool stream = worth_streaming(out, rows, channels);
-    auto run = [&]<bool active, bool past>(int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
-          int64_t at = i * channels + c;
-          V d = get<V>(in + at) - get<V>(m + c), g = get<V>(gy + at), scale = get<V>(&k.scale[size_t(c)]);
-          if constexpr (active) g = d * scale + get<V>(&k.shift[size_t(c)]) > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
-          V v = scale * g + get<V>(&offset[size_t(c)]) + d * get<V>(&slant[size_t(c)]);
-          if constexpr (past) put_past_caches(out + at, v);
-          else put(out + at, v);
-        });
-      if constexpr (past) end_streaming();
+    const T* rest = more.size > 0 ? more.as<T>() : gy;
+    auto run = [&]<bool active, bool add, bool past>() {
+      parallel_for(context, rows, chunks.grain, [&](int64_t begin, int64_t end) {
+        const A *mean = means, *scales = k.scale.data(), *shift = k.shift.data(), *slopes = k.slope.data();
+        const A *offsets = offset.data(), *slants = slant.data();
+        const T *from = in + begin * channels, *up = gy + begin * channels, *added = rest + begin * channels;
+        T* to = out + begin * channels;
+        for (int64_t i = begin; i < end; i++, from += channels, up += channels, added += channels, to += channels)
+          for_channels<T>(channels, [&]<class V>(int64_t c) {
+            V d = get<V>(from + c) - get<V>(mean + c), g = get<V>(up + c), scale = get<V>(scales + c);
+            if constexpr (active) g = d * scale + get<V>(shift + c) > V{} ? g : get<V>(slopes + c) * g;
+            V v = scale * g + get<V>(offsets + c) + d * get<V>(slants + c);
+            if constexpr (add) v += get<V>(added + c);
+            put_either_way<past>(to + c, v);
+          });
+        if constexpr (past) end_streaming();
+      });
     };
-    parallel_for(context, rows, chunks.grain, [&](int64_t begin, int64_t end) {
-      if (prelu) stream ? run.template operator()<true, true>(begin, end) : run.template operator()<true, false>(begin, end);
-      else stream ? run.template operator()<false, true>(begin, end) : run.template operator()<false, false>(begin, end);
-    });
+    with_flags(run, prelu, more.size > 0, worth_streaming(out, rows, channels));
   });
 }
 

@@ -59,16 +59,33 @@ struct RowChunks {
   int64_t end(int64_t chunk) const { return std::min(rows, (chunk + 1) * grain); }
 };
 
-// total [width] = the sum over rows [begin, end) of what row(i, sums) adds to sums [width]: in A over at most 256 rows, then in
-// double.
-template <class A, class F>
-void sum_rows(double* total, int64_t begin, int64_t end, int64_t width, F&& row) {
-  std::vector<A> sums(static_cast<size_t>(width));
-  std::fill(total, total + width, 0.0);
+// total [count, channels] = the sums over rows [begin, end) of `count` terms a channel; term.operator()<V>(i, c, sums) adds those of
+// row i and the channels from c on to sums[count]. Few rows at a time stay in the first-level cache while their channels are
+// visited, with the sums in registers, even and odd rows apart so that additions overlap; the terms are added in A over at most 256
+// rows, then in double.
+template <class T, int count, class F>
+void sum_rows(double* total, int64_t begin, int64_t end, int64_t channels, F&& term) {
+  using A = acc_t<T>;
+  constexpr int64_t few = 8;
+  std::vector<A> sums(static_cast<size_t>(count * channels));
+  std::fill(total, total + count * channels, 0.0);
   for (int64_t i = begin; i < end;) {
     std::fill(sums.begin(), sums.end(), A(0));
-    for (int64_t stop = std::min(end, i + 256); i < stop; i++) row(i, sums.data());
-    for (int64_t c = 0; c < width; c++) total[c] += double(sums[size_t(c)]);
+    for (int64_t stop = std::min(end, i + 256), next; i < stop; i = next) {
+      next = std::min(stop, i + few);
+      for_channels<T>(channels, [&]<class V>(int64_t c) {
+        V even[count], odd[count];
+        for (int s = 0; s < count; s++) even[s] = get<V>(&sums[size_t(s * channels + c)]), odd[s] = V{};
+        int64_t row = i;
+        for (; row + 2 <= next; row += 2) {
+          term.template operator()<V>(row, c, even);
+          term.template operator()<V>(row + 1, c, odd);
+        }
+        if (row < next) term.template operator()<V>(row, c, even);
+        for (int s = 0; s < count; s++) put(&sums[size_t(s * channels + c)], even[s] + odd[s]);
+      });
+    }
+    for (int64_t c = 0; c < count * channels; c++) total[c] += double(sums[size_t(c)]);
   }
 }
 

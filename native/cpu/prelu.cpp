@@ -31,12 +31,11 @@ void prelu_backward(Context& context, Out dx, Out dslope, In dy, In x, In slope,
     RowChunks chunks(rows, channels);
     double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * channels) * sizeof(double)));
     parallel_chunks(context, chunks.count, [&](int64_t chunk) {
-      sum_rows<A>(partial + chunk * channels, chunks.begin(chunk), chunks.end(chunk), channels, [&](int64_t i, A* sums) {
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
-          V v = get<V>(in + i * channels + c), d = get<V>(g + i * channels + c);
-          put(out + i * channels + c, v > V{} ? d : get<V>(a + c) * d);
-          put(sums + c, get<V>(sums + c) + (v > V{} ? V{} : v * d));
-        });
+      sum_rows<T, 1>(partial + chunk * channels, chunks.begin(chunk), chunks.end(chunk), channels,
+                     [&]<class V>(int64_t i, int64_t c, V* sums) {
+        V v = get<V>(in + i * channels + c), d = get<V>(g + i * channels + c);
+        put(out + i * channels + c, v > V{} ? d : get<V>(a + c) * d);
+        sums[0] += v > V{} ? V{} : v * d;
       });
     });
     add_chunks(partial, chunks.count, channels);

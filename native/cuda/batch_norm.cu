@@ -1,7 +1,7 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual; the
 // formulas stand in cpu/batch_norm.cpp. Sums: a block takes 32 channels of one chunk of rows and leaves float sums of about a
 // hundred terms a thread; the chunks are added in double, in order. Bytes moved: forward x twice and y once, backward x and dy
-// twice and dx once.
+// twice and dx once, each with what is added on the way.
 #include <algorithm>
 #include "cuda/device.h"
 #include "kernels.h"
@@ -51,7 +51,7 @@ __global__ void statistics_kernel(float* partial, const T* x, int64_t rows, int 
 }
 
 template <class T>
-__global__ void finish_statistics_kernel(float* mean, float* inverse, float* running_mean, float* running_variance, const T* x,
+__global__ void finish_statistics_kernel(float* moments, float* running_mean, float* running_variance, const T* x,
                                          const float* running_mean0, const float* running_variance0, const float* partial,
                                          int64_t chunks, int64_t rows, int channels, double momentum, double epsilon) {
   int c = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -60,14 +60,14 @@ __global__ void finish_statistics_kernel(float* mean, float* inverse, float* run
   double mu = double(float(x[c])) + shifted;
   double variance = add_chunks(partial, chunks, 2, 1, c, channels) / n - shifted * shifted;
   if (variance < 0) variance = 0;
-  mean[c] = float(mu), inverse[c] = float(1 / sqrt(variance + epsilon));
+  moments[c] = float(mu), moments[channels + c] = float(1 / sqrt(variance + epsilon));
   running_mean[c] = float((1 - momentum) * double(running_mean0[c]) + momentum * mu);
   running_variance[c] = float((1 - momentum) * double(running_variance0[c]) + momentum * variance * n / (n - 1));
 }
 
-__global__ void inverse_kernel(float* inverse, const float* variance, double epsilon, int64_t channels) {
+__global__ void moments_kernel(float* moments, const float* mean, const float* variance, double epsilon, int64_t channels) {
   int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c < channels) inverse[c] = float(1 / sqrt(double(variance[c]) + epsilon));
+  if (c < channels) moments[c] = mean[c], moments[channels + c] = float(1 / sqrt(double(variance[c]) + epsilon));
 }
 
 // What the element-wise kernels read of a channel; absent arrays are null.
@@ -77,8 +77,9 @@ struct Channel {
   __device__ float z(float x, int c) const { return (x - mean[c]) * scale(c) + (beta ? beta[c] : 0.0f); }
 };
 const float* optional(In x) { return x.size > 0 ? x.as<float>() : nullptr; }
-Channel channel_of(In mean, In inverse, In gamma, In beta, In slope) {
-  return {mean.as<float>(), inverse.as<float>(), optional(gamma), optional(beta), optional(slope)};
+Channel channel_of(In moments, In gamma, In beta, In slope) {
+  const float* mean = moments.as<float>();
+  return {mean, mean + moments.size / 2, optional(gamma), optional(beta), optional(slope)};
 }
 
 // `width` neighbouring elements of T, read in one access where width is the pack's size.
@@ -122,7 +123,7 @@ __global__ void backward_sums_kernel(float* partial, const T* dy, const T* x, Ch
   leave_sums<3>(partial, sum, c, channels);
 }
 
-// The gradients of the channel, and the constants of dx = scale g + offset + (x - mean) slant.
+// The gradients of the channel, and the constants of dx = scale g + offset + (x - mean) slant + more.
 __global__ void finish_backward_kernel(float* dgamma, float* dbeta, float* dslope, float* offset, float* slant, const float* partial,
                                        Channel k, int64_t chunks, int64_t rows, int channels, int training) {
   int c = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -136,76 +137,93 @@ __global__ void finish_backward_kernel(float* dgamma, float* dbeta, float* dslop
 }
 
 template <class T, int width>
-__global__ void backward_kernel(T* dx, const T* dy, const T* x, const float* offset, const float* slant, Channel k, int64_t groups,
-                                int channels) {
+__global__ void backward_kernel(T* dx, const T* dy, const T* x, const T* more, const float* offset, const float* slant, Channel k,
+                                int64_t groups, int channels) {
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= groups) return;
   using G = Group<T, width>;
   G in = reinterpret_cast<const G*>(x)[i], up = reinterpret_cast<const G*>(dy)[i], out;
+  G rest = more ? reinterpret_cast<const G*>(more)[i] : in;
   int first = int(i % (channels / width)) * width;
 #pragma unroll
   for (int j = 0; j < width; j++) {
     int c = first + j;
     float v = float(in.v[j]), g = float(up.v[j]);
     if (k.slope && !(k.z(v, c) > 0)) g *= k.slope[c];
-    out.v[j] = T(k.scale(c) * g + offset[c] + (v - k.mean[c]) * slant[c]);
+    float d = k.scale(c) * g + offset[c] + (v - k.mean[c]) * slant[c];
+    out.v[j] = T(more ? d + float(rest.v[j]) : d);
   }
   reinterpret_cast<G*>(dx)[i] = out;
 }
 
+template <class T>
+void statistics(Context& context, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
+                In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon) {
+  Chunks chunks(rows);
+  auto* partial = static_cast<float*>(context.scratch(size_t(chunks.count * channels * 2) * sizeof(float)));
+  launch(context, statistics_kernel<T>, chunks.grid(channels), dim3{columns, lines, 1}, 0, partial, x.as<T>(), rows, channels,
+         chunks.rows);
+  launch(context, finish_statistics_kernel<T>, blocks_for(channels, 64), 64, 0, moments.as<float>(), running_mean.as<float>(),
+         running_variance.as<float>(), x.as<T>(), running_mean0.as<float>(), running_variance0.as<float>(), partial, chunks.count,
+         rows, channels, momentum, epsilon);
+}
+
+template <class T>
+void forward(Context& context, Out y, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels) {
+  const T* rest = residual.size > 0 ? residual.as<T>() : nullptr;
+  Channel k = channel_of(moments, gamma, beta, slope);
+  auto run = [&]<int width>() {
+    int64_t groups = rows * channels / width;
+    launch(context, forward_kernel<T, width>, blocks_for(groups, 256), 256, 0, y.as<T>(), x.as<T>(), rest, k, groups, channels);
+  };
+  if (packs<T>(channels, y.as<T>(), x.as<T>(), rest)) run.template operator()<Pack<T>::size>();
+  else run.template operator()<1>();
+}
+
 }  // namespace
 
-void batch_norm_statistics(Context& context, Out mean, Out inverse, Out running_mean, Out running_variance, In x,
-                           In running_mean0, In running_variance0, int64_t rows, int64_t channels, double momentum,
-                           double epsilon) {
+// The moments in evaluation, from the running statistics.
+void batch_norm_moments(Context& context, Out moments, In mean, In variance, double epsilon) {
+  launch(context, moments_kernel, blocks_for(variance.size, 128), 128, 0, moments.as<float>(), mean.as<float>(),
+         variance.as<float>(), epsilon, variance.size);
+}
+
+void batch_norm_training(Context& context, Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
+                         In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows,
+                         int64_t channels, double momentum, double epsilon) {
   with_float(x.dtype, [&]<class T>() {
-    Chunks chunks(rows);
-    auto* partial = static_cast<float*>(context.scratch(size_t(chunks.count * channels * 2) * sizeof(float)));
-    launch(context, statistics_kernel<T>, chunks.grid(channels), dim3{columns, lines, 1}, 0, partial, x.as<T>(), rows, channels,
-           chunks.rows);
-    launch(context, finish_statistics_kernel<T>, blocks_for(channels, 64), 64, 0, mean.as<float>(), inverse.as<float>(),
-           running_mean.as<float>(), running_variance.as<float>(), x.as<T>(), running_mean0.as<float>(),
-           running_variance0.as<float>(), partial, chunks.count, rows, channels, momentum, epsilon);
+    statistics<T>(context, moments, running_mean, running_variance, x, running_mean0, running_variance0, rows, channels, momentum,
+                  epsilon);
+    const In found = {moments.data, moments.size, moments.dtype};
+    forward<T>(context, y, x, found, gamma, beta, slope, residual, rows, channels);
   });
 }
 
-// inverse = 1 / sqrt(variance + epsilon), for evaluation with running statistics.
-void batch_norm_inverse(Context& context, Out inverse, In variance, double epsilon) {
-  launch(context, inverse_kernel, blocks_for(variance.size, 128), 128, 0, inverse.as<float>(), variance.as<float>(), epsilon,
-         variance.size);
-}
-
-void batch_norm_forward(Context& context, Out y, In x, In mean, In inverse, In gamma, In beta, In slope, In residual,
+void batch_norm_forward(Context& context, Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual,
                         int64_t rows, int64_t channels) {
-  with_float(x.dtype, [&]<class T>() {
-    const T* rest = residual.size > 0 ? residual.as<T>() : nullptr;
-    Channel k = channel_of(mean, inverse, gamma, beta, slope);
-    auto run = [&]<int width>() {
-      int64_t groups = rows * channels / width;
-      launch(context, forward_kernel<T, width>, blocks_for(groups, 256), 256, 0, y.as<T>(), x.as<T>(), rest, k, groups, channels);
-    };
-    if (packs<T>(channels, y.as<T>(), x.as<T>(), rest)) run.template operator()<Pack<T>::size>();
-    else run.template operator()<1>();
-  });
+  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, x, moments, gamma, beta, slope, residual, rows, channels); });
 }
 
-void batch_norm_backward(Context& context, Out dx, Out dgamma, Out dbeta, Out dslope, In dy, In x, In mean, In inverse,
-                         In gamma, In beta, In slope, int64_t rows, int64_t channels, int64_t training) {
+void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments,
+                         MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn more, int64_t rows, int64_t channels,
+                         int64_t training) {
   with_float(x.dtype, [&]<class T>() {
     Chunks chunks(rows);
     auto* partial = static_cast<float*>(context.scratch(size_t((chunks.count * 3 + 2) * channels) * sizeof(float)));
     float *offset = partial + chunks.count * 3 * channels, *slant = offset + channels;
-    Channel k = channel_of(mean, inverse, gamma, beta, slope);
+    Channel k = channel_of(moments, gamma, beta, slope);
     launch(context, backward_sums_kernel<T>, chunks.grid(channels), dim3{columns, lines, 1}, 0, partial, dy.as<T>(), x.as<T>(), k,
            rows, channels, chunks.rows);
     launch(context, finish_backward_kernel, blocks_for(channels, 64), 64, 0, dgamma.as<float>(), dbeta.as<float>(),
-           dslope.as<float>(), offset, slant, partial, k, chunks.count, rows, channels, training);
+           slope.size > 0 ? dslope.as<float>() : nullptr, offset, slant, partial, k, chunks.count, rows, channels, training);
+    if (dx.size == 0) return;
+    const T* rest = more.size > 0 ? more.as<T>() : nullptr;
     auto run = [&]<int width>() {
       int64_t groups = dx.size / width;
-      launch(context, backward_kernel<T, width>, blocks_for(groups, 256), 256, 0, dx.as<T>(), dy.as<T>(), x.as<T>(), offset, slant, k,
-             groups, channels);
+      launch(context, backward_kernel<T, width>, blocks_for(groups, 256), 256, 0, dx.as<T>(), dy.as<T>(), x.as<T>(), rest, offset,
+             slant, k, groups, channels);
     };
-    if (packs<T>(channels, dx.as<T>(), dy.as<T>(), x.as<T>())) run.template operator()<Pack<T>::size>();
+    if (packs<T>(channels, dx.as<T>(), dy.as<T>(), x.as<T>(), rest)) run.template operator()<Pack<T>::size>();
     else run.template operator()<1>();
   });
 }

@@ -4,7 +4,7 @@
  * meet at one tensor, and frees what a node saved as soon as it has been used.
  */
 import { check } from '../tensor/errors.js';
-import { keep, scope } from '../tensor/scope.js';
+import { keep, onScopeCreate, scope } from '../tensor/scope.js';
 import { full, type Tensor } from '../tensor/tensor.js';
 import { sameShape } from '../tensor/shape.js';
 
@@ -36,6 +36,18 @@ export function record(
   if (!recording || !inputs.some((input) => input.requiresGrad)) return y;
   recording.add(y, { op, inputs, saved, backward, gradient: undefined });
   return y;
+}
+
+/**
+ * For a backward function that adds on the way: takes the gradient that has arrived at `input` so far, if any, into the scope
+ * around. What the function returns for `input` then includes it. Parameters keep theirs.
+ */
+export function takeGradient(input: Tensor): Tensor | undefined {
+  const gradient = input.node?.gradient;
+  if (!input.node || !gradient) return undefined;
+  input.node.gradient = undefined;
+  onScopeCreate(gradient);
+  return gradient;
 }
 
 /** Whether operations are being recorded now. */
@@ -118,7 +130,7 @@ export class Tape {
             check(
               sameShape(gradient.shape, input.shape),
               `${node.op} backward`,
-              `a gradient like ${input.toString()}`,
+              () => `a gradient like ${input.toString()}`,
               () => gradient.toString(),
             );
             arrive(input, taken.has(gradient) ? gradient.view(gradient.shape) : gradient);
@@ -147,23 +159,17 @@ export class Tape {
  * may be shared with other gradients; then the sum goes to new memory.
  */
 function arrive(input: Tensor, gradient: Tensor): void {
-  const holder: { gradient: Tensor | undefined } = input.node ?? {
-    get gradient() {
-      return input.grad;
-    },
-    set gradient(value) {
-      input.grad = value;
-    },
+  const { node } = input;
+  const settle = (sum: Tensor) => {
+    if (node) node.gradient = keep(sum);
+    else input.grad = keep(sum);
   };
-  const arrived = holder.gradient;
-  if (!arrived) {
-    // A parameter's gradient is its own: the optimiser may change it in place.
-    holder.gradient = keep(!input.node && gradient.storage.shared ? gradient.clone() : gradient);
-    return;
-  }
+  const arrived = node ? node.gradient : input.grad;
+  // A parameter's gradient is its own: the optimiser may change it in place.
+  if (!arrived) return settle(!node && gradient.storage.shared ? gradient.clone() : gradient);
   const sum = arrived.storage.shared ? arrived.like('gradient') : arrived;
   arrived.device.kernels.add(sum, arrived, gradient);
   if (sum === arrived) return;
   arrived.dispose();
-  holder.gradient = keep(sum);
+  settle(sum);
 }

@@ -2,7 +2,6 @@
  * MobileFaceNet (Chen et al. 2018): depthwise separable convolutions with inverted residuals, and a depthwise convolution over
  * the whole last map in place of pooling.
  */
-import { add } from '../autograd/ops/binary.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { Backbone } from './backbone.js';
 import type { Initialiser } from './initialise.js';
@@ -25,6 +24,9 @@ function unit(
 /** 1x1 to `width` channels, depthwise 3x3, 1x1 to `outputs`; added to its input at stride 1 where the caller says so. */
 export class Bottleneck extends Module implements Layer {
   readonly path: Sequential;
+  /** The end of the path, under names that are no state. */
+  readonly #project: Convolution;
+  readonly #normalise: BatchNorm;
   constructor(
     init: Initialiser,
     inputs: number,
@@ -34,15 +36,16 @@ export class Bottleneck extends Module implements Layer {
     readonly residual: boolean,
   ) {
     super();
-    this.path = new Sequential(
-      unit(init, inputs, width, { size: 1 }),
-      unit(init, width, width, { size: 3, stride, groups: width }),
-      unit(init, width, outputs, { size: 1 }, false),
-    );
+    const expand = unit(init, inputs, width, { size: 1 });
+    const filter = unit(init, width, width, { size: 3, stride, groups: width });
+    this.#project = new Convolution(init, width, outputs, { size: 1 });
+    this.#normalise = new BatchNorm(init, outputs);
+    this.path = new Sequential(expand, filter, new Sequential(this.#project, this.#normalise));
   }
   forward(x: Tensor): Tensor {
-    const y = this.path.forward(x);
-    return this.residual ? add(y, x) : y;
+    if (!this.residual) return this.path.forward(x);
+    const [expand, filter] = this.path.layers as [Layer, Layer];
+    return this.#normalise.forwardAdd(this.#project.forward(filter.forward(expand.forward(x))), x);
   }
 }
 

@@ -55,9 +55,10 @@ export class Storage {
   }
 }
 
-type KernelArgument = Tensor | readonly Tensor[] | number | Int32Array;
+type KernelArgument = Tensor | undefined | readonly Tensor[] | number | Int32Array;
 
 function nativeArgument(argument: KernelArgument): number | Int32Array | Float64Array {
+  if (argument === undefined) return 0;
   if (typeof argument === 'number' || argument instanceof Int32Array) return argument;
   return 'storage' in argument
     ? argument.storage.handle

@@ -18,12 +18,15 @@ export class OutOfMemoryError extends UserError {
   override name = 'OutOfMemoryError';
 }
 
-/** Throws a ShapeError unless `condition` holds; `got` is only evaluated when it does not. */
+/**
+ * Throws a ShapeError unless `condition` holds; functions are only called when it does not. Where a step passes by, an
+ * expectation that has to be put together should be one.
+ */
 export function check(
   condition: boolean,
   op: string,
-  expected: string,
+  expected: string | (() => string),
   got: () => string,
 ): asserts condition {
-  if (!condition) throw new ShapeError(op, expected, got());
+  if (!condition) throw new ShapeError(op, typeof expected === 'string' ? expected : expected(), got());
 }

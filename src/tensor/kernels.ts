@@ -22,13 +22,13 @@ export const kernelSignatures = {
     '(Out y, In x, Ints shape, Ints y_strides, Ints x_strides, int64_t y_offset, int64_t x_offset)',
   gather_rows: '(Out y, In x, In index, int64_t rows, int64_t columns)',
   gather_rows_backward: '(Out dx, In dy, In index, int64_t rows, int64_t columns)',
-  batch_norm_statistics:
-    '(Out mean, Out inverse, Out running_mean, Out running_variance, In x, In running_mean0, In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon)',
-  batch_norm_inverse: '(Out inverse, In variance, double epsilon)',
+  batch_norm_moments: '(Out moments, In mean, In variance, double epsilon)',
+  batch_norm_training:
+    '(Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon)',
   batch_norm_forward:
-    '(Out y, In x, In mean, In inverse, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels)',
+    '(Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels)',
   batch_norm_backward:
-    '(Out dx, Out dgamma, Out dbeta, Out dslope, In dy, In x, In mean, In inverse, In gamma, In beta, In slope, int64_t rows, int64_t channels, int64_t training)',
+    '(MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn more, int64_t rows, int64_t channels, int64_t training)',
   max_pool_forward:
     '(Out y, Out index, In x, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)',
   max_pool_backward:
@@ -74,13 +74,15 @@ export const kernelSignatures = {
 
 type Argument<Text extends string> = Text extends `${'In' | 'Out'} ${string}`
   ? Tensor
-  : Text extends `${'InList' | 'OutList'} ${string}`
-    ? readonly Tensor[]
-    : Text extends `Ints ${string}`
-      ? Int32Array
-      : Text extends `${'int64_t' | 'float' | 'double'} ${string}`
-        ? number
-        : never;
+  : Text extends `${'MaybeIn' | 'MaybeOut'} ${string}`
+    ? Tensor | undefined
+    : Text extends `${'InList' | 'OutList'} ${string}`
+      ? readonly Tensor[]
+      : Text extends `Ints ${string}`
+        ? Int32Array
+        : Text extends `${'int64_t' | 'float' | 'double'} ${string}`
+          ? number
+          : never;
 
 type Arguments<Text extends string> = Text extends `${infer First}, ${infer Rest}`
   ? [Argument<First>, ...Arguments<Rest>]

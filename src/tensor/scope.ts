@@ -6,7 +6,7 @@ import type { Tensor } from './tensor.js';
 
 const scopes: Set<Tensor>[] = [];
 
-/** For the Tensor constructor: the innermost scope owns the new tensor. */
+/** The innermost scope owns the tensor from now on: one just made, or one that was kept. */
 export function onScopeCreate(tensor: Tensor): void {
   scopes.at(-1)?.add(tensor);
 }

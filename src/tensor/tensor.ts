@@ -21,8 +21,11 @@ export class Tensor {
   #disposed = false;
 
   constructor(storage: Storage, shape: Shape) {
-    check(sizeOf(shape) === storage.elements, 'Tensor', `a shape of ${storage.elements} elements`, () =>
-      formatShape(shape),
+    check(
+      sizeOf(shape) === storage.elements,
+      'Tensor',
+      () => `a shape of ${storage.elements} elements`,
+      () => formatShape(shape),
     );
     this.storage = storage;
     this.shape = shape;
@@ -44,7 +47,12 @@ export class Tensor {
   /** The size of a dimension; negative ones count from the end. */
   dim(axis: number): number {
     const n = this.shape.at(axis);
-    check(n !== undefined, 'dim', `an axis of ${formatShape(this.shape)}`, () => String(axis));
+    check(
+      n !== undefined,
+      'dim',
+      () => `an axis of ${formatShape(this.shape)}`,
+      () => String(axis),
+    );
     return n;
   }
   get disposed(): boolean {

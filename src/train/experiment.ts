@@ -74,7 +74,7 @@ export class Experiment extends Learner {
   }
 
   #identificationGradients(batch: TrainingBatch, step: number, index: number, count: number): Losses {
-    this.backbone.train();
+    if (!this.backbone.training) this.backbone.train();
     this.backbone.dropout.step = step * count + index;
     return scope(() => {
       const { device } = this;

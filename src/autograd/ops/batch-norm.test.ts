@@ -8,6 +8,7 @@ import { scope } from '../../tensor/scope.js';
 import type { Device } from '../../tensor/device.js';
 import type { DType } from '../../tensor/dtype.js';
 import { batchNorm, batchNormAdd, batchNormPrelu } from './batch-norm.js';
+import { add } from './binary.js';
 import { affine } from './unary.js';
 
 const test = suite('batch-norm');
@@ -151,6 +152,35 @@ for (const device of devices)
     scope(() => compare(device, 'float32', [4, 11, 11, 40], true, 1000));
   });
 
+for (const device of devices)
+  for (const dtype of ['float32', 'bfloat16'] as const)
+    test(`${dtype} on ${device.name}: a gradient that has arrived at x is added on the way, without a launch of its own`, () => {
+      // As in compare; the sum with dy, of size 1, is rounded once more.
+      const tolerance = dtype === 'bfloat16' ? 8e-2 : 5e-5;
+      for (const channels of [17, 64])
+        scope(() => {
+          const x = parameter(randomTensor([90, channels], 1, { device, dtype }));
+          const dy = randomTensor(x.shape, 2, { device, dtype });
+          const slope = randomTensor([channels], 3, { device });
+          const running = { mean: zeros([channels], { device }), variance: ones([channels], { device }) };
+          const tape = new Tape();
+          const y = tape.record(() => {
+            const t = affine(x, 1);
+            return add(batchNormPrelu(t, undefined, undefined, slope, running, { training: true }), t);
+          });
+          const before = device.statistics().launches;
+          tape.backward(y, dy);
+          // The seed's copy, batch normalisation, affine.
+          assert.is(device.statistics().launches - before, 3);
+          const vector = (value: number) => numbers(channels, () => value);
+          const arrays = { x: x.toArray(), dy: dy.toArray(), slope: slope.toArray(), channels };
+          const { dx } = naive({ ...arrays, gamma: vector(1), beta: vector(0) });
+          const sum = dx.map((v, i) => v + (arrays.dy[i] as number));
+          assertClose(x.grad?.toArray() ?? [], sum, tolerance, `${channels} channels`);
+          x.grad?.dispose();
+        });
+    });
+
 test('the gradients equal finite differences', () => {
   // No value of z is within the step of 0; third derivatives of h are of order 1 for 8 rows.
   const running = () => ({
@@ -170,6 +200,13 @@ test('the gradients equal finite differences', () => {
     checkGradients(
       (...t) => batchNormAdd(t[0] as Tensor, undefined, t[1], t[2] as Tensor, running(), { training }),
       [x, beta, leaf([2, 4, 3], 5)],
+    );
+    checkGradients(
+      (...t) => {
+        const shared = affine(t[0] as Tensor, 1.5);
+        return add(batchNormPrelu(shared, t[1], t[2], t[3] as Tensor, running(), { training }), shared);
+      },
+      [x, gamma, beta, slope],
     );
   }
 });

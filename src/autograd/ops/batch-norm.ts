@@ -9,7 +9,7 @@ import { check } from '../../tensor/errors.js';
 import { scope } from '../../tensor/scope.js';
 import { sameShape } from '../../tensor/shape.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
-import { record } from '../tape.js';
+import { record, takeGradient } from '../tape.js';
 
 export interface RunningStatistics {
   mean: Tensor;
@@ -35,70 +35,65 @@ interface Operands {
 function normalise(
   op: string,
   x: Tensor,
-  { gamma, beta, slope, residual }: Operands,
+  operands: Operands,
   running: RunningStatistics,
   { training, momentum = 0.1, epsilon = defaultBatchNormEpsilon }: BatchNormOptions,
 ): Tensor {
+  const { gamma, beta, slope, residual } = operands;
+  checkOperands(op, x, { ...operands, ...running });
+  const channels = x.dim(-1);
+  const rows = channels === 0 ? 0 : x.size / channels;
+  check(!training || rows > 1, op, 'two or more values of each channel in training', () => x.toString());
+  const { device } = x;
+  const own = (shape: number[]) =>
+    empty(shape, { dtype: accumulator(x.dtype), device, label: `${op} statistics` });
+  return scope(() => {
+    const { kernels } = device;
+    const { mean, variance } = running;
+    const moments = own([2, channels]);
+    const y = x.like(op);
+    const rest = [gamma, beta, slope, residual, rows, channels] as const;
+    if (training)
+      kernels.batch_norm_training(y, moments, mean, variance, x, mean, variance, ...rest, momentum, epsilon);
+    else {
+      kernels.batch_norm_moments(moments, mean, variance, epsilon);
+      kernels.batch_norm_forward(y, x, moments, ...rest);
+    }
+    const isPresent = (t: Tensor | undefined) => t !== undefined;
+    const affine = [gamma, beta, slope].filter(isPresent);
+    const inputs = [x, ...affine, residual].filter(isPresent);
+    return record(op, y, inputs, [x, moments, ...affine], (dy, needs) => {
+      const dx = needs[0] ? x.like(`${op} dx`) : undefined;
+      const [dgamma, dbeta] = [own([channels]), own([channels])];
+      const dslope = slope && own([channels]);
+      // What other ops have sent to x already is added on the way: memory is passed once less.
+      const more = dx && takeGradient(x);
+      // prettier-ignore
+      kernels.batch_norm_backward(
+        dx, dgamma, dbeta, dslope, dy, x, moments, gamma, beta, slope, more, rows, channels, training ? 1 : 0,
+      );
+      return [dx, ...(gamma ? [dgamma] : []), ...(beta ? [dbeta] : []), ...(slope ? [dslope] : []), dy];
+    });
+  });
+}
+
+function checkOperands(op: string, x: Tensor, { residual, ...perChannel }: Operands & RunningStatistics) {
   check(isFloat(x.dtype) && x.rank >= 2, op, 'x as floating [..., channels]', () => x.toString());
   const channels = x.dim(-1);
   const dtype = accumulator(x.dtype);
-  for (const [name, t] of Object.entries({ gamma, beta, slope, ...running }))
+  for (const [name, t] of Object.entries<Tensor | undefined>(perChannel))
     check(
-      t === undefined || (sameShape(t.shape, [channels]) && t.dtype === dtype),
+      t === undefined || (t.rank === 1 && t.size === channels && t.dtype === dtype),
       op,
-      `${name} as ${dtype} [${channels}]`,
+      () => `${name} as ${dtype} [${channels}]`,
       () => String(t),
     );
   check(
     !residual || (sameShape(residual.shape, x.shape) && residual.dtype === x.dtype),
     op,
-    `a residual like ${x.toString()}`,
+    () => `a residual like ${x.toString()}`,
     () => String(residual),
   );
-  const rows = channels === 0 ? 0 : x.size / channels;
-  check(!training || rows > 1, op, 'two or more values of each channel in training', () => x.toString());
-  const { device } = x;
-  return scope(() => {
-    const own = (size: number) => empty([size], { dtype, device, label: `${op} statistics` });
-    const none = own(0);
-    const inverse = own(channels);
-    const mean = training ? own(channels) : running.mean;
-    if (training)
-      device.kernels.batch_norm_statistics(
-        ...([mean, inverse, running.mean, running.variance, x, running.mean, running.variance] as const),
-        ...([rows, channels, momentum, epsilon] as const),
-      );
-    else device.kernels.batch_norm_inverse(inverse, running.variance, epsilon);
-    const y = x.like(op);
-    const noRest = empty([0], { dtype: x.dtype, device });
-    const affine = [gamma ?? none, beta ?? none, slope ?? none] as const;
-    device.kernels.batch_norm_forward(y, x, mean, inverse, ...affine, residual ?? noRest, rows, channels);
-    const optional = { gamma, beta, slope, residual };
-    const inputs = [x, ...Object.values(optional).filter((t) => t !== undefined)];
-    return record(op, y, inputs, [x, mean, inverse, ...affine], (dy, needs) => {
-      const dx = needs[0] ? x.like(`${op} dx`) : noGradient(x);
-      const gradients = {
-        gamma: own(channels),
-        beta: own(channels),
-        slope: own(slope ? channels : 0),
-        residual: dy,
-      };
-      device.kernels.batch_norm_backward(
-        ...([dx, gradients.gamma, gradients.beta, gradients.slope, dy, x, mean, inverse] as const),
-        ...affine,
-        ...([rows, channels, training ? 1 : 0] as const),
-      );
-      const found = (['gamma', 'beta', 'slope', 'residual'] as const).filter(
-        (name) => optional[name] !== undefined,
-      );
-      return [dx, ...found.map((name) => gradients[name])];
-    });
-  });
-}
-
-/** An empty tensor in place of a gradient that nobody wants: the kernel leaves it out. */
-function noGradient(x: Tensor): Tensor {
-  return empty([0], { dtype: x.dtype, device: x.device, label: 'no gradient' });
 }
 
 /** Normalises x; a missing gamma is 1, a missing beta is 0. */

@@ -36,7 +36,7 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = 
       weight.dim(3) * groups === channels &&
       weight.dim(0) % groups === 0,
     'conv2d',
-    `a weight of ${dtype} [out, kh, kw, ${channels / groups}] with out a multiple of ${groups} groups`,
+    () => `a weight of ${dtype} [out, kh, kw, ${channels / groups}] with out a multiple of ${groups} groups`,
     () => weight.toString(),
   );
   const [outChannels, kernelHeight, kernelWidth] = weight.shape as [number, number, number, number];
@@ -45,7 +45,7 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = 
   check(
     weight.size > 0 && outHeight > 0 && outWidth > 0,
     'conv2d',
-    `an image no smaller than the window of ${kernelHeight} x ${kernelWidth} after padding ${padding}`,
+    () => `an image no smaller than the window of ${kernelHeight} x ${kernelWidth} after padding ${padding}`,
     () => formatShape(x.shape),
   );
   const { device } = x;
