@@ -22,6 +22,11 @@ test('a filter and a form; two files compared', () => {
   const json = turl('clip_scale', '--quick', '--json');
   const file = join(folder, 'results.json');
   writeFileSync(file, json.stdout);
+  const said = JSON.parse(turl('compare', file, file, '--json').stdout) as { cases: { name: string }[] };
+  assert.equal(
+    said.cases.map(({ name }) => name),
+    ['clip_scale 256'],
+  );
   const compared = turl('compare', file, file);
   assert.is(compared.status, 0, compared.stderr);
   assert.match(compared.stdout, /clip_scale 256 .*\n(.*\n)*.*of 1 cases B is/);
@@ -38,6 +43,9 @@ test('usage errors are a sentence', () => {
     [['compare', folder, folder], /expected a checkout that is built/],
     [['compare', 'a', 'b', '--rounds', '5'], /--rounds: expected a whole number of at least 6, got 5/],
     [['step', join(folder, 'none.yaml')], /none\.yaml/],
+    [['step', '--jsn'], /unknown option '--jsn'/],
+    // Options behind the name of a command are its own, also those that turl bench has too.
+    [['step', 'experiments/bench/small.yaml', '--device', 'gpu'], /--device gpu/],
   ] as const) {
     const { status, stderr } = turl(...args);
     assert.is(status, 2, stderr);

@@ -26,7 +26,6 @@ export function benchCommand(): Command {
     .addOption(new Option('--csv', 'print CSV instead of a table').conflicts('json'))
     .addOption(new Option('--markdown', 'print Markdown instead of a table').conflicts(['json', 'csv']))
     .option('--out <dir>', 'also write results.json, .csv, .md, the roofline (SVG, PNG) and a page there')
-    .enablePositionalOptions()
     .action(bench)
     .addCommand(compareCommand())
     .addCommand(stepCommand());

@@ -18,6 +18,13 @@ import { trainCommand } from './train.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
+/** The command, and those below it, with the settings of `parent`. */
+function inheriting(parent: Command, command: Command): Command {
+  command.copyInheritedSettings(parent);
+  for (const below of command.commands) inheriting(command, below);
+  return command;
+}
+
 /** Runs `args` (without node and the script) and gives the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const program = new Command('turl')
@@ -25,6 +32,8 @@ export async function main(args: readonly string[]): Promise<number> {
     .version(version, '--version')
     .configureOutput({ outputError: (text, write) => write(withMark(text.replace(/^error: /, ''))) })
     .exitOverride()
+    // An option behind the name of a command is that command's, even if one before it has the same.
+    .enablePositionalOptions()
     .showHelpAfterError('(turl --help lists the commands, turl COMMAND --help the options)');
   const commands = [
     trainCommand(),
@@ -39,7 +48,7 @@ export async function main(args: readonly string[]): Promise<number> {
     dataCommand(),
     infoCommand(),
   ];
-  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
+  for (const command of commands) program.addCommand(inheriting(program, command));
   try {
     await program.parseAsync([...args], { from: 'user' });
     return 0;
