@@ -1,7 +1,7 @@
 // The gradient of a convolution with a window of 3x3 and stride 1 with respect to the weight, float32, by Winograd's transforms
 // (winograd.h): dw = Gt (sum over tiles of (A dy) * (Bt x)).
 //
-// A chunk of tiles, so large that it stays in the last-level cache, is transformed by all threads; then each thread forms some of
+// As many tiles as stay in the last-level cache are transformed by all threads; then each thread forms some of
 // the 36 products [out channels, tiles] x [tiles, channels] and adds them to those of the chunks before. Chunks depend on sizes
 // only, so every sum has one order.
 #include <vector>
@@ -23,7 +23,7 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const float
 
   const int64_t row = odd_lines(s.channels), gradient_row = odd_lines(s.out_channels);
   constexpr int64_t cache = 5 << 20;  // floats of a chunk: 20 MiB
-  const int64_t most = std::clamp<int64_t>(cache / (positions * (row + gradient_row)), 48, 192);
+  const int64_t most = std::max<int64_t>(cache / (positions * (row + gradient_row)), 48);
   const int64_t at_once = divide_up(tiles.count(), divide_up(tiles.count(), most));
   const int64_t step = odd_lines(at_once * row), gradient_step = odd_lines(at_once * gradient_row);
   const int64_t sum_step = odd_lines(s.out_channels * row);
@@ -31,7 +31,7 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const float
   float* transformed_gradient = transformed + positions * step;
   float* sums = transformed_gradient + positions * gradient_step;
 
-  constexpr int64_t block = 16 * tile_rows;  // out channels of a product
+  constexpr int64_t block = 16 * tile_rows, depth = 192;  // out channels and tiles of a product
   const int64_t blocks = divide_up(s.out_channels, block);
   for (int64_t first = 0; first < tiles.count(); first += at_once) {
     const int64_t count = std::min(at_once, tiles.count() - first);
@@ -44,10 +44,13 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const float
     });
     parallel_chunks(context, positions * blocks, [&](int64_t chunk) {
       const int64_t position = chunk / blocks, o = chunk % blocks * block;
-      const TileProduct<float> product{sums + position * sum_step + o * row, row,
-                                       transformed_gradient + position * gradient_step + o, 1, gradient_row,
-                                       transformed + position * step, row, count, first > 0};
-      product.run(std::min(block, s.out_channels - o), s.channels);
+      for (int64_t t = 0; t < count; t += depth) {
+        const float* left = transformed_gradient + position * gradient_step + t * gradient_row + o;
+        const float* right = transformed + position * step + t * row;
+        const TileProduct<float> product{sums + position * sum_step + o * row, row, left, 1, gradient_row, right, row,
+                                         std::min(depth, count - t), first + t > 0};
+        product.run(std::min(block, s.out_channels - o), s.channels);
+      }
     });
   }
 

@@ -135,7 +135,7 @@ const roundedTolerance = 2 ** -8 + sumTolerance;
 
 /**
  * Sums of transformed tiles err by up to 2.2e-6 of the sums' own standard deviation, root mean square, as a sum in order errs by
- * 5e-7 (bench/winograd.mjs): with n = 6272 terms of standard deviation 1 / 3 that is 6e-5, and 5 times it must hold the largest.
+ * 5e-7 (docs/decisions/0007-winograd.md): with n = 6272 terms of standard deviation 1 / 3 that is 6e-5, and 5 times it must hold the largest.
  */
 const transformedTolerance = 3e-4;
 
