@@ -3,6 +3,7 @@
  * moment and resumed from its latest checkpoint gives the same weights, bit for bit, as one that was not.
  */
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Config } from '../config/index.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
 import { copyBatch, type Batch } from '../data/loader.js';
@@ -116,7 +117,10 @@ class Trainer {
     try {
       if (first === 0 && this.test) await this.#evaluate(this.test, 0, 'before training', [{}]);
       let mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
-      while (step < this.#steps && signal?.aborted !== true) {
+      while (step < this.#steps) {
+        // Batches that are ready follow one another without a turn of the event loop: Ctrl-C would not be heard.
+        await nextTurn();
+        if (signal?.aborted === true) break;
         const batches: Batch[] = [];
         for (let i = 0; i < config.train.accumulate; i++)
           batches.push(config.train.accumulate === 1 ? await loader.next() : copyBatch(await loader.next()));
