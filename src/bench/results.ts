@@ -48,15 +48,18 @@ export function runBench(
     tell(i);
     return measure(device, entry, ceilings, seconds);
   });
+  return { ...circumstances(device, before), ceilings, results };
+}
+
+/** Where and when something was measured. @param before what `clocksOf` gave when it began */
+export function circumstances(device: Device, before: Results['clocks'][0]) {
   const { description, threads } = device.statistics();
   return {
     ...versions(),
     date: new Date().toISOString(),
     machine: machine(),
     device: { name: device.name, description, threads },
-    clocks: [before, clocksOf(device.name)],
-    ceilings,
-    results,
+    clocks: [before, clocksOf(device.name)] as const,
   };
 }
 

@@ -5,13 +5,12 @@ import { openDataset } from '../data/dataset.js';
 import { variationNames } from '../data/variations.js';
 import { UserError } from '../tensor/errors.js';
 import { Draws } from '../tensor/philox.js';
-import { machine, versions } from '../train/environment.js';
 import { Experiment } from '../train/experiment.js';
 import type { TrainingBatch } from '../train/learner.js';
 import { trainingLoader } from '../train/network-input.js';
 import { medianInterval, quantile, type Median } from './median.js';
 import { openPeer, peerArguments, type Absent, type Peer } from './peer.js';
-import { clocksOf } from './results.js';
+import { circumstances, clocksOf } from './results.js';
 import { byName, phases, type Watch } from './watch.js';
 
 export interface StepOptions {
@@ -171,13 +170,8 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
   });
   await batches.close();
   experiment.dispose();
-  const { description, threads } = device.statistics();
   return {
-    ...versions(),
-    date: new Date().toISOString(),
-    machine: machine(),
-    device: { name: device.name, description, threads },
-    clocks: [before, clocksOf(config.device)] as const,
+    ...circumstances(device, before),
     experiment: { ...describe(config, identities), loader: options.loader },
     milliseconds: interval(times.map((seconds) => 1000 * seconds)),
     ours: { name: 'turl', rate },
