@@ -1,7 +1,7 @@
 /** How the training went: losses and accuracy over the steps, and where the time went. */
 import type { Config } from '../../config/index.js';
 import { phases } from '../../train/learner.js';
-import { axis, legend, colourOf, type Figure } from '../figure.js';
+import { axis, colourOf, labels, legend, type Figure } from '../figure.js';
 
 export interface LogLine {
   readonly step: number;
@@ -144,9 +144,14 @@ export function timeFigure(
     height: 110 + 40 * split.length,
     option: {
       legend,
-      grid: { left: 120, right: 20, top: 40, bottom: 50 },
+      grid: { left: 200, right: 20, top: 40, bottom: 50 },
       xAxis: axis('milliseconds', { type: 'value' }),
-      yAxis: axis('', { type: 'category', data: split.map(({ name }) => name), inverse: true }),
+      yAxis: axis('', {
+        type: 'category',
+        data: split.map(({ name }) => name),
+        inverse: true,
+        axisLabel: { ...labels(String), width: 190, overflow: 'truncate' },
+      }),
       series: parts.map((name, i) => ({
         name,
         type: 'bar',
