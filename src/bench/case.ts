@@ -111,5 +111,3 @@ export function random(device: Device, shape: Shape, offset: number, options: Op
 /** For a kernel to write: filled with what no kernel gives, so that one that writes nothing is found out. */
 export const output = (device: Device, shape: Shape, dtype: DType = 'float32'): Tensor =>
   full(shape, isFloat(dtype) ? NaN : -1, { device, dtype, label: 'bench' });
-
-export const none = (device: Device, dtype: DType = 'float32'): Tensor => output(device, [0], dtype);
