@@ -58,8 +58,9 @@ export class Storage {
 type KernelArgument = Tensor | undefined | readonly Tensor[] | number | Int32Array;
 
 function nativeArgument(argument: KernelArgument): number | Int32Array | Float64Array {
+  if (typeof argument === 'number') return argument;
   if (argument === undefined) return 0;
-  if (typeof argument === 'number' || argument instanceof Int32Array) return argument;
+  if (argument instanceof Int32Array) return argument;
   return 'storage' in argument
     ? argument.storage.handle
     : Float64Array.from(argument, ({ storage }) => storage.handle);

@@ -27,12 +27,13 @@ type Kept =
   | number
   | boolean;
 
-function* tensorsIn(value: unknown): Generator<Tensor> {
+/** Moves the tensors of `value` that `own` holds to the scope around. */
+function release(value: unknown, own: Set<Tensor>): void {
   if (value === null || typeof value !== 'object') return;
-  if ('storage' in value && 'dispose' in value) yield value as Tensor;
-  else if (Array.isArray(value)) for (const item of value) yield* tensorsIn(item);
+  if (own.delete(value as Tensor)) onScopeCreate(value as Tensor);
+  else if (Array.isArray(value)) for (const item of value) release(item, own);
   else if (Object.getPrototypeOf(value) === Object.prototype)
-    for (const item of Object.values(value)) yield* tensorsIn(item);
+    for (const item of Object.values(value)) release(item, own);
 }
 
 /** Runs `f`, then frees every tensor it made except those in its result (a tensor, or arrays and plain objects of them). */
@@ -48,9 +49,7 @@ export function scope<T extends Kept | void>(f: () => T): T {
     throw error;
   }
   scopes.pop();
-  for (const tensor of tensorsIn(result)) {
-    if (own.delete(tensor)) onScopeCreate(tensor);
-  }
+  release(result, own);
   for (const tensor of own) tensor.dispose();
   return result;
 }

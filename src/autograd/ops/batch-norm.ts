@@ -40,7 +40,7 @@ function normalise(
   { training, momentum = 0.1, epsilon = defaultBatchNormEpsilon }: BatchNormOptions,
 ): Tensor {
   const { gamma, beta, slope, residual } = operands;
-  checkOperands(op, x, { ...operands, ...running });
+  checkOperands(op, x, operands, running);
   const channels = x.dim(-1);
   const rows = channels === 0 ? 0 : x.size / channels;
   check(!training || rows > 1, op, 'two or more values of each channel in training', () => x.toString());
@@ -77,17 +77,25 @@ function normalise(
   });
 }
 
-function checkOperands(op: string, x: Tensor, { residual, ...perChannel }: Operands & RunningStatistics) {
+const perChannel = ['gamma', 'beta', 'slope', 'mean', 'variance'];
+
+function checkOperands(
+  op: string,
+  x: Tensor,
+  { gamma, beta, slope, residual }: Operands,
+  { mean, variance }: RunningStatistics,
+) {
   check(isFloat(x.dtype) && x.rank >= 2, op, 'x as floating [..., channels]', () => x.toString());
   const channels = x.dim(-1);
   const dtype = accumulator(x.dtype);
-  for (const [name, t] of Object.entries<Tensor | undefined>(perChannel))
+  [gamma, beta, slope, mean, variance].forEach((t, i) =>
     check(
       t === undefined || (t.rank === 1 && t.size === channels && t.dtype === dtype),
       op,
-      () => `${name} as ${dtype} [${channels}]`,
+      () => `${perChannel[i] ?? ''} as ${dtype} [${channels}]`,
       () => String(t),
-    );
+    ),
+  );
   check(
     !residual || (sameShape(residual.shape, x.shape) && residual.dtype === x.dtype),
     op,
