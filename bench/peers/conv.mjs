@@ -1,75 +1,93 @@
-// Convolutions beside PyTorch, float32, alternating between the two in one run so that a busy machine disturbs both alike.
-// usage: node bench/peers/conv.mjs [PATTERN]   TURL_PYTHON names a Python with torch (default /usr/bin/python3).
-// Prints CSV: case, direction, GFLOP/s of turl and of PyTorch (fastest of TURL_ROUNDS rounds), their ratio, and the machine.
-// bench/convolution.csv keeps such a run; the load beside it halves or worse what a machine gives, so read the ratio there.
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
-import { loadavg } from 'node:os';
+// Convolutions beside oneDNN, float32, alternating between the two in one run so that a busy machine disturbs both alike.
+// usage: node bench/peers/conv.mjs [PATTERN]   Needs g++ and oneDNN 2 (Debian: libdnnl-dev), which PyTorch uses on a CPU.
+// Prints CSV: case, direction, GFLOP/s of turl (images in NHWC), of oneDNN by Winograd and directly in the memory layouts that it likes
+// best, and by its own choice in NHWC; the ratio of turl to the best of those three: median over TURL_ROUNDS (default 7) rounds, each of
+// which compares neighbours; the smallest and largest of these; the machine. bench/convolution.csv keeps such a run.
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { device, empty } from '../../dist/index.js';
 import { randomTensor } from '../../dist/testing.js';
 
 const batch = 64;
 const cases = [
-  { name: 'first layer 3->32', size: 56, channels: 3, out: 32 },
+  { name: 'first layer 3->64 @112', size: 112, channels: 3, out: 64 },
+  { name: '64@112', size: 112, channels: 64, out: 64 },
+  { name: '64@112 s2', size: 112, channels: 64, out: 64, stride: 2 },
+  { name: '64@56', size: 56, channels: 64, out: 64 },
+  { name: '128@56 s2', size: 56, channels: 128, out: 128, stride: 2 },
+  { name: '128@28', size: 28, channels: 128, out: 128 },
+  { name: '256@28 s2', size: 28, channels: 256, out: 256, stride: 2 },
+  { name: '256@14', size: 14, channels: 256, out: 256 },
+  { name: '512@14 s2', size: 14, channels: 512, out: 512, stride: 2 },
+  { name: '512@7', size: 7, channels: 512, out: 512 },
+  { name: '64->128 1x1 s2 @56', size: 56, channels: 64, out: 128, kernel: 1, stride: 2 },
   { name: '32@56', size: 56, channels: 32, out: 32 },
-  { name: '32@56 s2', size: 56, channels: 32, out: 32, stride: 2 },
-  { name: '32->64 @28', size: 28, channels: 32, out: 64 },
   { name: '64@28', size: 28, channels: 64, out: 64 },
-  { name: '64@28 s2', size: 28, channels: 64, out: 64, stride: 2 },
   { name: '128@14', size: 14, channels: 128, out: 128 },
-  { name: '128@14 s2', size: 14, channels: 128, out: 128, stride: 2 },
   { name: '256@7', size: 7, channels: 256, out: 256 },
-  { name: '256@7 s2', size: 7, channels: 256, out: 256, stride: 2 },
-  { name: '32->64 1x1 s2', size: 56, channels: 32, out: 64, kernel: 1, stride: 2, padding: 0 },
-  { name: '128->256 1x1', size: 14, channels: 128, out: 256, kernel: 1, padding: 0 },
+  { name: '64->128 1x1 @28', size: 28, channels: 64, out: 128, kernel: 1 },
+  { name: '128->64 1x1 @28', size: 28, channels: 128, out: 64, kernel: 1 },
+  { name: '128->256 1x1 @14', size: 14, channels: 128, out: 256, kernel: 1 },
+  { name: 'depthwise 64@56', size: 56, channels: 64, out: 64, groups: 64 },
+  { name: 'depthwise 128@56 s2', size: 56, channels: 128, out: 128, stride: 2, groups: 128 },
   { name: 'depthwise 128@28', size: 28, channels: 128, out: 128, groups: 128 },
-  { name: 'depthwise 128@28 s2', size: 28, channels: 128, out: 128, groups: 128, stride: 2 },
+  { name: 'depthwise 256@14', size: 14, channels: 256, out: 256, groups: 256 },
 ];
+const directions = ['forward', 'backward_data', 'backward_weight'];
 const rounds = Number(process.env.TURL_ROUNDS ?? 7);
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+
 const cpu = device('cpu');
 const { threads, description } = cpu.statistics();
 const machine = `${description.replaceAll(',', ';')}; load ${loadavg()[0]?.toFixed(1)}`;
-const torch = spawn(
-  process.env.TURL_PYTHON ?? '/usr/bin/python3',
-  [join(import.meta.dirname, 'torch_conv.py'), `${threads}`],
-  { stdio: ['pipe', 'pipe', 'inherit'] },
-);
-const answers = createInterface({ input: torch.stdout })[Symbol.asyncIterator]();
+const folder = mkdtempSync(join(tmpdir(), 'turl-onednn-'));
+const program = join(folder, 'onednn_conv');
+execFileSync('g++', ['-O2', '-std=c++17', join(import.meta.dirname, 'onednn_conv.cpp'), '-ldnnl', '-o', program]);
+const peer = spawn(program, [], {
+  env: { ...process.env, OMP_NUM_THREADS: `${threads}` },
+  stdio: ['pipe', 'pipe', 'inherit'],
+});
+const answers = createInterface({ input: peer.stdout })[Symbol.asyncIterator]();
 
-console.log('case,direction,turl_gflops,torch_gflops,ratio,machine');
-for (const { name, size, channels, out, kernel = 3, stride = 1, padding = 1, groups = 1 } of cases) {
+console.log('case,direction,turl_gflops,winograd_gflops,direct_gflops,nhwc_gflops,ratio,least,most,machine');
+for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of cases) {
   if (!name.includes(process.argv[2] ?? '')) continue;
+  const padding = kernel >> 1;
   const outSize = Math.floor((size + 2 * padding - kernel) / stride) + 1;
   const x = randomTensor([batch, size, size, channels], 1);
   const weight = randomTensor([out, kernel, kernel, channels / groups], 2);
   const dy = randomTensor([batch, outSize, outSize, out], 3);
   const [y, dx, dweight] = [dy, x, weight].map((t) => empty(t.shape));
   const sizes = [batch, size, size, channels, out, kernel, kernel, stride, padding, groups];
-  const directions = {
+  const run = {
     forward: () => cpu.kernels.conv2d_forward(y, x, weight, ...sizes),
     backward_data: () => cpu.kernels.conv2d_backward_data(dx, dy, weight, ...sizes),
     backward_weight: () => cpu.kernels.conv2d_backward_weight(dweight, dy, x, ...sizes),
   };
-  const ours = {};
-  const theirs = {};
-  for (let round = 0; round <= rounds; round++) {
-    torch.stdin.write(JSON.stringify({ batch, size, channels, out, kernel, stride, padding, groups }) + '\n');
-    const answer = JSON.parse((await answers.next()).value);
-    for (const [direction, run] of Object.entries(directions)) {
+  const ours = directions.map(() => []);
+  const theirs = directions.map(() => []); // of each round: seconds by Winograd, directly, in NHWC
+  for (let round = -2; round < rounds; round++) {
+    peer.stdin.write([batch, size, channels, out, kernel, stride, padding, groups].join(' ') + '\n');
+    const seconds = (await answers.next()).value.trim().split(' ').map(Number);
+    directions.forEach((direction, i) => {
       const start = performance.now();
-      run();
-      const seconds = (performance.now() - start) / 1000;
-      if (round === 0) continue; // warm-up
-      ours[direction] = Math.min(ours[direction] ?? Infinity, seconds);
-      theirs[direction] = Math.min(theirs[direction] ?? Infinity, answer[direction]);
-    }
+      run[direction]();
+      if (round < 0) return; // warming up
+      ours[i].push((performance.now() - start) / 1000);
+      theirs[i].push([0, 3, 6].map((way) => (seconds[way + i] < 0 ? Infinity : seconds[way + i])));
+    });
   }
   const gflop = (2 * batch * outSize * outSize * out * kernel * kernel * channels) / groups / 1e9;
-  for (const direction of Object.keys(directions)) {
-    const [a, b] = [gflop / ours[direction], gflop / theirs[direction]];
-    console.log(`${name},${direction},${a.toFixed(0)},${b.toFixed(0)},${(a / b).toFixed(2)},${machine}`);
-  }
+  directions.forEach((direction, i) => {
+    const rates = [0, 1, 2].map((way) => (gflop / median(theirs[i].map((round) => round[way]))).toFixed(0));
+    const ratios = ours[i].map((seconds, round) => Math.min(...theirs[i][round]) / seconds);
+    const summary = [median(ratios), Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2));
+    console.log([name, direction, (gflop / median(ours[i])).toFixed(0), ...rates, ...summary, machine].join(','));
+  });
   for (const t of [x, weight, dy, y, dx, dweight]) t.dispose();
 }
-torch.stdin.end();
+peer.stdin.end();
+rmSync(folder, { recursive: true });

@@ -1,6 +1,6 @@
 // 2-d convolution, its gradient with respect to the image and to the weight; shapes and formula in convolution.h.
-// float32 goes to the fast kernels (conv_fast.h), bfloat16 is widened to float32 for them and the result is rounded once,
-// float64 is computed plainly. The weight's gradient is float32 for bfloat16 images.
+// float32 goes to the fast kernels (conv_fast.h); bfloat16 has its own where they are faster, else is widened to float32 for those
+// and the result is rounded once; float64 is computed plainly. The weight's gradient is float32 for bfloat16 images.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_plain.h"
 #include "cpu/widen.h"
@@ -13,6 +13,8 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   if (y.size == 0) return;
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
+  if (x.dtype == DType::bfloat16 && pairs_suit(s, s.group_channels()))
+    return pairs_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float *xf = widened(context, x), *wf = widened(context, weight);
   const auto forward = s.depthwise() ? depthwise_forward : winograd_suits(s) ? winograd_conv_forward : gemm_conv_forward;
   with_narrowed(context, y, [&](float* yf) { forward(context, yf, xf, wf, s); });
@@ -25,6 +27,8 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
   if (dx.size == 0) return;
   if (dy.dtype == DType::float64)
     return plain_conv_backward_data(context, dx.as<double>(), dy.as<double>(), weight.as<double>(), s);
+  if (dy.dtype == DType::bfloat16 && pairs_suit(s, s.group_out_channels()))
+    return pairs_conv_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float *gf = widened(context, dy), *wf = widened(context, weight);
   const auto backward = s.depthwise()       ? depthwise_backward_data
                         : winograd_suits(s) ? winograd_conv_backward_data
@@ -39,6 +43,8 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   if (dweight.size == 0) return;
   if (x.dtype == DType::float64)
     return plain_conv_backward_weight(context, dweight.as<double>(), dy.as<double>(), x.as<double>(), s);
+  if (x.dtype == DType::bfloat16 && pairs_suit(s, 2))
+    return pairs_conv_backward_weight(context, dweight.as<float>(), dy.as<bfloat16>(), x.as<bfloat16>(), s);
   const float *gf = widened(context, dy), *xf = widened(context, x);
   const auto backward = s.depthwise()       ? depthwise_backward_weight
                         : winograd_suits(s) ? winograd_conv_backward_weight

@@ -1,0 +1,355 @@
+// Convolutions in bfloat16 on processors that multiply pairs of bfloat16 at the rate at which they multiply floats (AVX-512 BF16:
+// vdpbf16ps adds two products to each float32 sum): nothing is widened, and the multiply-add limit is twice that of float32.
+// Sums are float32; results are rounded once.
+//
+// Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's gradient
+// sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [tile of tile_rows channels]
+// [pair][tile_rows], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the
+// image is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
+#include "cpu/conv_fast.h"
+#include "cpu/conv_gather.h"
+#include "cpu/parallel.h"
+
+#if defined(__AVX512BW__)
+#pragma GCC push_options
+#pragma GCC target("avx512bf16")
+
+namespace turl {
+namespace {
+
+struct Pair {
+  bfloat16 first, second;
+};
+static_assert(sizeof(Pair) == 4);
+
+inline __m512bh load(const Pair* p) { return (__m512bh)_mm512_loadu_si512(p); }
+// One pair, from two neighbouring values of any alignment, in every lane.
+inline __m512bh splat(const bfloat16* p) {
+  int32_t bits;
+  memcpy(&bits, p, 4);
+  return (__m512bh)_mm512_set1_epi32(bits);
+}
+
+// Rounds the first n <= 2 lanes sums of a row.
+inline void store_row(bfloat16* out, const vfloat* sum, int64_t n) {
+  if (n == tile_columns) return turl::store(out, sum[0]), turl::store(out + lanes, sum[1]);
+  for (int64_t j = 0; j < n; j++) out[j] = bfloat16(sum[j / lanes][j % lanes]);
+}
+
+// sums[r][j] (+)= sum over t < taps, k < pairs of rows[t row_step + r][offset + 2 k ..] . panel[t pairs + k][j]. The sums stay in
+// `partial` [tile_rows][tile_columns], or with `out` go to out[r][out_offset + j], j < columns, for r < valid.
+__attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_step, int64_t taps, int64_t offset, int64_t pairs,
+                                    const Pair* panel, float* partial, bool accumulate, bfloat16* const* out,
+                                    int64_t out_offset, int64_t valid, int64_t columns) {
+  __m512 sum[tile_rows][2] = {};
+  if (accumulate)
+#pragma GCC unroll 12
+    for (int r = 0; r < tile_rows; r++) {
+      sum[r][0] = turl::load(partial + r * tile_columns);
+      sum[r][1] = turl::load(partial + r * tile_columns + lanes);
+    }
+  for (int64_t t = 0; t < taps; t++) {
+    const bfloat16* p[tile_rows];
+#pragma GCC unroll 12
+    for (int r = 0; r < tile_rows; r++) p[r] = rows[t * row_step + r] + offset;
+    for (int64_t k = 0; k < pairs; k++, panel += tile_columns) {
+      const __m512bh b0 = load(panel), b1 = load(panel + lanes);
+#pragma GCC unroll 12
+      for (int r = 0; r < tile_rows; r++) {
+        const __m512bh a = splat(p[r] + 2 * k);
+        sum[r][0] = _mm512_dpbf16_ps(sum[r][0], a, b0);
+        sum[r][1] = _mm512_dpbf16_ps(sum[r][1], a, b1);
+      }
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < tile_rows; r++) {
+    const vfloat both[2] = {sum[r][0], sum[r][1]};
+    if (!out) turl::store(partial + r * tile_columns, both[0]), turl::store(partial + r * tile_columns + lanes, both[1]);
+    else if (r < valid) store_row(out[r] + out_offset, both, columns);
+  }
+}
+
+// total[r][j] (+)= sum over k < pairs of a[k][r] . b[k][j]
+__attribute__((noinline)) void outer_tile(float* total, const Pair* a, const Pair* b, int64_t pairs, bool accumulate) {
+  __m512 sum[tile_rows][2] = {};
+  if (accumulate)
+#pragma GCC unroll 12
+    for (int r = 0; r < tile_rows; r++) {
+      sum[r][0] = turl::load(total + r * tile_columns);
+      sum[r][1] = turl::load(total + r * tile_columns + lanes);
+    }
+  for (int64_t k = 0; k < pairs; k++, a += tile_rows, b += tile_columns) {
+    const __m512bh b0 = load(b), b1 = load(b + lanes);
+#pragma GCC unroll 12
+    for (int r = 0; r < tile_rows; r++) {
+      const __m512bh v = splat(&a[r].first);
+      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], v, b0);
+      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], v, b1);
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < tile_rows; r++) {
+    turl::store(total + r * tile_columns, vfloat(sum[r][0]));
+    turl::store(total + r * tile_columns + lanes, vfloat(sum[r][1]));
+  }
+}
+
+// out[j] = (first[j], second[j]) for j < n, zeros from there to `width`.
+template <int width> inline void interleave(Pair* out, const bfloat16* first, const bfloat16* second, int64_t n) {
+  alignas(64) static constexpr auto order = [] {
+    struct { uint16_t low[32], high[32]; } o{};
+    for (uint16_t i = 0; i < 16; i++)
+      for (uint16_t half = 0; half < 2; half++) {
+        o.low[2 * i + half] = uint16_t(i + 32 * half);
+        o.high[2 * i + half] = uint16_t(16 + i + 32 * half);
+      }
+    return o;
+  }();
+  const __mmask32 mask = n >= 32 ? ~__mmask32(0) : (__mmask32(1) << n) - 1;
+  const __m512i a = _mm512_maskz_loadu_epi16(mask, first), b = _mm512_maskz_loadu_epi16(mask, second);
+  const __m512i low = _mm512_permutex2var_epi16(a, _mm512_load_si512(order.low), b);
+  if constexpr (width == tile_columns) {
+    _mm512_storeu_si512(out, low);
+    _mm512_storeu_si512(out + lanes, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.high), b));
+  } else {
+    _mm512_mask_storeu_epi32(out, (1 << width) - 1, low);
+  }
+}
+
+// Whether patches take the place of channels.
+bool few(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
+
+// panels [groups][column panel][pair of (tap, depth)][tile_columns]; an odd end is filled with zero.
+void pack_weight(Context& context, Pair* panels, const bfloat16* weight, int64_t pairs, const Gather& g, const Phase& phase) {
+  const int64_t per_group = divide_up(g.width, tile_columns), values = int64_t(phase.taps.size()) * g.depth;
+  parallel_for(context, g.groups * per_group, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; p++) {
+      const int64_t first = p % per_group * tile_columns, n = std::min<int64_t>(tile_columns, g.width - first);
+      bfloat16* out = &panels[p * pairs * tile_columns].first;
+      memset(out, 0, size_t(pairs * tile_columns) * sizeof(Pair));
+      for (int64_t e = 0; e < values; e++) {
+        const bfloat16* in = weight + p / per_group * g.group_step + phase.taps[size_t(e / g.depth)].index * g.tap_step +
+                             e % g.depth * g.d_step + first * g.j_step;
+        for (int64_t j = 0; j < n; j++) out[(e / 2 * tile_columns + j) * 2 + e % 2] = in[j * g.j_step];
+      }
+    }
+  });
+}
+
+void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfloat16* weight, const Gather& g,
+                  const Phase& phase) {
+  const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
+  if (pixels == 0) return;
+  const bool patches = few(g.depth, g.groups);
+  const int64_t panels = divide_up(g.width, tile_columns), pairs = divide_up(taps * g.depth, 2);
+  Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * pairs * tile_columns)) * 4));
+  pack_weight(context, packed, weight, pairs, g, phase);
+  const std::vector<bfloat16> zero(size_t(g.groups * g.depth), bfloat16(0.0f));
+
+  // A panel of panel_pairs pairs stays in the first-level cache; patches make one tap of all pairs.
+  constexpr int64_t panel_pairs = 256;
+  const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : g.depth / 2;
+  const int64_t taps_at_once = std::max<int64_t>(1, panel_pairs / tap_pairs);
+  const int64_t pairs_at_once = divide_up(tap_pairs, divide_up(tap_pairs, panel_pairs));
+  const int64_t step = pixels > 192 * 64 ? 192 : 96;  // pixels of a chunk: a multiple of tile_rows
+  parallel_for(context, pixels, step, [&](int64_t begin, int64_t end) {
+    std::vector<const bfloat16*> rows(size_t(taps * step));
+    std::vector<bfloat16*> result(size_t(step), nullptr);
+    point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
+    if (patches) {
+      bfloat16* patch = reinterpret_cast<bfloat16*>(thread_memory<0>(step * pairs));
+      memset(static_cast<void*>(patch), 0, size_t(step * pairs) * 4);
+      for (int64_t t = 0; t < taps; t++)
+        for (int64_t p = 0; p < step; p++)
+          for (int64_t d = 0; d < g.depth; d++) patch[p * 2 * pairs + t * g.depth + d] = rows[size_t(t * step + p)][d];
+      for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * 2 * pairs;
+    }
+    float* partial = thread_memory<1>(step * tile_columns);
+    for (int64_t n = 0; n < g.groups * panels; n++) {
+      const int64_t group = n / panels, first = n % panels * tile_columns;
+      const int64_t columns = std::min<int64_t>(tile_columns, g.width - first);
+      const Pair* panel = packed + n * pairs * tile_columns;
+      for (int64_t t = 0, k = 0; t < tile_taps || t == 0;) {
+        const int64_t t_count = std::min(taps_at_once, tile_taps - t), k_count = std::min(pairs_at_once, tap_pairs - k);
+        const bool last = t + t_count == tile_taps && k + k_count == tap_pairs;
+        for (int64_t p = 0; p < end - begin; p += tile_rows)
+          tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count, panel + (t * tap_pairs + k) * tile_columns,
+               partial + p * tile_columns, t > 0 || k > 0, last ? result.data() + p : nullptr, group * g.width + first,
+               end - begin - p, columns);
+        k += k_count;
+        if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
+      }
+    }
+  });
+}
+
+// How the sum over pixels is cut. With patches, `columns` are taps x channels and there is one tap.
+struct Plan {
+  bool patches;
+  int64_t columns, taps, line;            // values and taps of a group; pairs of a line of dy
+  int64_t out_tiles, panels;              // of one group
+  int64_t out_blocks, tiles_per_block;    // blocks of output channels
+  int64_t panel_blocks, panels_per_block; // blocks of input channels
+  int64_t lines;                          // of a band, whose packed x stays in the first-level cache
+  int64_t parts, lines_per_part;          // of the batch * out_height lines of dy
+  int64_t part_size;                      // floats
+};
+
+Plan plan(const Convolution& s) {
+  Plan p;
+  p.patches = few(s.group_channels(), s.groups);
+  p.columns = s.group_channels() * (p.patches ? s.taps() : 1);
+  p.taps = p.patches ? 1 : s.taps();
+  p.line = divide_up(s.out_width(), 2);
+  p.out_tiles = divide_up(s.group_out_channels(), tile_rows);
+  p.panels = divide_up(p.columns, tile_columns);
+  p.out_blocks = divide_up(p.out_tiles * tile_rows, 144);
+  p.tiles_per_block = divide_up(p.out_tiles, p.out_blocks);
+  p.out_blocks = divide_up(p.out_tiles, p.tiles_per_block);
+  p.panels_per_block = 2;
+  p.panel_blocks = divide_up(p.panels, p.panels_per_block);
+  p.lines = std::max<int64_t>(1, 128 / p.line);
+  const int64_t all = s.batch * s.out_height(), blocks = s.groups * p.out_blocks * p.panel_blocks;
+  const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, divide_up(all, p.lines));
+  p.lines_per_part = round_up(divide_up(all, wanted), p.lines);
+  p.parts = divide_up(all, p.lines_per_part);
+  p.part_size = s.groups * p.out_tiles * p.panels * p.taps * tile_rows * tile_columns;
+  return p;
+}
+
+// Packs `count` lines from `line` on: of dy the channels [first, first + n) that a tile has, its missing pixels and channels zero.
+void pack_dy(Pair* packed, const bfloat16* dy, int64_t line, int64_t count, int64_t first, int64_t n, const bfloat16* zero,
+             const Plan& p, const Convolution& s) {
+  const int64_t wo = s.out_width();
+  for (int64_t i = line; i < line + count; i++)
+    for (int64_t k = 0; k < p.line; k++, packed += tile_rows) {
+      const bfloat16* pixel = dy + (i * wo + 2 * k) * s.out_channels + first;
+      interleave<tile_rows>(packed, pixel, 2 * k + 1 < wo ? pixel + s.out_channels : zero, n);
+    }
+}
+
+// Of x the channels [first, first + n) that the pixels of these lines meet at tap (u, v).
+void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_t u, int64_t v, int64_t first, int64_t n,
+            const bfloat16* zero, const Plan& p, const Convolution& s) {
+  const int64_t ho = s.out_height(), wo = s.out_width();
+  for (int64_t i = line; i < line + count; i++) {
+    const int64_t row = i % ho * s.stride + u - s.padding;
+    const bfloat16* in = x + (i / ho * s.height + row) * s.width * s.channels + first;
+    auto pixel = [&](int64_t j) {
+      const int64_t column = j * s.stride + v - s.padding;
+      return row < 0 || row >= s.height || column < 0 || column >= s.width || j >= wo ? zero : in + column * s.channels;
+    };
+    for (int64_t k = 0; k < p.line; k++, packed += tile_columns)
+      interleave<tile_columns>(packed, pixel(2 * k), pixel(2 * k + 1), n);
+  }
+}
+
+// Of x the values [first, first + n) of the patches of these lines.
+void pack_patches(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_t group, int64_t first, int64_t n,
+                  const Plan& p, const Convolution& s) {
+  const int64_t ho = s.out_height(), wo = s.out_width(), cg = s.group_channels();
+  std::vector<bfloat16> patch(size_t(2 * p.columns));
+  for (int64_t i = line; i < line + count; i++)
+    for (int64_t k = 0; k < p.line; k++, packed += tile_columns) {
+      std::fill(patch.begin(), patch.end(), bfloat16(0.0f));
+      for (int64_t half = 0; half < 2 && 2 * k + half < wo; half++)
+        for (int64_t u = 0; u < s.kernel_h; u++) {
+          const int64_t row = i % ho * s.stride + u - s.padding, left = (2 * k + half) * s.stride - s.padding;
+          if (row < 0 || row >= s.height) continue;
+          bfloat16* out = patch.data() + half * p.columns + u * s.kernel_w * cg;
+          const bfloat16* in = x + ((i / ho * s.height + row) * s.width + left) * s.channels + group * cg;
+          for (int64_t v = std::max<int64_t>(0, -left); v < std::min(s.kernel_w, s.width - left); v++)
+            for (int64_t c = 0; c < cg; c++) out[v * cg + c] = in[v * s.channels + c];
+        }
+      interleave<tile_columns>(packed, patch.data() + first, patch.data() + p.columns + first, n);
+    }
+}
+
+}  // namespace
+
+bool pairs_suit(const Convolution& s, int64_t depth) {
+  // Intel's processors multiply pairs at half the rate, where there is no gain over float32.
+  static const bool fast = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+  return fast && !s.depthwise() && (depth % 2 == 0 || few(depth, s.groups));
+}
+
+void pairs_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
+  const auto [gather, phase] = forward_gather(s);
+  gather_phase(context, y, x, weight, gather, phase);
+}
+
+void pairs_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s) {
+  const auto [gather, phases] = backward_gather(s);
+  for (const Phase& phase : phases) gather_phase(context, dx, dy, weight, gather, phase);
+}
+
+void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s) {
+  const int64_t all = s.batch * s.out_height(), og = s.group_out_channels(), cg = s.group_channels();
+  if (all == 0) return std::fill(dweight, dweight + s.weight_size(), 0.0f);
+  const Plan p = plan(s);
+  constexpr int64_t tile_size = tile_rows * tile_columns;
+  float* partial = static_cast<float*>(context.scratch(size_t(p.parts * p.part_size) * 4));
+  const std::vector<bfloat16> zero(size_t(tile_columns), bfloat16(0.0f));
+
+  const int64_t blocks = s.groups * p.out_blocks * p.panel_blocks;
+  parallel_chunks(context, p.parts * blocks, [&](int64_t chunk) {
+    const int64_t part = chunk / blocks, group = chunk % blocks / (p.out_blocks * p.panel_blocks);
+    const int64_t first_tile = chunk / p.panel_blocks % p.out_blocks * p.tiles_per_block;
+    const int64_t tiles = std::min(p.tiles_per_block, p.out_tiles - first_tile);
+    const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
+    const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
+    Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<0>(p.tiles_per_block * tile_rows * p.lines * p.line));
+    Pair* packed_x = reinterpret_cast<Pair*>(thread_memory<1>(p.lines * p.line * tile_columns));
+    const int64_t begin = part * p.lines_per_part, end = std::min(all, begin + p.lines_per_part);
+    for (int64_t line = begin; line < end; line += p.lines) {
+      const int64_t count = std::min(p.lines, end - line), pairs = count * p.line;
+      for (int64_t t = 0; t < tiles; t++) {
+        const int64_t o = (first_tile + t) * tile_rows;
+        pack_dy(packed_dy + t * pairs * tile_rows, dy, line, count, group * og + o, std::min<int64_t>(tile_rows, og - o),
+                zero.data(), p, s);
+      }
+      for (int64_t panel = first_panel; panel < last_panel; panel++) {
+        const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
+        for (int64_t tap = 0; tap < p.taps; tap++) {
+          if (p.patches) pack_patches(packed_x, x, line, count, group, first, n, p, s);
+          else pack_x(packed_x, x, line, count, tap / s.kernel_w, tap % s.kernel_w, group * cg + first, n, zero.data(), p, s);
+          for (int64_t t = 0; t < tiles; t++) {
+            const int64_t tile = ((group * p.out_tiles + first_tile + t) * p.panels + panel) * p.taps + tap;
+            outer_tile(partial + part * p.part_size + tile * tile_size, packed_dy + t * pairs * tile_rows, packed_x, pairs,
+                       line > begin);
+          }
+        }
+      }
+    }
+  });
+
+  parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; o++)
+      for (int64_t tap = 0; tap < p.taps; tap++)
+        for (int64_t panel = 0; panel < p.panels; panel++) {
+          const int64_t tile = ((o / og * p.out_tiles + o % og / tile_rows) * p.panels + panel) * p.taps + tap;
+          const float* in = partial + tile * tile_size + o % og % tile_rows * tile_columns;
+          const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
+          float* out = dweight + o * s.taps() * cg + tap * cg + first;
+          for (int64_t c = 0; c < n; c++) out[c] = in[c];
+          for (int64_t part = 1; part < p.parts; part++)
+            for (int64_t c = 0; c < n; c++) out[c] += in[part * p.part_size + c];
+        }
+  });
+}
+
+}  // namespace turl
+#pragma GCC pop_options
+
+#else
+
+namespace turl {
+
+bool pairs_suit(const Convolution&, int64_t) { return false; }
+void pairs_conv_forward(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
+void pairs_conv_backward_data(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
+void pairs_conv_backward_weight(Context&, float*, const bfloat16*, const bfloat16*, const Convolution&) {}
+
+}  // namespace turl
+#endif
