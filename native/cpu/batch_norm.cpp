@@ -3,7 +3,7 @@
 //   g = dy, or with PReLU dy (z > 0 ? 1 : slope);  dbeta = sum g,  dgamma = sum g h,  dslope = sum over z <= 0 of z dy
 //   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise;  plus `more`
 // moments [2, channels] are mean and inverse. gamma, beta, slope, residual and more may be left out: they are 1, 0 and nothing. x is
-// read twice forward, x and dy twice backward. Sums are formed in float over at most 256 rows and in double from there on, in an
+// read twice forward, x and dy twice backward. Sums are formed in float over at most 128 rows and in double from there on, in an
 // order that depends on the sizes only.
 #include <cmath>
 #include "cpu/channels.h"
@@ -12,16 +12,21 @@
 
 namespace turl {
 namespace {
-// One channel's constants: h = (x - mean) inverse, z = scale (x - mean) + shift.
+// The channels' constants: h = (x - mean) inverse, z = scale (x - mean) + shift.
 template <class A> struct Constants {
+  const A* mean;
   std::vector<A> scale, shift, slope;
-  Constants(const A* inverse, In gamma, In beta, In slopes, int64_t channels)
-      : scale(inverse, inverse + channels), shift(size_t(channels), A(0)), slope(size_t(channels), A(1)) {
+  Constants(const A* moments, In gamma, In beta, In slopes, int64_t channels)
+      : mean(moments), scale(mean + channels, mean + 2 * channels), shift(size_t(channels), A(0)), slope(size_t(channels), A(1)) {
     for (int64_t c = 0; c < channels; c++) {
       if (gamma.size > 0) scale[size_t(c)] *= gamma.as<A>()[c];
       if (beta.size > 0) shift[size_t(c)] = beta.as<A>()[c];
       if (slopes.size > 0) slope[size_t(c)] = slopes.as<A>()[c];
     }
+  }
+  template <class V> struct Channel { V mean, scale, shift, slope; };
+  template <class V> Channel<V> at(int64_t c) const {
+    return {get<V>(mean + c), get<V>(scale.data() + c), get<V>(shift.data() + c), get<V>(slope.data() + c)};
   }
 };
 
@@ -50,9 +55,11 @@ void statistics(Context& context, Out moments, Out running_mean, Out running_var
   parallel_chunks(context, chunks.count, [&](int64_t chunk) {
     std::vector<A> origin(in, in + channels);
     sum_rows<T, 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
-                   [&]<class V>(int64_t i, int64_t c, V* sums) {
-      V d = get<V>(in + i * channels + c) - get<V>(&origin[size_t(c)]);
-      sums[0] += d, sums[1] += d * d;
+                   [&]<class V>(int64_t c) {
+      return [=, first = get<V>(&origin[size_t(c)])](int64_t at, V* sums) {
+        V d = get<V>(in + at) - first;
+        sums[0] += d, sums[1] += d * d;
+      };
     });
   });
   add_chunks(partial, chunks.count, width);
@@ -73,21 +80,18 @@ template <class T>
 void forward(Context& context, Out y, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels) {
   using A = acc_t<T>;
   const T *in = x.as<T>(), *rest = residual.size > 0 ? residual.as<T>() : in;
-  const A* means = moments.as<A>();
   T* out = y.as<T>();
-  Constants<A> k(means + channels, gamma, beta, slope, channels);
+  const Constants<A> constants(moments.as<A>(), gamma, beta, slope, channels);
   auto run = [&]<bool prelu, bool add, bool past>() {
     parallel_for(context, rows, RowChunks(rows, channels).grain, [&](int64_t begin, int64_t end) {
-      const A *mean = means, *scale = k.scale.data(), *shift = k.shift.data(), *slopes = k.slope.data();
-      const T *from = in + begin * channels, *added = rest + begin * channels;
-      T* to = out + begin * channels;
-      for (int64_t i = begin; i < end; i++, from += channels, added += channels, to += channels)
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
-          V z = (get<V>(from + c) - get<V>(mean + c)) * get<V>(scale + c) + get<V>(shift + c);
-          if constexpr (prelu) z = z > V{} ? z : get<V>(slopes + c) * z;
-          if constexpr (add) z += get<V>(added + c);
-          put_either_way<past>(to + c, z);
-        });
+      for_rows<T>(begin, end, channels, [&]<class V>(int64_t c) {
+        return [=, k = constants.template at<V>(c)](int64_t at) {
+          V z = (get<V>(in + at) - k.mean) * k.scale + k.shift;
+          if constexpr (prelu) z = z > V{} ? z : k.slope * z;
+          if constexpr (add) z += get<V>(rest + at);
+          put_either_way<past>(out + at, z);
+        };
+      });
       if constexpr (past) end_streaming();
     });
   };
@@ -128,8 +132,8 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
   with_float(x.dtype, [&]<class T>() {
     using A = acc_t<T>;
     const T *in = x.as<T>(), *gy = dy.as<T>();
-    const A *means = moments.as<A>(), *inverse = means + channels;
-    Constants<A> k(inverse, gamma, beta, slope, channels);
+    const A* inverse = moments.as<A>() + channels;
+    const Constants<A> constants(moments.as<A>(), gamma, beta, slope, channels);
     const bool prelu = slope.size > 0;
     RowChunks chunks(rows, channels);
     int64_t width = (prelu ? 3 : 2) * channels;  // sums of g, of g (x - mean), of z dy where z <= 0
@@ -137,14 +141,16 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
     auto sum = [&]<bool active>() {
       parallel_chunks(context, chunks.count, [&](int64_t chunk) {
         sum_rows<T, active ? 3 : 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
-                                    [&]<class V>(int64_t i, int64_t c, V* sums) {
-          V d = get<V>(in + i * channels + c) - get<V>(means + c), g = get<V>(gy + i * channels + c);
-          if constexpr (active) {
-            V z = d * get<V>(&k.scale[size_t(c)]) + get<V>(&k.shift[size_t(c)]);
-            sums[2] += z > V{} ? V{} : z * g;
-            g = z > V{} ? g : get<V>(&k.slope[size_t(c)]) * g;
-          }
-          sums[0] += g, sums[1] += g * d;
+                                    [&]<class V>(int64_t c) {
+          return [=, k = constants.template at<V>(c)](int64_t at, V* sums) {
+            V d = get<V>(in + at) - k.mean, g = get<V>(gy + at);
+            if constexpr (active) {
+              V z = d * k.scale + k.shift;
+              sums[2] += z > V{} ? V{} : z * g;
+              g = z > V{} ? g : k.slope * g;
+            }
+            sums[0] += g, sums[1] += g * d;
+          };
         });
       });
     };
@@ -158,26 +164,24 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
       dbeta.as<A>()[c] = A(sum_g), dgamma.as<A>()[c] = A(sum_gh);
       if (prelu) dslope.as<A>()[c] = A(partial[2 * channels + c]);
       if (!training) continue;
-      offset[size_t(c)] = A(-double(k.scale[size_t(c)]) * sum_g / double(rows));
-      slant[size_t(c)] = A(-double(k.scale[size_t(c)]) * double(inverse[c]) * sum_gh / double(rows));
+      offset[size_t(c)] = A(-double(constants.scale[size_t(c)]) * sum_g / double(rows));
+      slant[size_t(c)] = A(-double(constants.scale[size_t(c)]) * double(inverse[c]) * sum_gh / double(rows));
     }
     if (dx.size == 0) return;
     T* out = dx.as<T>();
     const T* rest = more.size > 0 ? more.as<T>() : gy;
     auto run = [&]<bool active, bool add, bool past>() {
       parallel_for(context, rows, chunks.grain, [&](int64_t begin, int64_t end) {
-        const A *mean = means, *scales = k.scale.data(), *shift = k.shift.data(), *slopes = k.slope.data();
-        const A *offsets = offset.data(), *slants = slant.data();
-        const T *from = in + begin * channels, *up = gy + begin * channels, *added = rest + begin * channels;
-        T* to = out + begin * channels;
-        for (int64_t i = begin; i < end; i++, from += channels, up += channels, added += channels, to += channels)
-          for_channels<T>(channels, [&]<class V>(int64_t c) {
-            V d = get<V>(from + c) - get<V>(mean + c), g = get<V>(up + c), scale = get<V>(scales + c);
-            if constexpr (active) g = d * scale + get<V>(shift + c) > V{} ? g : get<V>(slopes + c) * g;
-            V v = scale * g + get<V>(offsets + c) + d * get<V>(slants + c);
-            if constexpr (add) v += get<V>(added + c);
-            put_either_way<past>(to + c, v);
-          });
+        for_rows<T>(begin, end, channels, [&]<class V>(int64_t c) {
+          const V constant = get<V>(&offset[size_t(c)]), factor = get<V>(&slant[size_t(c)]);
+          return [=, k = constants.template at<V>(c)](int64_t at) {
+            V d = get<V>(in + at) - k.mean, g = get<V>(gy + at);
+            if constexpr (active) g = d * k.scale + k.shift > V{} ? g : k.slope * g;
+            V v = k.scale * g + constant + d * factor;
+            if constexpr (add) v += get<V>(rest + at);
+            put_either_way<past>(out + at, v);
+          };
+        });
         if constexpr (past) end_streaming();
       });
     };

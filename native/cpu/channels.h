@@ -1,21 +1,16 @@
-// Loops over the channels of a row, in vectors where the type has them: the same body serves vectors and the last few channels.
+// Loops over rows of channels, in vectors where the type has them: the same body serves vectors (V = vfloat) and the last few
+// channels (V = float); float64 has V = double only.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <type_traits>
+#include <utility>
 #include <vector>
 #include "cpu/simd.h"
 
 namespace turl {
 
-// Calls f.template operator()<V>(c) with V = vfloat for whole vectors of channels, then with V = float for the rest; for float64
-// with V = double only.
-template <class T, class F> void for_channels(int64_t channels, F&& f) {
-  int64_t c = 0;
-  if constexpr (!std::is_same_v<T, double>)
-    for (; c + lanes <= channels; c += lanes) f.template operator()<vfloat>(c);
-  for (; c < channels; c++) f.template operator()<acc_t<T>>(c);
-}
-
+// Elements of a T as a V: a vector, or the one element as its accumulator.
 template <class V, class T> V get(const T* p) {
   if constexpr (std::is_same_v<V, vfloat>) return load(p);
   else return V(*p);
@@ -59,32 +54,60 @@ struct RowChunks {
   int64_t end(int64_t chunk) const { return std::min(rows, (chunk + 1) * grain); }
 };
 
-// total [count, channels] = the sums over rows [begin, end) of `count` terms a channel; term.operator()<V>(i, c, sums) adds those of
-// row i and the channels from c on to sums[count]. Few rows at a time stay in the first-level cache while their channels are
-// visited, with the sums in registers, even and odd rows apart so that additions overlap; the terms are added in A over at most 256
-// rows, then in double.
+// Visits rows [begin, end) of [rows, channels] in blocks of a few vectors of channels, so that what belongs to a channel stays in
+// registers over the rows. column.operator()<V>(c) reads the constants of the channels from c on and returns the function of a row;
+// work.operator()<V>(first, stop, c, functions) runs those of a block, one for each vector, over its rows. Rows wider than a block
+// are taken a few at a time, so that memory is still read nearly in order.
+template <class T, class F, class Work>
+void for_blocks(int64_t begin, int64_t end, int64_t channels, F&& column, Work&& work) {
+  constexpr int64_t vectors = lanes == 16 ? 4 : 2;  // with up to six constants each; there are 32 registers, or 16
+  const int64_t few = channels <= vectors * lanes ? end - begin : 16;
+  for (int64_t i = begin; i < end; i += few) {
+    auto block = [&]<class V, size_t... j>(int64_t c, std::index_sequence<j...>) {
+      constexpr int64_t width = sizeof(V) / sizeof(acc_t<T>);
+      const std::array functions{column.template operator()<V>(c + int64_t(j) * width)...};
+      work.template operator()<V>(i, std::min(end, i + few), c, functions);
+    };
+    int64_t c = 0;
+    if constexpr (!std::is_same_v<T, double>) {
+      for (; c + vectors * lanes <= channels; c += vectors * lanes)
+        block.template operator()<vfloat>(c, std::make_index_sequence<vectors>());
+      for (; c + lanes <= channels; c += lanes) block.template operator()<vfloat>(c, std::make_index_sequence<1>());
+    }
+    for (; c < channels; c++) block.template operator()<acc_t<T>>(c, std::make_index_sequence<1>());
+  }
+}
+
+// Calls f(at), f = column.operator()<V>(c), for every row, `at` being the index of its element c.
+template <class T, class F> void for_rows(int64_t begin, int64_t end, int64_t channels, F&& column) {
+  for_blocks<T>(begin, end, channels, column, [&]<class V>(int64_t first, int64_t stop, int64_t c, const auto& functions) {
+    constexpr int64_t width = sizeof(V) / sizeof(acc_t<T>);
+    for (int64_t at = first * channels + c; at < stop * channels; at += channels)
+      for (size_t j = 0; j < functions.size(); j++) functions[j](at + int64_t(j) * width);
+  });
+}
+
+// total [count, channels] = the sums over rows [begin, end) of `count` terms a channel; f(at, sums), f = column.operator()<V>(c),
+// adds those of a row to sums[count]. The terms are added in A over at most 128 rows, then in double.
 template <class T, int count, class F>
-void sum_rows(double* total, int64_t begin, int64_t end, int64_t channels, F&& term) {
+void sum_rows(double* total, int64_t begin, int64_t end, int64_t channels, F&& column) {
   using A = acc_t<T>;
-  constexpr int64_t few = 8;
   std::vector<A> sums(static_cast<size_t>(count * channels));
   std::fill(total, total + count * channels, 0.0);
-  for (int64_t i = begin; i < end;) {
+  for (int64_t i = begin, next; i < end; i = next) {
+    next = std::min(end, i + 128);
     std::fill(sums.begin(), sums.end(), A(0));
-    for (int64_t stop = std::min(end, i + 256), next; i < stop; i = next) {
-      next = std::min(stop, i + few);
-      for_channels<T>(channels, [&]<class V>(int64_t c) {
-        V even[count], odd[count];
-        for (int s = 0; s < count; s++) even[s] = get<V>(&sums[size_t(s * channels + c)]), odd[s] = V{};
-        int64_t row = i;
-        for (; row + 2 <= next; row += 2) {
-          term.template operator()<V>(row, c, even);
-          term.template operator()<V>(row + 1, c, odd);
-        }
-        if (row < next) term.template operator()<V>(row, c, even);
-        for (int s = 0; s < count; s++) put(&sums[size_t(s * channels + c)], even[s] + odd[s]);
-      });
-    }
+    for_blocks<T>(i, next, channels, column, [&]<class V>(int64_t first, int64_t stop, int64_t c, const auto& functions) {
+      constexpr int64_t width = sizeof(V) / sizeof(A);
+      constexpr size_t vectors = std::tuple_size_v<std::remove_cvref_t<decltype(functions)>>;
+      V part[vectors][count];
+      for (size_t j = 0; j < vectors; j++)
+        for (int s = 0; s < count; s++) part[j][s] = get<V>(&sums[size_t(s * channels + c + int64_t(j) * width)]);
+      for (int64_t at = first * channels + c; at < stop * channels; at += channels)
+        for (size_t j = 0; j < vectors; j++) functions[j](at + int64_t(j) * width, part[j]);
+      for (size_t j = 0; j < vectors; j++)
+        for (int s = 0; s < count; s++) put(&sums[size_t(s * channels + c + int64_t(j) * width)], part[j][s]);
+    });
     for (int64_t c = 0; c < count * channels; c++) total[c] += double(sums[size_t(c)]);
   }
 }

@@ -12,11 +12,12 @@ void prelu_forward(Context& context, Out y, In x, In slope, int64_t rows, int64_
     const T* in = x.as<T>();
     T* out = y.as<T>();
     parallel_for(context, rows, RowChunks(rows, channels).grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
-          V v = get<V>(in + i * channels + c);
-          put(out + i * channels + c, v > V{} ? v : get<V>(a + c) * v);
-        });
+      for_rows<T>(begin, end, channels, [=]<class V>(int64_t c) {
+        return [=, slope = get<V>(a + c)](int64_t at) {
+          V v = get<V>(in + at);
+          put(out + at, v > V{} ? v : slope * v);
+        };
+      });
     });
   });
 }
@@ -32,10 +33,12 @@ void prelu_backward(Context& context, Out dx, Out dslope, In dy, In x, In slope,
     double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * channels) * sizeof(double)));
     parallel_chunks(context, chunks.count, [&](int64_t chunk) {
       sum_rows<T, 1>(partial + chunk * channels, chunks.begin(chunk), chunks.end(chunk), channels,
-                     [&]<class V>(int64_t i, int64_t c, V* sums) {
-        V v = get<V>(in + i * channels + c), d = get<V>(g + i * channels + c);
-        put(out + i * channels + c, v > V{} ? d : get<V>(a + c) * d);
-        sums[0] += v > V{} ? V{} : v * d;
+                     [=]<class V>(int64_t c) {
+        return [=, slope = get<V>(a + c)](int64_t at, V* sums) {
+          V v = get<V>(in + at), d = get<V>(g + at);
+          put(out + at, v > V{} ? d : slope * d);
+          sums[0] += v > V{} ? V{} : v * d;
+        };
       });
     });
     add_chunks(partial, chunks.count, channels);

@@ -21,6 +21,7 @@ constexpr int lanes = 4;
 
 typedef float vfloat __attribute__((vector_size(lanes * 4)));
 typedef int32_t vint __attribute__((vector_size(lanes * 4)));
+typedef uint32_t vword __attribute__((vector_size(lanes * 4)));
 typedef uint16_t vhalf __attribute__((vector_size(lanes * 2)));
 
 inline vfloat splat(float x) { return x - vfloat{}; }
@@ -43,13 +44,24 @@ inline void store(float* p, vfloat v, int n) { memcpy(p, &v, size_t(n) * 4); }
 inline vfloat load(const bfloat16* p) {
   vhalf h;
   memcpy(&h, p, sizeof h);
-  vint wide = __builtin_convertvector(h, vint) << 16;
+#if defined(__AVX512F__)
+  const vword wide = vword(_mm512_maskz_cvtepu16_epi32(0xffff, __m256i(h))) << 16;
+#elif defined(__AVX2__)
+  const vword wide = vword(_mm256_cvtepu16_epi32(__m128i(h))) << 16;
+#else
+  const vword wide = __builtin_convertvector(h, vword) << 16;
+#endif
   vfloat v;
   memcpy(&v, &wide, sizeof v);
   return v;
 }
+// The bits of bfloat16(float): rounded to nearest even, a NaN kept. (AVX-512's own instruction takes denormals for zeros.)
 inline void store(bfloat16* p, vfloat v) {
-  for (int i = 0; i < lanes; i++) p[i] = bfloat16(v[i]);
+  vword bits;
+  memcpy(&bits, &v, sizeof bits);
+  const vword high = bits >> 16, rounded = (bits + 0x7fffu + (high & 1u)) >> 16;
+  const vhalf h = __builtin_convertvector(v == v ? rounded : high | 0x40u, vhalf);
+  memcpy(p, &h, sizeof h);
 }
 
 inline vfloat fma(vfloat a, vfloat b, vfloat c) {

@@ -11,7 +11,9 @@ inline const float* widened(Context& context, In x) {
   const bfloat16* in = x.as<bfloat16>();
   float* out = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(x.size, 1)) * 4));
   parallel_for(context, x.size, 65536, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) out[i] = in[i];
+    int64_t i = begin;
+    for (; i + lanes <= end; i += lanes) store(out + i, load(in + i));
+    for (; i < end; i++) out[i] = in[i];
   });
   return out;
 }
@@ -23,7 +25,9 @@ template <class F> void with_narrowed(Context& context, Out y, F&& f) {
   float* wide = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(y.size, 1)) * 4));
   f(wide);
   parallel_for(context, y.size, 65536, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) out[i] = bfloat16(wide[i]);
+    int64_t i = begin;
+    for (; i + lanes <= end; i += lanes) store(out + i, load(wide + i));
+    for (; i < end; i++) out[i] = bfloat16(wide[i]);
   });
 }
 

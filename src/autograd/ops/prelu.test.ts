@@ -4,6 +4,7 @@ import { checkGradients } from '../gradient-check.js';
 import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
 import { Tape } from '../tape.js';
 import { parameter, tensor, zeros } from '../../tensor/tensor.js';
+import { cast } from './cast.js';
 import { prelu } from './prelu.js';
 
 const test = suite('prelu');
@@ -14,6 +15,7 @@ const shapes = [
   [1, 1],
   [2, 3, 3, 17],
   [700, 33],
+  [40, 83],
   [0, 4],
 ];
 
@@ -52,6 +54,18 @@ for (const device of devices)
         assertClose(slope.grad?.toArray() ?? [], dslope, tolerance, 'dslope');
       }
     });
+
+test('a bfloat16 result has the bits of the float32 result cast, whatever that is', () => {
+  // Products with all mantissas, half way between neighbours too, too large, too small and none; in vectors and one by one.
+  const slopes = [1, 1.5, 1 + 2 ** -8, 1.3, 3.4e38, 1e-38, 1e-40, -0, Infinity, NaN, -NaN];
+  const x = Float32Array.from({ length: 128 * 27 }, (_, i) => -(1 + Math.floor(i / 27) / 128));
+  const slope = tensor(
+    Float32Array.from({ length: 27 }, (_, c) => slopes[c % slopes.length] as number),
+    [27],
+  );
+  const y = prelu(tensor(x, [128, 27], { dtype: 'bfloat16' }), slope);
+  assert.equal(y.toBits(), cast(prelu(tensor(x, [128, 27]), slope), 'bfloat16').toBits());
+});
 
 test('the gradient equals finite differences', () => {
   // The function is linear on either side of 0 and no value is within the step of 0: only rounding remains.
