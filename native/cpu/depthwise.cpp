@@ -1,22 +1,100 @@
 // Depthwise convolution in float32, one filter for each channel, vectorised over the channels: weight [C, kh, kw, 1] is first
-// turned into [kh kw, C]. Forward and the image's gradient gather: for each result pixel the list of input pixels and taps that
-// meet is made once and serves all channels.
+// turned into [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Others gather: for each result
+// pixel of the forward pass and of the image's gradient the list of input pixels and taps that meet is made once and serves all
+// channels.
+#include "cpu/depthwise_3x3.h"
 #include "cpu/conv_fast.h"
-#include "cpu/gemm_tile.h"
 #include "cpu/parallel.h"
 
 namespace turl {
 namespace {
 
-const float* by_tap(Context& context, const float* weight, const Convolution& s) {
+// [taps, C], the window turned by 180 degrees if asked for.
+const float* by_tap(Context& context, const float* weight, const Convolution& s, bool turned = false) {
   float* out = static_cast<float*>(context.scratch(size_t(s.taps() * s.channels) * 4));
-  for (int64_t c = 0; c < s.channels; c++)
-    for (int64_t t = 0; t < s.taps(); t++) out[t * s.channels + c] = weight[c * s.taps() + t];
+  for (int64_t t = 0; t < s.taps(); t++) {
+    const float* from = weight + (turned ? s.taps() - 1 - t : t);
+    for (int64_t c = 0; c < s.channels; c++) out[t * s.channels + c] = from[c * s.taps()];
+  }
   return out;
 }
 
-int64_t rows_per_chunk(int64_t row_elements, int64_t taps) {
-  return std::max<int64_t>(1, 262144 / std::max<int64_t>(1, row_elements * taps));
+// Rows that are some `products` of work.
+int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
+  return std::max<int64_t>(1, products / std::max<int64_t>(1, row_elements * taps));
+}
+
+constexpr int64_t gathered = 1 << 18, slid = 1 << 19;
+
+// Whether the kernels of depthwise_3x3.h serve it.
+bool slides(const Convolution& s) {
+  return s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.padding <= 2 && s.channels >= line_channels;
+}
+
+// Whether to write past the caches: cache lines wholly.
+bool streams(const float* p, int64_t rows, int64_t channels) {
+  return channels % line_channels == 0 && reinterpret_cast<uintptr_t>(p) % 64 == 0 && worth_streaming(p, rows, channels);
+}
+
+// y = x with the window w, rows in pairs where there are two.
+template <int stride>
+void slide_images(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, int64_t batch, int64_t padding) {
+  const int64_t channels = x.channels;
+  const bool past_caches = streams(y.p, batch * y.height * y.width, channels);
+  parallel_for(context, batch * y.height, rows_per_chunk(y.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin, rows; row < end; row += rows) {
+      const int64_t image = row / y.height, i = row % y.height, top = i * stride - padding;
+      rows = std::min<int64_t>({2, end - row, y.height - i});
+      const int64_t below = i + rows < y.height ? std::max<int64_t>(0, top + rows_read<stride>(int(rows))) : x.height;
+      for (int64_t c = 0; c < channels; c += line_channels) {
+        const int64_t at = std::min(c, channels - line_channels);
+        Row<const float> from[rows_read<stride>(2)];
+        for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
+        (rows == 2 ? slide<stride, 2> : slide<stride, 1>)(y.at(image, i) + at, from, w + at, channels, x.width, y.width, padding,
+                                                          past_caches, {x.at(image, below) + c * rows * stride * x.width});
+      }
+    }
+    if (past_caches) end_streaming();
+  });
+}
+
+// Row pair t of an image's gradient with stride 2 are its rows 2 t - padding and the one below.
+void spread_images(Context& context, const Images<float>& dx, const Images<const float>& dy, const float* w, int64_t batch, int64_t padding) {
+  const int64_t channels = dx.channels, first = padding / 2, pairs = (dx.height + 1 + padding) / 2 - first;
+  const bool past_caches = streams(dx.p, batch * dx.height * dx.width, channels);
+  parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
+    for (int64_t pair = begin; pair < end; pair++) {
+      const int64_t image = pair / pairs, t = first + pair % pairs, top = 2 * t - padding, below = std::min(t + 1, dy.height);
+      for (int64_t c = 0; c < channels; c += line_channels) {
+        const int64_t at = std::min(c, channels - line_channels);
+        const Row<float> to[2] = {dx.row(image, top, at), dx.row(image, top + 1, at)};
+        const Row<const float> from[2] = {dy.row(image, t - 1, at), dy.row(image, t, at)};
+        spread(to, from, w + at, channels, dx.width, dy.width, padding, past_caches, {dy.at(image, below) + c * dy.width});
+      }
+    }
+    if (past_caches) end_streaming();
+  });
+}
+
+// total [9, total_step] += the products of rows [begin, end) of dy; a vector of channels at a time, the last one at the end of the
+// total if it overlaps the one before.
+template <int stride>
+void slide_weights(float* total, int64_t total_step, const Images<const float>& dy, const Images<const float>& x, int64_t begin,
+                   int64_t end, int64_t padding) {
+  const int64_t channels = x.channels;
+  for (int64_t row = begin, rows; row < end; row += rows) {
+    const int64_t image = row / dy.height, i = row % dy.height, top = i * stride - padding;
+    rows = std::min<int64_t>({2, end - row, dy.height - i});
+    const int64_t below = i + rows < dy.height ? std::max<int64_t>(0, top + rows_read<stride>(int(rows))) : x.height;
+    for (int64_t c = 0; c < channels; c += lanes) {
+      const int64_t at = std::min(c, channels - lanes);
+      Row<const float> from[rows_read<stride>(2)];
+      for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
+      (rows == 2 ? slide_weight<stride, 2> : slide_weight<stride, 1>)(
+          total + c, total_step, dy.at(image, i) + at, from, channels, x.width, dy.width, padding,
+          {x.at(image, below) + c * rows * stride * x.width}, {dy.at(image, i + rows) + c * rows * dy.width});
+    }
+  }
 }
 
 struct Pair {
@@ -50,78 +128,108 @@ void weighted_sum(float* y, const Pair* pairs, int count, int64_t channels) {
   }
 }
 
+// Along one axis, the taps that meet result i: from `first` on every `step`, up to `end`; tap u meets pixel `pixel` + u `move`.
+struct Taps {
+  int64_t first, end, step, pixel, move, divisor;
+  int64_t at(int64_t u) const { return (pixel + u * move) / divisor; }
+};
+// Of a pixel of y, in an axis of `size` pixels of x; of a pixel of dx, in an axis of `size` pixels of dy.
+Taps taps_forward(int64_t i, int64_t size, int64_t kernel, const Convolution& s) {
+  const int64_t start = i * s.stride - s.padding;
+  return {std::max<int64_t>(0, -start), std::min(kernel, size - start), 1, start, 1, 1};
+}
+Taps taps_backward(int64_t i, int64_t size, int64_t kernel, const Convolution& s) {
+  const int64_t start = i + s.padding, low = start - (size - 1) * s.stride;  // the last pixel of dy
+  return {low > 0 ? low : start % s.stride, std::min(kernel, start + 1), s.stride, start, -1, s.stride};
+}
+
+template <class F>
+void gather(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, const Convolution& s, F&& taps) {
+  const int64_t channels = s.channels;
+  parallel_for(context, s.batch * y.height, rows_per_chunk(y.width * channels, s.taps(), gathered), [&](int64_t begin, int64_t end) {
+    std::unique_ptr<Pair[]> pairs(new Pair[size_t(s.taps())]);
+    for (int64_t row = begin; row < end; row++) {
+      const int64_t image = row / y.height, i = row % y.height;
+      const Taps vertical = taps(i, x.height, s.kernel_h, s);
+      for (int64_t j = 0; j < y.width; j++) {
+        const Taps horizontal = taps(j, x.width, s.kernel_w, s);
+        int count = 0;
+        for (int64_t u = vertical.first; u < vertical.end; u += vertical.step)
+          for (int64_t v = horizontal.first; v < horizontal.end; v += horizontal.step)
+            pairs[count++] = {x.at(image, vertical.at(u)) + horizontal.at(v) * channels, w + (u * s.kernel_w + v) * channels};
+        weighted_sum(y.at(image, i) + j * channels, pairs.get(), count, channels);
+      }
+    }
+  });
+}
+
+// total [taps, C] += the products of rows [begin, end) of dy.
+void gather_weights(float* total, const Images<const float>& dy, const Images<const float>& x, int64_t begin, int64_t end,
+                    const Convolution& s) {
+  const int64_t channels = s.channels;
+  for (int64_t row = begin; row < end; row++) {
+    const int64_t image = row / dy.height, i = row % dy.height;
+    for (int64_t u = 0; u < s.kernel_h; u++) {
+      const int64_t iy = i * s.stride + u - s.padding;
+      if (iy < 0 || iy >= x.height) continue;
+      for (int64_t v = 0; v < s.kernel_w; v++) {
+        // The columns j whose input column j stride + v - padding lies in the image.
+        const int64_t first = std::max<int64_t>(0, divide_up(std::max<int64_t>(0, s.padding - v), s.stride));
+        const int64_t inside = x.width - 1 + s.padding - v;
+        const int64_t last = inside < 0 ? 0 : std::min(dy.width, inside / s.stride + 1);
+        const float* g = dy.at(image, i) + first * channels;
+        const float* in = x.at(image, iy) + (first * s.stride + v - s.padding) * channels;
+        float* out = total + (u * s.kernel_w + v) * channels;
+        for (int64_t j = first; j < last; j++, g += channels, in += s.stride * channels)
+          for (int64_t c = 0; c < channels; c++) out[c] += g[c] * in[c];
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void depthwise_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
-  const int64_t ho = s.out_height(), wo = s.out_width(), channels = s.channels;
+  const Images<const float> from{x, s.height, s.width, s.channels};
+  const Images<float> to{y, s.out_height(), s.out_width(), s.channels};
   const float* w = by_tap(context, weight, s);
-  parallel_for(context, s.batch * ho, rows_per_chunk(wo * channels, s.taps()), [&](int64_t begin, int64_t end) {
-    std::unique_ptr<Pair[]> pairs(new Pair[size_t(s.taps())]);
-    for (int64_t row = begin; row < end; row++)
-      for (int64_t j = 0; j < wo; j++) {
-        int count = 0;
-        for (int64_t u = 0; u < s.kernel_h; u++)
-          for (int64_t v = 0; v < s.kernel_w; v++) {
-            const int64_t iy = row % ho * s.stride + u - s.padding, ix = j * s.stride + v - s.padding;
-            if (iy < 0 || iy >= s.height || ix < 0 || ix >= s.width) continue;
-            pairs[count++] = {x + ((row / ho * s.height + iy) * s.width + ix) * channels, w + (u * s.kernel_w + v) * channels};
-          }
-        weighted_sum(y + (row * wo + j) * channels, pairs.get(), count, channels);
-      }
-  });
+  if (!slides(s)) return gather(context, to, from, w, s, taps_forward);
+  (s.stride == 1 ? slide_images<1> : slide_images<2>)(context, to, from, w, s.batch, s.padding);
 }
 
 void depthwise_backward_data(Context& context, float* dx, const float* dy, const float* weight, const Convolution& s) {
-  const int64_t ho = s.out_height(), wo = s.out_width(), channels = s.channels;
-  const float* w = by_tap(context, weight, s);
-  parallel_for(context, s.batch * s.height, rows_per_chunk(s.width * channels, s.taps()), [&](int64_t begin, int64_t end) {
-    std::unique_ptr<Pair[]> pairs(new Pair[size_t(s.taps())]);
-    for (int64_t row = begin; row < end; row++)
-      for (int64_t ix = 0; ix < s.width; ix++) {
-        int count = 0;
-        for (int64_t u = 0; u < s.kernel_h; u++)
-          for (int64_t v = 0; v < s.kernel_w; v++) {
-            const int64_t ty = row % s.height + s.padding - u, tx = ix + s.padding - v;
-            if (ty < 0 || tx < 0 || ty % s.stride || tx % s.stride || ty / s.stride >= ho || tx / s.stride >= wo) continue;
-            pairs[count++] = {dy + ((row / s.height * ho + ty / s.stride) * wo + tx / s.stride) * channels,
-                              w + (u * s.kernel_w + v) * channels};
-          }
-        weighted_sum(dx + (row * s.width + ix) * channels, pairs.get(), count, channels);
-      }
-  });
+  const Images<const float> from{dy, s.out_height(), s.out_width(), s.channels};
+  const Images<float> to{dx, s.height, s.width, s.channels};
+  // With stride 1 it is a convolution itself, with the window turned.
+  const bool turned = slides(s) && s.stride == 1;
+  const float* w = by_tap(context, weight, s, turned);
+  if (turned) return slide_images<1>(context, to, from, w, s.batch, 2 - s.padding);
+  if (slides(s)) return spread_images(context, to, from, w, s.batch, s.padding);
+  gather(context, to, from, w, s, taps_backward);
 }
 
-// Each chunk of rows sums by itself into [taps, channels]; the chunks, whose number depends on sizes only, are added in order.
+// Each chunk of rows sums by itself into [taps, C], C rounded up to whole vectors where these are summed; the chunks, whose number
+// depends on sizes only, are added in order.
 void depthwise_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s) {
-  const int64_t ho = s.out_height(), wo = s.out_width(), channels = s.channels, size = s.taps() * channels;
-  const int64_t rows = s.batch * ho, grain = std::max(rows_per_chunk(wo * channels, s.taps()), divide_up(rows, 64));
-  const int64_t chunks = divide_up(rows, grain);
-  float* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(1, chunks) * size) * 4));
+  const Images<const float> gradient{dy, s.out_height(), s.out_width(), s.channels}, image{x, s.height, s.width, s.channels};
+  const int64_t channels = s.channels, step = slides(s) ? round_up(channels, lanes) : channels, size = s.taps() * step;
+  const int64_t rows = s.batch * gradient.height;
+  const int64_t few = rows_per_chunk(gradient.width * channels, s.taps(), slides(s) ? slid : gathered);
+  const int64_t grain = std::max(few, divide_up(rows, 64)), chunks = std::max<int64_t>(1, divide_up(rows, grain));
+  float* partial = static_cast<float*>(context.scratch(size_t(chunks * size) * 4));
   parallel_chunks(context, chunks, [&](int64_t chunk) {
     float* total = partial + chunk * size;
     std::fill(total, total + size, 0.0f);
-    for (int64_t row = chunk * grain; row < std::min(rows, (chunk + 1) * grain); row++)
-      for (int64_t u = 0; u < s.kernel_h; u++) {
-        const int64_t iy = row % ho * s.stride + u - s.padding;
-        if (iy < 0 || iy >= s.height) continue;
-        for (int64_t v = 0; v < s.kernel_w; v++) {
-          // The columns j whose input column j stride + v - padding lies in the image.
-          const int64_t first = std::max<int64_t>(0, divide_up(std::max<int64_t>(0, s.padding - v), s.stride));
-          const int64_t inside = s.width - 1 + s.padding - v;
-          const int64_t last = inside < 0 ? 0 : std::min(wo, inside / s.stride + 1);
-          const float* g = dy + (row * wo + first) * channels;
-          const float* in = x + ((row / ho * s.height + iy) * s.width + first * s.stride + v - s.padding) * channels;
-          float* out = total + (u * s.kernel_w + v) * channels;
-          for (int64_t j = first; j < last; j++, g += channels, in += s.stride * channels)
-            for (int64_t c = 0; c < channels; c++) out[c] += g[c] * in[c];
-        }
-      }
+    const int64_t begin = chunk * grain, end = std::min(rows, begin + grain);
+    if (!slides(s)) return gather_weights(total, gradient, image, begin, end, s);
+    (s.stride == 1 ? slide_weights<1> : slide_weights<2>)(total, step, gradient, image, begin, end, s.padding);
   });
-  for (int64_t c = 0; c < channels; c++)
-    for (int64_t t = 0; t < s.taps(); t++) {
-      float sum = 0;
-      for (int64_t chunk = 0; chunk < chunks; chunk++) sum += partial[chunk * size + t * channels + c];
-      dweight[c * s.taps() + t] = sum;
+  for (int64_t chunk = 1; chunk < chunks; chunk++)
+    for (int64_t k = 0; k < size; k++) partial[k] += partial[chunk * size + k];
+  for (int64_t t = 0; t < s.taps(); t++)
+    for (int64_t c = 0; c < channels; c++) {
+      const bool whole = c < channels / lanes * lanes;  // or in the last vector, which ends with the channels
+      dweight[c * s.taps() + t] = partial[t * step + (whole ? c : c + step - channels)];
     }
 }
 

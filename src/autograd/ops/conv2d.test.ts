@@ -32,6 +32,29 @@ const cases: Record<string, Case> = {
   'grouped, one channel in': { x: [1, 4, 4, 3], out: 6, kernel: [3, 3], padding: 1, groups: 3 },
   'depthwise 3x3': { x: [2, 6, 5, 19], out: 19, kernel: [3, 3], padding: 1, groups: 19 },
   'depthwise 3x3 stride 2': { x: [2, 7, 6, 16], out: 16, kernel: [3, 3], stride: 2, padding: 1, groups: 16 },
+  'depthwise 3x3, one column': { x: [2, 5, 1, 40], out: 40, kernel: [3, 3], padding: 1, groups: 40 },
+  'depthwise 3x3, no padding': { x: [2, 4, 3, 17], out: 17, kernel: [3, 3], groups: 17 },
+  'depthwise 3x3, padding 2': { x: [1, 3, 2, 33], out: 33, kernel: [3, 3], padding: 2, groups: 33 },
+  'depthwise 3x3, padding 3': { x: [1, 3, 4, 16], out: 16, kernel: [3, 3], padding: 3, groups: 16 },
+  'depthwise 3x3 stride 2, one column': {
+    x: [2, 4, 1, 40],
+    out: 40,
+    kernel: [3, 3],
+    stride: 2,
+    padding: 1,
+    groups: 40,
+  },
+  'depthwise 3x3 stride 2, no padding': { x: [1, 6, 5, 17], out: 17, kernel: [3, 3], stride: 2, groups: 17 },
+  'depthwise 3x3 stride 2, padding 2': {
+    x: [1, 6, 7, 19],
+    out: 19,
+    kernel: [3, 3],
+    stride: 2,
+    padding: 2,
+    groups: 19,
+  },
+  'depthwise 3x3 stride 3': { x: [1, 7, 8, 18], out: 18, kernel: [3, 3], stride: 3, padding: 1, groups: 18 },
+  'depthwise 5x5 stride 2': { x: [1, 8, 7, 17], out: 17, kernel: [5, 5], stride: 2, padding: 2, groups: 17 },
   'depthwise 7x7 global': { x: [3, 7, 7, 10], out: 10, kernel: [7, 7], groups: 10 },
   // Output channels in packs of 8: bfloat16 takes the matrix units of CUDA; input channels in packs as well, or gathered.
   'packs, odd sizes': { x: [2, 9, 8, 8], out: 24, kernel: [3, 3], padding: 1 },
@@ -76,6 +99,16 @@ const large: Record<string, Case> = {
   '14x14x64 -> 40, 1x1': { x: [3, 14, 14, 64], out: 40, kernel: [1, 1] },
   '30x30x3 -> 24': { x: [4, 30, 30, 3], out: 24, kernel: [3, 3], padding: 1 },
   '20x20x48 depthwise': { x: [4, 20, 20, 48], out: 48, kernel: [3, 3], padding: 1, groups: 48 },
+  // Results of 8 MiB, written past the caches.
+  '64x65x512 depthwise': { x: [1, 64, 65, 512], out: 512, kernel: [3, 3], padding: 1, groups: 512 },
+  '64x65x512 depthwise, stride 2': {
+    x: [1, 64, 65, 512],
+    out: 512,
+    kernel: [3, 3],
+    stride: 2,
+    padding: 1,
+    groups: 512,
+  },
   // 3x3 with stride 1 and enough pixels goes through Winograd's transforms on the CPU: tiles of 4x4, the last ones not filled.
   'tiles, 56x56x20 -> 12': { x: [2, 56, 56, 20], out: 12, kernel: [3, 3], padding: 1, transformed: true },
   'tiles, odd height, one image': {
@@ -200,24 +233,40 @@ test('the gradient equals finite differences', () => {
 
 for (const on of devices)
   test(`any number of threads gives the same bits on ${on.name}`, () => {
-    const [shape, out] = on.name === 'emulated' ? [[2, 9, 10, 16], 72] : [[6, 14, 14, 40], 48];
-    const run = (threads: number, dtype: 'float32' | 'bfloat16', stride: number) =>
+    const emulated = on.name === 'emulated';
+    const layers = {
+      dense: emulated ? { shape: [2, 9, 10, 16], out: 72 } : { shape: [6, 14, 14, 40], out: 48 },
+      depthwise: { shape: emulated ? [2, 9, 10, 16] : [6, 40, 39, 40], out: emulated ? 16 : 40 },
+    };
+    const run = (
+      threads: number,
+      dtype: 'float32' | 'bfloat16',
+      stride: number,
+      layer: keyof typeof layers,
+    ) =>
       scope(() => {
+        const { shape, out } = layers[layer];
+        const groups = layer === 'depthwise' ? out : 1;
         on.configure({ threads });
         const x = parameter(randomTensor(shape, 1, { device: on, dtype }));
-        const weight = parameter(randomTensor([out, 3, 3, shape[3] as number], 2, { device: on }));
+        const weight = parameter(randomTensor([out, 3, 3, (shape[3] as number) / groups], 2, { device: on }));
         const tape = new Tape();
-        const y = tape.record(() => conv2d(x, weight, { padding: 1, stride }));
+        const y = tape.record(() => conv2d(x, weight, { padding: 1, stride, groups }));
         tape.backward(y, randomTensor(y.shape, 3, { device: on, dtype }));
         return [y, x.grad, weight.grad].map((t) => Array.from(t?.toBits() ?? []));
       });
     const before = on.statistics().threads;
     for (const dtype of ['float32', 'bfloat16'] as const)
-      for (const stride of [1, 2]) {
-        const one = run(1, dtype, stride);
-        for (const threads of [2, 3])
-          assert.equal(run(threads, dtype, stride), one, `${dtype}, stride ${stride}, ${threads} threads`);
-      }
+      for (const layer of ['dense', 'depthwise'] as const)
+        for (const stride of [1, 2]) {
+          const one = run(1, dtype, stride, layer);
+          for (const threads of [2, 3])
+            assert.equal(
+              run(threads, dtype, stride, layer),
+              one,
+              `${layer}, ${dtype}, stride ${stride}, ${threads} threads`,
+            );
+        }
     on.configure({ threads: before });
   });
 

@@ -1,0 +1,204 @@
+// Depthwise convolution with a window of 3x3 and stride 1 or 2, along whole rows of pixels for one block of channels at a time. The
+// nine taps (for the weight's gradient the nine sums) stay in registers, the results that a column of pixels has a part in go along
+// with it, so each pixel is loaded once for two rows of results. A block is one cache line of a pixel where results are written:
+// pixels lie a power of two apart, and fall into few sets of the first-level cache, but no line is needed twice. What is read next
+// is prefetched in the order of memory, as hardware does not foresee steps of a pixel.
+#pragma once
+#include <algorithm>
+#include "cpu/blocks.h"
+#include "cpu/channels.h"
+
+namespace turl {
+
+// Channels of a cache line, and the vectors they are.
+constexpr int line_channels = 16;
+struct Block {
+  vfloat part[line_channels / lanes];
+};
+inline Block load_block(const float* p) {
+  Block b;
+  for (int i = 0; i < line_channels / lanes; i++) b.part[i] = load(p + i * lanes);
+  return b;
+}
+inline void store_block(float* p, const Block& b, bool past_caches) {
+  for (int i = 0; i < line_channels / lanes; i++)
+    if (past_caches) put_past_caches(p + i * lanes, b.part[i]);
+    else store(p + i * lanes, b.part[i]);
+}
+inline Block fma(const Block& a, const Block& b, Block c) {
+  for (int i = 0; i < line_channels / lanes; i++) c.part[i] = fma(a.part[i], b.part[i], c.part[i]);
+  return c;
+}
+
+// A row of an image from some channel on: pixel j is at p + j step. A row outside of the image is read as a single pixel of zeros,
+// with step 0; written it is null.
+template <class T> struct Row {
+  T* p;
+  int64_t step;
+};
+
+alignas(64) inline constexpr float zero_pixel[line_channels] = {};
+
+template <class T> struct Images {
+  T* p;
+  int64_t height, width, channels;
+  T* at(int64_t image, int64_t i) const { return p + (image * height + i) * width * channels; }
+  Row<T> row(int64_t image, int64_t i, int64_t channel) const {
+    if (i >= 0 && i < height) return {at(image, i) + channel, channels};
+    if constexpr (std::is_const_v<T>) return {zero_pixel, 0};
+    else return {nullptr, 0};
+  }
+};
+
+// What comes next in memory, asked for line by line.
+struct Ahead {
+  const float* p;
+  void prefetch(int elements) {
+    __builtin_prefetch(p);
+    p += elements;
+  }
+};
+
+// Rows of x that `rows` rows of y need, and results that go on when one of a row is finished.
+template <int stride> constexpr int rows_read(int rows) { return (rows - 1) * stride + 3; }
+template <int stride> constexpr int carried = stride == 1 ? 2 : 1;
+
+// Calls step(j, inside) for the results j of a row, from -carried on: `stride` columns of x each, of which the last is the last one
+// of result j. inside(column) tells whether a column lies in the image: for all but the first and last j it is constantly true.
+template <int stride, class F> inline __attribute__((always_inline)) void along(int64_t columns, int64_t results, int64_t padding, F&& step) {
+  const auto check = [columns](int64_t column) { return column >= 0 && column < columns; };
+  const int64_t first = std::min(results, divide_up(std::max<int64_t>(0, padding + stride - 3), stride));
+  // The dy of the result `carried` after j is loaded as well.
+  const int64_t last = std::min(results - carried<stride>, divide_up(std::max<int64_t>(0, columns + padding - 2), stride));
+  int64_t j = -carried<stride>;
+  for (; j < first; j++) step(j, check);
+  for (; j < last; j++) step(j, [](int64_t) { return true; });
+  for (; j < results; j++) step(j, check);
+}
+// Column k of the `stride` that come with result j, and the column of the window that it is to result j + m (none if negative).
+template <int stride> constexpr int64_t column_of(int64_t j, int k, int64_t padding) { return j * stride + 3 - stride + k - padding; }
+template <int stride> constexpr int window_column(int k, int m) { return 3 - (m + 1) * stride + k; }
+
+// y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for rows r of y, which follow each other in memory.
+template <int stride, int rows>
+__attribute__((noinline)) void slide(float* y, const Row<const float>* x, const float* w, int64_t channels, int64_t columns,
+                                     int64_t results, int64_t padding, bool past_caches, Ahead ahead) {
+  constexpr int lines = rows_read<stride>(rows);
+  Block tap[9], sum[rows][carried<stride> + 1] = {};
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; t++) tap[t] = load_block(w + t * channels);
+  along<stride>(columns, results, padding, [&](int64_t j, auto inside) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (int k = 0; k < stride; k++) {
+      const int64_t column = column_of<stride>(j, k, padding);
+      if (!inside(column)) continue;
+#pragma GCC unroll 5
+      for (int l = 0; l < lines; l++) {
+        const Block in = load_block(x[l].p + column * x[l].step);
+        if (l < rows * stride) ahead.prefetch(line_channels);
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+          for (int m = 0; m <= carried<stride>; m++) {
+            const int u = l - r * stride, v = window_column<stride>(k, m);
+            if (u >= 0 && u < 3 && v >= 0) sum[r][m] = fma(in, tap[u * 3 + v], sum[r][m]);
+          }
+      }
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+      if (j >= 0) store_block(y + (r * results + j) * channels, sum[r][0], past_caches);
+#pragma GCC unroll 2
+      for (int m = 0; m < carried<stride>; m++) sum[r][m] = sum[r][m + 1];
+      sum[r][carried<stride>] = {};
+    }
+  });
+}
+
+// The image's gradient with stride 2. Two rows of it, dx[r][2 c - padding] and those right of them, from two rows of dy: tap rows 2 and
+// 0 of the first row of dx and 1 of the second one meet them.
+inline __attribute__((noinline)) void spread(const Row<float>* dx, const Row<const float>* dy, const float* w, int64_t channels,
+                                             int64_t width, int64_t results, int64_t padding, bool past_caches, Ahead ahead) {
+  Block tap[9], next[2] = {};
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; t++) tap[t] = load_block(w + t * channels);
+  const Row<float> to[2] = {dx[0], dx[1]};
+  const Row<const float> above = dy[0], here = dy[1];
+  // Column c of dy; which of the two columns of dx lie in the image.
+  const auto step = [&](int64_t c, bool read, bool left, bool right) __attribute__((always_inline)) {
+    Block even[2] = {next[0], next[1]}, odd[2] = {};
+    next[0] = next[1] = {};
+    if (read) {
+      const Block a = load_block(above.p + c * above.step), h = load_block(here.p + c * here.step);
+      ahead.prefetch(line_channels);
+      even[0] = fma(h, tap[0], fma(a, tap[6], even[0]));
+      odd[0] = fma(h, tap[1], fma(a, tap[7], odd[0]));
+      next[0] = fma(h, tap[2], fma(a, tap[8], next[0]));
+      even[1] = fma(h, tap[3], even[1]);
+      odd[1] = fma(h, tap[4], odd[1]);
+      next[1] = fma(h, tap[5], next[1]);
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < 2; r++) {
+      if (!to[r].p) continue;
+      float* p = to[r].p + (2 * c - padding) * channels;
+      if (left) store_block(p, even[r], past_caches);
+      if (right) store_block(p + channels, odd[r], past_caches);
+    }
+  };
+  const auto edge = [&](int64_t c) __attribute__((always_inline)) {
+    const int64_t j = 2 * c - padding;
+    step(c, c < results, j >= 0 && j < width, j >= -1 && j + 1 < width);
+  };
+  const int64_t first = std::min(results, (padding + 1) / 2), last = std::min(results, (width + padding) / 2);
+  const int64_t end = (width + 1 + padding) / 2;
+  int64_t c = 0;
+  for (; c < first; c++) edge(c);
+  for (; c < last; c++) step(c, true, true, true);
+  for (; c < end; c++) edge(c);
+}
+
+// total[u][v] += sum over r, j of dy[r][j] x[r stride + u][j stride + v - padding] for rows r of dy, which follow each other in memory,
+// and one vector of channels; tap t of the total is at t total_step.
+template <int stride, int rows>
+__attribute__((noinline)) void slide_weight(float* total, int64_t total_step, const float* dy, const Row<const float>* x,
+                                            int64_t channels, int64_t columns, int64_t results, int64_t padding, Ahead ahead,
+                                            Ahead dy_ahead) {
+  constexpr int lines = rows_read<stride>(rows);
+  vfloat sum[9], g[rows][carried<stride> + 1] = {};
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; t++) sum[t] = load(total + t * total_step);
+  along<stride>(columns, results, padding, [&](int64_t j, auto inside) __attribute__((always_inline)) {
+    const int64_t next = j + carried<stride>;
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+      g[r][carried<stride>] = next < results ? load(dy + (r * results + next) * channels) : vfloat{};
+      dy_ahead.prefetch(lanes);
+    }
+#pragma GCC unroll 2
+    for (int k = 0; k < stride; k++) {
+      const int64_t column = column_of<stride>(j, k, padding);
+      if (!inside(column)) continue;
+#pragma GCC unroll 5
+      for (int l = 0; l < lines; l++) {
+        const vfloat in = load(x[l].p + column * x[l].step);
+        if (l < rows * stride) ahead.prefetch(lanes);
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+          for (int m = 0; m <= carried<stride>; m++) {
+            const int u = l - r * stride, v = window_column<stride>(k, m);
+            if (u >= 0 && u < 3 && v >= 0) sum[u * 3 + v] = fma(in, g[r][m], sum[u * 3 + v]);
+          }
+      }
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+      for (int m = 0; m < carried<stride>; m++) g[r][m] = g[r][m + 1];
+  });
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; t++) store(total + t * total_step, sum[t]);
+}
+
+}  // namespace turl
