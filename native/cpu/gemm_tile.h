@@ -46,33 +46,55 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
   }
 }
 
-// total[r][j] (+)= sum over i < lines, k < length of a[i length + k][r] b[i b_line + k b_step + j]: products of columns of two
-// packed panels, a of tile_rows and b of tile_columns values a row.
-__attribute__((noinline)) inline void outer_tile(float* total, const float* a, const float* b, int64_t lines, int64_t length,
-                                                 int64_t b_line, int64_t b_step, bool accumulate) {
-  vfloat sum[tile_rows][2] = {};
+// The channels of some pixels, `lines` of `length` as a caller says: those of pixel k of line i begin at data[i line + k step].
+struct Pixels {
+  const float* data;
+  int64_t line, step;
+
+  Pixels from(int64_t channel) const { return {data + channel, line, step}; }
+};
+
+template <int rows>
+__attribute__((noinline)) void outer_tile_of(float* total, Pixels a, int64_t a_ahead, Pixels b, Pixels next_b, int64_t lines,
+                                             int64_t length, bool accumulate) {
+  if (a.line == length * a.step && b.line == length * b.step && next_b.line == length * next_b.step) length *= lines, lines = 1;
+  vfloat sum[rows][2] = {};
   if (accumulate)
 #pragma GCC unroll 12
-    for (int r = 0; r < tile_rows; r++) {
+    for (int r = 0; r < rows; r++) {
       sum[r][0] = load(total + r * tile_columns);
       sum[r][1] = load(total + r * tile_columns + lanes);
     }
-  for (int64_t i = 0; i < lines; i++, b += b_line) {
-    const float* p = b;
-    for (int64_t k = 0; k < length; k++, a += tile_rows, p += b_step) {
-      const vfloat b0 = load(p), b1 = load(p + lanes);
+  for (int64_t i = 0; i < lines; i++) {
+    const float *left = a.data + i * a.line, *right = b.data + i * b.line, *next = next_b.data + i * next_b.line;
+    for (int64_t k = 0; k < length; k++, left += a.step, right += b.step, next += next_b.step) {
+      __builtin_prefetch(left + a_ahead, 0, 2);
+#pragma GCC unroll 2
+      for (int j = 0; j < tile_columns; j += 16) __builtin_prefetch(next + j, 0, 2);
+      const vfloat b0 = load(right), b1 = load(right + lanes);
 #pragma GCC unroll 12
-      for (int r = 0; r < tile_rows; r++) {
-        const vfloat v = splat(a[r]);
+      for (int r = 0; r < rows; r++) {
+        const vfloat v = splat(left[r]);
         sum[r][0] = fma(v, b0, sum[r][0]);
         sum[r][1] = fma(v, b1, sum[r][1]);
       }
     }
   }
 #pragma GCC unroll 12
-  for (int r = 0; r < tile_rows; r++) {
+  for (int r = 0; r < rows; r++) {
     store(total + r * tile_columns, sum[r][0]);
     store(total + r * tile_columns + lanes, sum[r][1]);
+  }
+}
+
+// total[r][j] (+)= sum over `lines` of `length` pixels of a[r] b[j], for r < rows <= tile_rows and j < tile_columns. Meanwhile
+// the second-level cache is told to fetch what is wanted next: the pixels of a that lie a_ahead floats further, and next_b.
+template <int most = tile_rows>
+void outer_tile(int64_t rows, float* total, Pixels a, int64_t a_ahead, Pixels b, Pixels next_b, int64_t lines, int64_t length,
+                bool accumulate) {
+  if constexpr (most > 0) {
+    if (rows == most) outer_tile_of<most>(total, a, a_ahead, b, next_b, lines, length, accumulate);
+    else outer_tile<most - 1>(rows, total, a, a_ahead, b, next_b, lines, length, accumulate);
   }
 }
 
