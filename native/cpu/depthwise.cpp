@@ -1,9 +1,9 @@
 // Depthwise convolution in float32, one filter for each channel, vectorised over the channels: weight [C, kh, kw, 1] is first
-// turned into [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Others gather: for each result
-// pixel of the forward pass and of the image's gradient the list of input pixels and taps that meet is made once and serves all
-// channels.
-#include "cpu/depthwise_3x3.h"
+// turned into [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Others, and fewer channels
+// than a cache line, gather: for each result pixel of the forward pass and of the image's gradient the list of input pixels and
+// taps that meet is made once and serves all channels.
 #include "cpu/conv_fast.h"
+#include "cpu/depthwise_3x3.h"
 #include "cpu/parallel.h"
 
 namespace turl {
@@ -19,11 +19,12 @@ const float* by_tap(Context& context, const float* weight, const Convolution& s,
   return out;
 }
 
-// Rows that are some `products` of work.
+// Rows of results that take some `products`.
 int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
   return std::max<int64_t>(1, products / std::max<int64_t>(1, row_elements * taps));
 }
 
+// Those of a chunk, where results are gathered and where windows slide.
 constexpr int64_t gathered = 1 << 18, slid = 1 << 19;
 
 // Whether the kernels of depthwise_3x3.h serve it.
@@ -38,7 +39,8 @@ bool streams(const float* p, int64_t rows, int64_t channels) {
 
 // y = x with the window w, rows in pairs where there are two.
 template <int stride>
-void slide_images(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, int64_t batch, int64_t padding) {
+void slide_images(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, int64_t batch,
+                  int64_t padding) {
   const int64_t channels = x.channels;
   const bool past_caches = streams(y.p, batch * y.height * y.width, channels);
   parallel_for(context, batch * y.height, rows_per_chunk(y.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
@@ -59,7 +61,8 @@ void slide_images(Context& context, const Images<float>& y, const Images<const f
 }
 
 // Row pair t of an image's gradient with stride 2 are its rows 2 t - padding and the one below.
-void spread_images(Context& context, const Images<float>& dx, const Images<const float>& dy, const float* w, int64_t batch, int64_t padding) {
+void spread_images(Context& context, const Images<float>& dx, const Images<const float>& dy, const float* w, int64_t batch,
+                   int64_t padding) {
   const int64_t channels = dx.channels, first = padding / 2, pairs = (dx.height + 1 + padding) / 2 - first;
   const bool past_caches = streams(dx.p, batch * dx.height * dx.width, channels);
   parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
@@ -144,9 +147,10 @@ Taps taps_backward(int64_t i, int64_t size, int64_t kernel, const Convolution& s
 }
 
 template <class F>
-void gather(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, const Convolution& s, F&& taps) {
-  const int64_t channels = s.channels;
-  parallel_for(context, s.batch * y.height, rows_per_chunk(y.width * channels, s.taps(), gathered), [&](int64_t begin, int64_t end) {
+void gather(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, const Convolution& s,
+            F&& taps) {
+  const int64_t channels = s.channels, grain = rows_per_chunk(y.width * channels, s.taps(), gathered);
+  parallel_for(context, s.batch * y.height, grain, [&](int64_t begin, int64_t end) {
     std::unique_ptr<Pair[]> pairs(new Pair[size_t(s.taps())]);
     for (int64_t row = begin; row < end; row++) {
       const int64_t image = row / y.height, i = row % y.height;

@@ -1,8 +1,8 @@
 // Depthwise convolution with a window of 3x3 and stride 1 or 2, along whole rows of pixels for one block of channels at a time. The
 // nine taps (for the weight's gradient the nine sums) stay in registers, the results that a column of pixels has a part in go along
-// with it, so each pixel is loaded once for two rows of results. A block is one cache line of a pixel where results are written:
-// pixels lie a power of two apart, and fall into few sets of the first-level cache, but no line is needed twice. What is read next
-// is prefetched in the order of memory, as hardware does not foresee steps of a pixel.
+// with it, so each pixel is loaded once for two rows of results. Where results are written a block is one cache line of a pixel:
+// pixels often lie a power of two apart and fall into few sets of the first-level cache, but then no line is needed twice in a row
+// of them. What is read next is prefetched in the order of memory, as hardware does not foresee steps of a pixel.
 #pragma once
 #include <algorithm>
 #include "cpu/blocks.h"
@@ -65,7 +65,8 @@ template <int stride> constexpr int carried = stride == 1 ? 2 : 1;
 
 // Calls step(j, inside) for the results j of a row, from -carried on: `stride` columns of x each, of which the last is the last one
 // of result j. inside(column) tells whether a column lies in the image: for all but the first and last j it is constantly true.
-template <int stride, class F> inline __attribute__((always_inline)) void along(int64_t columns, int64_t results, int64_t padding, F&& step) {
+template <int stride, class F>
+inline __attribute__((always_inline)) void along(int64_t columns, int64_t results, int64_t padding, F&& step) {
   const auto check = [columns](int64_t column) { return column >= 0 && column < columns; };
   const int64_t first = std::min(results, divide_up(std::max<int64_t>(0, padding + stride - 3), stride));
   // The dy of the result `carried` after j is loaded as well.
@@ -76,7 +77,9 @@ template <int stride, class F> inline __attribute__((always_inline)) void along(
   for (; j < results; j++) step(j, check);
 }
 // Column k of the `stride` that come with result j, and the column of the window that it is to result j + m (none if negative).
-template <int stride> constexpr int64_t column_of(int64_t j, int k, int64_t padding) { return j * stride + 3 - stride + k - padding; }
+template <int stride> constexpr int64_t column_of(int64_t j, int k, int64_t padding) {
+  return j * stride + 3 - stride + k - padding;
+}
 template <int stride> constexpr int window_column(int k, int m) { return 3 - (m + 1) * stride + k; }
 
 // y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for rows r of y, which follow each other in memory.
@@ -115,8 +118,8 @@ __attribute__((noinline)) void slide(float* y, const Row<const float>* x, const 
   });
 }
 
-// The image's gradient with stride 2. Two rows of it, dx[r][2 c - padding] and those right of them, from two rows of dy: tap rows 2 and
-// 0 of the first row of dx and 1 of the second one meet them.
+// The image's gradient with stride 2. Two rows of it, dx[r][2 c - padding] and those right of them, from two rows of dy: the first
+// row of dx meets them with the taps' rows 2 and 0, the second one meets the lower one with row 1.
 inline __attribute__((noinline)) void spread(const Row<float>* dx, const Row<const float>* dy, const float* w, int64_t channels,
                                              int64_t width, int64_t results, int64_t padding, bool past_caches, Ahead ahead) {
   Block tap[9], next[2] = {};
@@ -158,8 +161,8 @@ inline __attribute__((noinline)) void spread(const Row<float>* dx, const Row<con
   for (; c < end; c++) edge(c);
 }
 
-// total[u][v] += sum over r, j of dy[r][j] x[r stride + u][j stride + v - padding] for rows r of dy, which follow each other in memory,
-// and one vector of channels; tap t of the total is at t total_step.
+// total[u][v] += sum over r, j of dy[r][j] x[r stride + u][j stride + v - padding] for rows r of dy, which follow each other in
+// memory, and one vector of channels; tap t of the total is at t total_step.
 template <int stride, int rows>
 __attribute__((noinline)) void slide_weight(float* total, int64_t total_step, const float* dy, const Row<const float>* x,
                                             int64_t channels, int64_t columns, int64_t results, int64_t padding, Ahead ahead,
