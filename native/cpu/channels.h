@@ -54,13 +54,14 @@ struct RowChunks {
   int64_t end(int64_t chunk) const { return std::min(rows, (chunk + 1) * grain); }
 };
 
-// Visits rows [begin, end) of [rows, channels] in blocks of a few vectors of channels, so that what belongs to a channel stays in
-// registers over the rows. column.operator()<V>(c) reads the constants of the channels from c on and returns the function of a row;
+// Visits rows [begin, end) of [rows, channels] in blocks of 64 channels, so that what belongs to a channel stays in registers (with
+// AVX-512) over the rows. column.operator()<V>(c) reads the constants of the channels from c on and returns the function of a row;
 // work.operator()<V>(first, stop, c, functions) runs those of a block, one for each vector, over its rows. Rows wider than a block
-// are taken a few at a time, so that memory is still read nearly in order.
+// are taken a few at a time, so that memory is still read nearly in order: without AVX-512 that gains more than narrower blocks that
+// fit the registers.
 template <class T, class F, class Work>
 void for_blocks(int64_t begin, int64_t end, int64_t channels, F&& column, Work&& work) {
-  constexpr int64_t vectors = lanes == 16 ? 4 : 2;  // with up to six constants each; there are 32 registers, or 16
+  constexpr int64_t vectors = 64 / lanes;
   const int64_t few = channels <= vectors * lanes ? end - begin : 16;
   for (int64_t i = begin; i < end; i += few) {
     auto block = [&]<class V, size_t... j>(int64_t c, std::index_sequence<j...>) {
