@@ -3,8 +3,8 @@
 // Sums are float32; results are rounded once.
 //
 // Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's gradient
-// sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [tile of tile_rows channels]
-// [pair][tile_rows], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the
+// sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair]
+// [channels of a block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the
 // image is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
@@ -70,8 +70,9 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
   }
 }
 
-// total[r][j] (+)= sum over k < pairs of a[k][r] . b[k][j]
-__attribute__((noinline)) void outer_tile(float* total, const Pair* a, const Pair* b, int64_t pairs, bool accumulate) {
+// total[r][j] (+)= sum over k < pairs of a[k a_step + r] . b[k][j]
+__attribute__((noinline)) void outer_tile(float* total, const Pair* a, int64_t a_step, const Pair* b, int64_t pairs,
+                                          bool accumulate) {
   __m512 sum[tile_rows][2] = {};
   if (accumulate)
 #pragma GCC unroll 12
@@ -79,7 +80,7 @@ __attribute__((noinline)) void outer_tile(float* total, const Pair* a, const Pai
       sum[r][0] = turl::load(total + r * tile_columns);
       sum[r][1] = turl::load(total + r * tile_columns + lanes);
     }
-  for (int64_t k = 0; k < pairs; k++, a += tile_rows, b += tile_columns) {
+  for (int64_t k = 0; k < pairs; k++, a += a_step, b += tile_columns) {
     const __m512bh b0 = load(b), b1 = load(b + lanes);
 #pragma GCC unroll 12
     for (int r = 0; r < tile_rows; r++) {
@@ -95,8 +96,9 @@ __attribute__((noinline)) void outer_tile(float* total, const Pair* a, const Pai
   }
 }
 
-// out[j] = (first[j], second[j]) for j < n, zeros from there to `width`.
-template <int width> inline void interleave(Pair* out, const bfloat16* first, const bfloat16* second, int64_t n) {
+// out[j] = (first[j], second[j]) for those j < tile_columns that are in the mask, zeros elsewhere.
+// Both are asked for `ahead` values early: memory is read in order, but in strides that are not always foreseen.
+inline void interleave(Pair* out, const bfloat16* first, const bfloat16* second, __mmask32 mask, int64_t ahead = 0) {
   alignas(64) static constexpr auto order = [] {
     struct { uint16_t low[32], high[32]; } o{};
     for (uint16_t i = 0; i < 16; i++)
@@ -106,16 +108,15 @@ template <int width> inline void interleave(Pair* out, const bfloat16* first, co
       }
     return o;
   }();
-  const __mmask32 mask = n >= 32 ? ~__mmask32(0) : (__mmask32(1) << n) - 1;
   const __m512i a = _mm512_maskz_loadu_epi16(mask, first), b = _mm512_maskz_loadu_epi16(mask, second);
-  const __m512i low = _mm512_permutex2var_epi16(a, _mm512_load_si512(order.low), b);
-  if constexpr (width == tile_columns) {
-    _mm512_storeu_si512(out, low);
-    _mm512_storeu_si512(out + lanes, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.high), b));
-  } else {
-    _mm512_mask_storeu_epi32(out, (1 << width) - 1, low);
-  }
+  __builtin_prefetch(first + ahead), __builtin_prefetch(second + ahead);
+  _mm512_storeu_si512(out, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.low), b));
+  _mm512_storeu_si512(out + lanes, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.high), b));
 }
+
+constexpr int64_t pixels_ahead = 16;
+
+inline __mmask32 first_of(int64_t n) { return n >= tile_columns ? ~__mmask32(0) : (__mmask32(1) << n) - 1; }
 
 // Whether patches take the place of channels.
 bool few(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
@@ -190,6 +191,7 @@ struct Plan {
   int64_t columns, taps, line;            // values and taps of a group; pairs of a line of dy
   int64_t out_tiles, panels;              // of one group
   int64_t out_blocks, tiles_per_block;    // blocks of output channels
+  int64_t width;                          // pairs from one packed pixel pair of dy to the next
   int64_t panel_blocks, panels_per_block; // blocks of input channels
   int64_t lines;                          // of a band, whose packed x stays in the first-level cache
   int64_t parts, lines_per_part;          // of the batch * out_height lines of dy
@@ -207,6 +209,7 @@ Plan plan(const Convolution& s) {
   p.out_blocks = divide_up(p.out_tiles * tile_rows, 144);
   p.tiles_per_block = divide_up(p.out_tiles, p.out_blocks);
   p.out_blocks = divide_up(p.out_tiles, p.tiles_per_block);
+  p.width = round_up(p.tiles_per_block * tile_rows, tile_columns) + 16;  // 16: no power of two, which would use few cache sets
   p.panels_per_block = 2;
   p.panel_blocks = divide_up(p.panels, p.panels_per_block);
   p.lines = std::max<int64_t>(1, 128 / p.line);
@@ -218,30 +221,40 @@ Plan plan(const Convolution& s) {
   return p;
 }
 
-// Packs `count` lines from `line` on: of dy the channels [first, first + n) that a tile has, its missing pixels and channels zero.
+// Packs `count` lines from `line` on: of dy the n channels from `first`; missing pixels and channels are zero.
 void pack_dy(Pair* packed, const bfloat16* dy, int64_t line, int64_t count, int64_t first, int64_t n, const bfloat16* zero,
              const Plan& p, const Convolution& s) {
   const int64_t wo = s.out_width();
   for (int64_t i = line; i < line + count; i++)
-    for (int64_t k = 0; k < p.line; k++, packed += tile_rows) {
+    for (int64_t k = 0; k < p.line; k++, packed += p.width) {
       const bfloat16* pixel = dy + (i * wo + 2 * k) * s.out_channels + first;
-      interleave<tile_rows>(packed, pixel, 2 * k + 1 < wo ? pixel + s.out_channels : zero, n);
+      const bool both = 2 * k + 1 < wo;
+      for (int64_t o = 0; o < n; o += tile_columns)
+        interleave(packed + o, pixel + o, both ? pixel + s.out_channels + o : zero, first_of(n - o),
+                   pixels_ahead * s.out_channels);
     }
 }
 
 // Of x the channels [first, first + n) that the pixels of these lines meet at tap (u, v).
 void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_t u, int64_t v, int64_t first, int64_t n,
             const bfloat16* zero, const Plan& p, const Convolution& s) {
-  const int64_t ho = s.out_height(), wo = s.out_width();
-  for (int64_t i = line; i < line + count; i++) {
+  const int64_t ho = s.out_height(), wo = s.out_width(), step = s.stride * s.channels;
+  const __mmask32 mask = first_of(n);
+  // The pixels [from, to) of a line whose column j stride + v - padding lies in the image.
+  const int64_t to = std::clamp<int64_t>(divide_up(s.width + s.padding - v, s.stride), 0, wo);
+  const int64_t from = std::min(to, divide_up(std::max<int64_t>(0, s.padding - v), s.stride));
+  for (int64_t i = line; i < line + count; i++, packed += p.line * tile_columns) {
     const int64_t row = i % ho * s.stride + u - s.padding;
-    const bfloat16* in = x + (i / ho * s.height + row) * s.width * s.channels + first;
-    auto pixel = [&](int64_t j) {
-      const int64_t column = j * s.stride + v - s.padding;
-      return row < 0 || row >= s.height || column < 0 || column >= s.width || j >= wo ? zero : in + column * s.channels;
-    };
-    for (int64_t k = 0; k < p.line; k++, packed += tile_columns)
-      interleave<tile_columns>(packed, pixel(2 * k), pixel(2 * k + 1), n);
+    const bfloat16* in = x + ((i / ho * s.height + row) * s.width + v - s.padding) * s.channels + first;
+    const bool inside = row >= 0 && row < s.height;
+    auto pixel = [&](int64_t j) { return inside && j >= from && j < to ? in + j * step : zero; };
+    const int64_t whole = inside ? to / 2 : 0;  // pairs up to here have no end to look for
+    int64_t k = 0;
+    for (; 2 * k < from && k < p.line; k++)
+      interleave(packed + k * tile_columns, pixel(2 * k), pixel(2 * k + 1), mask);
+    for (; k < whole; k++) interleave(packed + k * tile_columns, in + 2 * k * step, in + (2 * k + 1) * step, mask,
+                                        pixels_ahead * step);
+    for (; k < p.line; k++) interleave(packed + k * tile_columns, pixel(2 * k), pixel(2 * k + 1), mask);
   }
 }
 
@@ -262,7 +275,7 @@ void pack_patches(Pair* packed, const bfloat16* x, int64_t line, int64_t count, 
           for (int64_t v = std::max<int64_t>(0, -left); v < std::min(s.kernel_w, s.width - left); v++)
             for (int64_t c = 0; c < cg; c++) out[v * cg + c] = in[v * s.channels + c];
         }
-      interleave<tile_columns>(packed, patch.data() + first, patch.data() + p.columns + first, n);
+      interleave(packed, patch.data() + first, patch.data() + p.columns + first, first_of(n));
     }
 }
 
@@ -299,16 +312,13 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
     const int64_t tiles = std::min(p.tiles_per_block, p.out_tiles - first_tile);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
-    Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<0>(p.tiles_per_block * tile_rows * p.lines * p.line));
+    Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<0>(p.width * p.lines * p.line));
     Pair* packed_x = reinterpret_cast<Pair*>(thread_memory<1>(p.lines * p.line * tile_columns));
     const int64_t begin = part * p.lines_per_part, end = std::min(all, begin + p.lines_per_part);
     for (int64_t line = begin; line < end; line += p.lines) {
       const int64_t count = std::min(p.lines, end - line), pairs = count * p.line;
-      for (int64_t t = 0; t < tiles; t++) {
-        const int64_t o = (first_tile + t) * tile_rows;
-        pack_dy(packed_dy + t * pairs * tile_rows, dy, line, count, group * og + o, std::min<int64_t>(tile_rows, og - o),
-                zero.data(), p, s);
-      }
+      const int64_t o = first_tile * tile_rows;
+      pack_dy(packed_dy, dy, line, count, group * og + o, std::min(tiles * tile_rows, og - o), zero.data(), p, s);
       for (int64_t panel = first_panel; panel < last_panel; panel++) {
         const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
         for (int64_t tap = 0; tap < p.taps; tap++) {
@@ -316,7 +326,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
           else pack_x(packed_x, x, line, count, tap / s.kernel_w, tap % s.kernel_w, group * cg + first, n, zero.data(), p, s);
           for (int64_t t = 0; t < tiles; t++) {
             const int64_t tile = ((group * p.out_tiles + first_tile + t) * p.panels + panel) * p.taps + tap;
-            outer_tile(partial + part * p.part_size + tile * tile_size, packed_dy + t * pairs * tile_rows, packed_x, pairs,
+            outer_tile(partial + part * p.part_size + tile * tile_size, packed_dy + t * tile_rows, p.width, packed_x, pairs,
                        line > begin);
           }
         }
