@@ -1,7 +1,8 @@
 // Forward convolution and its gradient with respect to the image, float32, as one implicit GEMM: nothing of the size of an
 // im2col matrix exists. Both gather (conv_gather.h); register tiles of pixels x output channels run over taps and channels with a
-// packed panel of weights in the first-level cache. Where a pixel has few channels (the first layer), the chunk's patches are
-// copied side by side first, so that the inner loop is long.
+// packed panel of weights, while the input pixels of the next tile are fetched. A chunk of few pixels has few of the panels, so that
+// there are enough chunks. Where a pixel has few channels (the first layer), the chunk's patches are copied side by side first, so
+// that the inner loop is long.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/gemm_tile.h"
@@ -9,6 +10,10 @@
 
 namespace turl {
 namespace {
+
+// Length of the inner dimension of a pass: with AVX-512 the panel is read from the second-level cache, fast enough, so that
+// fewer passes add to the result.
+constexpr int64_t pass_depth = lanes == 16 ? 640 : panel_depth;
 
 // panels [groups][column panel][tap][depth][tile_columns]
 void pack_weight(Context& context, float* panels, const float* weight, const Gather& g, const Phase& phase) {
@@ -48,10 +53,17 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
   // Patches make one tap of taps x depth channels.
   const bool patches = g.depth < 8 && taps > 1 && g.groups == 1;
   const int64_t tile_taps = patches ? 1 : taps, tile_depth = patches ? taps * g.depth : g.depth;
-  const int64_t taps_at_once = std::max<int64_t>(1, panel_depth / tile_depth);
-  const int64_t depth_at_once = divide_up(tile_depth, divide_up(tile_depth, panel_depth));
-  const int64_t step = pixels > 192 * 64 ? 192 : 96;  // pixels of a chunk: a multiple of tile_rows
-  parallel_for(context, pixels, step, [&](int64_t begin, int64_t end) {
+  // A pass of the tiles goes over so many taps, or channels of one tap: all in about as many steps.
+  const int64_t taps_at_once = divide_up(tile_taps, std::max<int64_t>(1, divide_up(tile_taps * tile_depth, pass_depth)));
+  const int64_t depth_at_once = divide_up(tile_depth, divide_up(tile_depth, pass_depth));
+  // A chunk is a block of pixels x some panels of weights; few pixels make more chunks of fewer panels.
+  const int64_t step = round_up(divide_up(pixels, divide_up(pixels, 192)), tile_rows), pixel_blocks = divide_up(pixels, step);
+  const int64_t panels_at_once = divide_up(g.groups * panels, std::min(g.groups * panels, divide_up(32, pixel_blocks)));
+  const int64_t panel_blocks = divide_up(g.groups * panels, panels_at_once);
+  parallel_chunks(context, pixel_blocks * panel_blocks, [&](int64_t chunk) {
+    const int64_t begin = chunk / panel_blocks * step, end = std::min(pixels, begin + step);
+    const int64_t first_panel = chunk % panel_blocks * panels_at_once;
+    const int64_t last_panel = std::min(g.groups * panels, first_panel + panels_at_once);
     std::vector<const float*> rows(size_t(taps * step));
     std::vector<float*> result(size_t(step), nullptr);
     point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
@@ -60,16 +72,18 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
       (g.depth == 3 ? copy_patches<3> : copy_patches<0>)(patch, rows.data(), step, taps, g.depth);
       for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * tile_depth;
     }
-    for (int64_t n = 0; n < g.groups * panels; n++) {
+    for (int64_t n = first_panel; n < last_panel; n++) {
       const int64_t group = n / panels, first = n % panels * tile_columns;
       const int64_t columns = std::min<int64_t>(tile_columns, g.width - first);
       const float* panel = packed + n * panel_size;
+      const bool fetch = !patches && (n == first_panel || first == 0);  // the first time that these channels are read
       int64_t t = 0, d = 0;
       do {
         const int64_t t_count = std::min(taps_at_once, tile_taps - t), d_count = std::min(depth_at_once, tile_depth - d);
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(rows.data() + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * tile_depth + d) * tile_columns,
-               result.data() + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0);
+               result.data() + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0,
+               fetch && p + tile_rows < end - begin ? tile_rows : 0);
         d += d_count;
         if (d == tile_depth) d = 0, t += t_count;
       } while (t < tile_taps);

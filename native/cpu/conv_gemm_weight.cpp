@@ -3,9 +3,10 @@
 //
 // A chunk owns a block of rows x columns of this matrix for each tap (u, v), and a part of the lines of dy. It walks over its
 // lines in bands that fit in the caches: register tiles of up to tile_rows x tile_columns sums run over a band's pixels, for one
-// tap after the other. Rows are output channels, read from dy where they are. Columns are input channels, copied to
-// [line][pixel][tile_columns channels] with the padding written out, for one u at a time, so that the v are shifts within the
-// copied lines; with one tap they are read from x where they are. What comes next is fetched into the second-level cache meanwhile.
+// tap after the other. Rows are output channels; columns are input channels, copied to [line][pixel][tile_columns channels] with
+// the padding written out, for one u at a time, so that the v are shifts within the copied lines. Of dy the chunk's channels are
+// copied as well, so that pixels do not lie a power of two apart. With one tap both are read where they are. What comes next is
+// fetched into the second-level cache meanwhile.
 //
 // Where a pixel has few channels (the first layer) rows and columns change places: rows are the values of kernel_w pixels, which
 // lie side by side in a copied line, columns are output channels, and the taps are the u.
@@ -99,47 +100,50 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
     const int64_t width = p.few ? cg : tile_columns;  // of a copied pixel of x
     float* packed_x = thread_memory<0>(p.band * p.line * width);
-    float* packed_dy = thread_memory<1>(p.few ? p.band * wo * tile_columns : 1);
+    const int64_t dy_width = p.few ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
+    float* packed_dy = thread_memory<1>(s.taps() > 1 ? p.band * wo * dy_width : 1);
 
-    // The group's pixels from `line` of dy on, and those of x that these meet with tap (u, 0); from a panel of columns on.
-    const auto pixels_of_dy = [&](int64_t line, int64_t panel) {
-      return Pixels{dy + line * wo * s.out_channels + group * og + panel * tile_columns, wo * s.out_channels, s.out_channels};
+    // The group's pixels from `line` of dy on, from a channel on, and those of x that these meet with tap (u, 0).
+    const auto pixels_of_dy = [&](int64_t line, int64_t channel) {
+      return Pixels{dy + line * wo * s.out_channels + group * og + channel, wo * s.out_channels, s.out_channels};
     };
-    const auto pixels_of_x = [&](int64_t line, int64_t panel, int64_t u) {
+    const auto pixels_of_x = [&](int64_t line, int64_t channel, int64_t u) {
       const int64_t y = line / ho * s.height + line % ho * s.stride + u - s.padding;
-      return Pixels{x + (y * s.width - s.padding) * s.channels + group * cg + panel * tile_columns,
-                    s.stride * s.width * s.channels, s.stride * s.channels};
+      return Pixels{x + (y * s.width - s.padding) * s.channels + group * cg + channel, s.stride * s.width * s.channels,
+                    s.stride * s.channels};
     };
 
     const int64_t begin = part * p.lines_per_part, end = std::min(lines, begin + p.lines_per_part);
     for (int64_t at = begin; at < end; at += p.band) {
       const int64_t count = std::min(p.band, end - at);
+      if (!p.few && s.taps() > 1)
+        pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first_row).data, s.out_channels, count * wo, rows);
       for (int64_t panel = first_panel; panel < last_panel; panel++) {
         const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
         const bool whole = n == tile_columns;
-        if (p.few && !whole) pack_pixels(packed_dy, tile_columns, pixels_of_dy(at, panel).data, s.out_channels, count * wo, n);
+        if (p.few && !whole) pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first).data, s.out_channels, count * wo, n);
         for (int64_t u = 0; u < s.kernel_h; u++) {
-          const bool copied = p.few || !p.in_place || !whole;
-          if (copied) pack_lines(packed_x, width, x, at, count, p.line, u, group * cg + (p.few ? 0 : first), p.few ? cg : n, s);
-          const Pixels from_x = copied ? Pixels{packed_x, p.line * width, s.stride * width} : pixels_of_x(at, panel, u);
-          const Pixels from_dy = !p.few  ? pixels_of_dy(at, 0)
-                                 : whole ? pixels_of_dy(at, panel)
-                                         : Pixels{packed_dy, wo * tile_columns, tile_columns};
-          const Pixels a = p.few ? from_x : from_dy, b = p.few ? from_dy : from_x;
-          const Pixels next_b = p.few                    ? pixels_of_dy(at + p.band, panel)
-                                : u + 1 < s.kernel_h     ? pixels_of_x(at, panel, u + 1)
-                                : panel + 1 < last_panel ? pixels_of_x(at, panel + 1, 0)
-                                                         : pixels_of_x(at + p.band, first_panel, 0);
-          const int64_t next_a = !p.few && panel == first_panel && u == 0 ? count * a.line : 0;
+          const bool x_copied = p.few || !p.in_place || !whole, dy_copied = p.few ? !whole : s.taps() > 1;
+          if (x_copied) pack_lines(packed_x, width, x, at, count, p.line, u, group * cg + (p.few ? 0 : first), p.few ? cg : n, s);
+          const Pixels from_x = x_copied ? Pixels{packed_x, p.line * width, s.stride * width} : pixels_of_x(at, first, u);
+          const Pixels from_dy =
+              dy_copied ? Pixels{packed_dy, wo * dy_width, dy_width} : pixels_of_dy(at, p.few ? first : first_row);
+          const Pixels a = p.few ? from_x.from(first_row) : from_dy, b = p.few ? from_dy : from_x;
+          const Pixels next_b = p.few                    ? pixels_of_dy(at + p.band, first)
+                                : u + 1 < s.kernel_h     ? pixels_of_x(at, first, u + 1)
+                                : panel + 1 < last_panel ? pixels_of_x(at, first + tile_columns, 0)
+                                                         : pixels_of_x(at + p.band, first_panel * tile_columns, 0);
+          const Pixels next_a = pixels_of_dy(at + p.band, first_row);  // fetched once
+          const bool fetch_a = !p.few && panel == first_panel && u == 0;
           for (int64_t t = 0; t < tiles; t++) {
-            const int64_t row = first_row + rows * t / tiles, height = first_row + rows * (t + 1) / tiles - row;
+            const int64_t row = rows * t / tiles, height = rows * (t + 1) / tiles - row;
             for (int64_t v = 0; v < (p.few ? 1 : s.kernel_w); v++) {
               const int64_t tap = p.few ? u : u * s.kernel_w + v;
               float* total = partial + part * p.part_size +
-                             (((group * p.panels + panel) * p.taps + tap) * p.rows + row) * tile_columns;
-              const Pixels right = b.from(v * width);
-              outer_tile(height, total, a.from(row), v == 0 ? next_a : 0, right, t == 0 ? next_b.from(v * s.channels) : right,
-                         count, wo, at > begin);
+                             (((group * p.panels + panel) * p.taps + tap) * p.rows + first_row + row) * tile_columns;
+              const Pixels left = a.from(row), right = b.from(v * width);
+              outer_tile(height, total, left, right, fetch_a && v == 0 ? next_a.from(row) : left,
+                         t == 0 ? next_b.from(v * s.channels) : right, count, wo, at > begin);
             }
           }
         }

@@ -11,23 +11,34 @@ namespace turl {
 constexpr int64_t panel_depth = lanes == 16 ? 256 : 320;
 
 // out[r][j] (+)= sum over t < taps, c < depth of rows[t row_step + r][offset + c] panel[t depth + c][j], for r < valid and
-// j < columns. All tile_rows pointers of a tap must be readable.
+// j < columns. All tile_rows pointers of a tap must be readable. Meanwhile the caches fetch what is written at the end, and what
+// the pointers `ahead` of these point to, unless that is 0.
 __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row_step, int64_t taps, int64_t offset,
                                            int64_t depth, const float* panel, float* const* out, int64_t out_offset,
-                                           int64_t valid, int64_t columns, bool accumulate) {
+                                           int64_t valid, int64_t columns, bool accumulate, int64_t ahead = 0) {
+  constexpr int64_t line = 16;                     // floats of a cache line
+  const int64_t steps = ahead > 0 ? line : depth;  // between fetches
+  if (!accumulate)
+    for (int r = 0; r < tile_rows && r < valid; r++)
+      for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(out[r] + out_offset + j, 1);
   vfloat sum[tile_rows][2] = {};
   for (int64_t t = 0; t < taps; t++) {
     const float* p[tile_rows];
 #pragma GCC unroll 12
     for (int r = 0; r < tile_rows; r++) p[r] = rows[t * row_step + r] + offset;
-    for (int64_t c = 0; c < depth; c++) {
-      const vfloat b0 = load(panel), b1 = load(panel + lanes);
-      panel += tile_columns;
+    for (int64_t first = 0; first < depth; first += steps) {
+      if (ahead > 0)
+        for (int r = 0; r < tile_rows; r++) __builtin_prefetch(rows[t * row_step + ahead + r] + offset + first, 0, 2);
+      const int64_t last = first + steps < depth ? first + steps : depth;
+      for (int64_t c = first; c < last; c++) {
+        const vfloat b0 = load(panel), b1 = load(panel + lanes);
+        panel += tile_columns;
 #pragma GCC unroll 12
-      for (int r = 0; r < tile_rows; r++) {
-        const vfloat a = splat(p[r][c]);
-        sum[r][0] = fma(a, b0, sum[r][0]);
-        sum[r][1] = fma(a, b1, sum[r][1]);
+        for (int r = 0; r < tile_rows; r++) {
+          const vfloat a = splat(p[r][c]);
+          sum[r][0] = fma(a, b0, sum[r][0]);
+          sum[r][1] = fma(a, b1, sum[r][1]);
+        }
       }
     }
   }
@@ -55,9 +66,10 @@ struct Pixels {
 };
 
 template <int rows>
-__attribute__((noinline)) void outer_tile_of(float* total, Pixels a, int64_t a_ahead, Pixels b, Pixels next_b, int64_t lines,
+__attribute__((noinline)) void outer_tile_of(float* total, Pixels a, Pixels b, Pixels next_a, Pixels next_b, int64_t lines,
                                              int64_t length, bool accumulate) {
-  if (a.line == length * a.step && b.line == length * b.step && next_b.line == length * next_b.step) length *= lines, lines = 1;
+  const auto one_line = [&](Pixels p) { return p.line == length * p.step; };
+  if (one_line(a) && one_line(b) && one_line(next_a) && one_line(next_b)) length *= lines, lines = 1;
   vfloat sum[rows][2] = {};
   if (accumulate)
 #pragma GCC unroll 12
@@ -66,11 +78,12 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, int64_t a_a
       sum[r][1] = load(total + r * tile_columns + lanes);
     }
   for (int64_t i = 0; i < lines; i++) {
-    const float *left = a.data + i * a.line, *right = b.data + i * b.line, *next = next_b.data + i * next_b.line;
-    for (int64_t k = 0; k < length; k++, left += a.step, right += b.step, next += next_b.step) {
-      __builtin_prefetch(left + a_ahead, 0, 2);
+    const float *left = a.data + i * a.line, *next_left = next_a.data + i * next_a.line;
+    const float *right = b.data + i * b.line, *next_right = next_b.data + i * next_b.line;
+    for (int64_t k = 0; k < length; k++) {
+      __builtin_prefetch(next_left, 0, 2);
 #pragma GCC unroll 2
-      for (int j = 0; j < tile_columns; j += 16) __builtin_prefetch(next + j, 0, 2);
+      for (int j = 0; j < tile_columns; j += 16) __builtin_prefetch(next_right + j, 0, 2);
       const vfloat b0 = load(right), b1 = load(right + lanes);
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
@@ -78,6 +91,7 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, int64_t a_a
         sum[r][0] = fma(v, b0, sum[r][0]);
         sum[r][1] = fma(v, b1, sum[r][1]);
       }
+      left += a.step, right += b.step, next_left += next_a.step, next_right += next_b.step;
     }
   }
 #pragma GCC unroll 12
@@ -88,13 +102,13 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, int64_t a_a
 }
 
 // total[r][j] (+)= sum over `lines` of `length` pixels of a[r] b[j], for r < rows <= tile_rows and j < tile_columns. Meanwhile
-// the second-level cache is told to fetch what is wanted next: the pixels of a that lie a_ahead floats further, and next_b.
+// the second-level cache is told to fetch what is wanted next: as many pixels of next_a and next_b.
 template <int most = tile_rows>
-void outer_tile(int64_t rows, float* total, Pixels a, int64_t a_ahead, Pixels b, Pixels next_b, int64_t lines, int64_t length,
+void outer_tile(int64_t rows, float* total, Pixels a, Pixels b, Pixels next_a, Pixels next_b, int64_t lines, int64_t length,
                 bool accumulate) {
   if constexpr (most > 0) {
-    if (rows == most) outer_tile_of<most>(total, a, a_ahead, b, next_b, lines, length, accumulate);
-    else outer_tile<most - 1>(rows, total, a, a_ahead, b, next_b, lines, length, accumulate);
+    if (rows == most) outer_tile_of<most>(total, a, b, next_a, next_b, lines, length, accumulate);
+    else outer_tile<most - 1>(rows, total, a, b, next_a, next_b, lines, length, accumulate);
   }
 }
 
