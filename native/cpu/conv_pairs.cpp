@@ -37,10 +37,15 @@ inline void store_row(bfloat16* out, const vfloat* sum, int64_t n) {
 }
 
 // sums[r][j] (+)= sum over t < taps, k < pairs of rows[t row_step + r][offset + 2 k ..] . panel[t pairs + k][j]. The sums stay in
-// `partial` [tile_rows][tile_columns], or with `out` go to out[r][out_offset + j], j < columns, for r < valid.
+// `partial` [tile_rows][tile_columns], or with `out` go to out[r][out_offset + j], j < columns, for r < valid. Meanwhile the caches
+// fetch what is written, and what the pointers `ahead` of these point to, unless that is 0.
 __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_step, int64_t taps, int64_t offset, int64_t pairs,
                                     const Pair* panel, float* partial, bool accumulate, bfloat16* const* out,
-                                    int64_t out_offset, int64_t valid, int64_t columns) {
+                                    int64_t out_offset, int64_t valid, int64_t columns, int64_t ahead) {
+  constexpr int64_t line = 16;                     // pairs of a cache line
+  const int64_t steps = ahead > 0 ? line : pairs;  // between fetches
+  if (out)
+    for (int r = 0; r < tile_rows && r < valid; r++) __builtin_prefetch(out[r] + out_offset, 1);
   __m512 sum[tile_rows][2] = {};
   if (accumulate)
 #pragma GCC unroll 12
@@ -52,13 +57,17 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
     const bfloat16* p[tile_rows];
 #pragma GCC unroll 12
     for (int r = 0; r < tile_rows; r++) p[r] = rows[t * row_step + r] + offset;
-    for (int64_t k = 0; k < pairs; k++, panel += tile_columns) {
-      const __m512bh b0 = load(panel), b1 = load(panel + lanes);
+    for (int64_t first = 0; first < pairs; first += steps) {
+      if (ahead > 0)
+        for (int r = 0; r < tile_rows; r++) __builtin_prefetch(rows[t * row_step + ahead + r] + offset + 2 * first, 0, 2);
+      for (int64_t k = first; k < std::min(pairs, first + steps); k++, panel += tile_columns) {
+        const __m512bh b0 = load(panel), b1 = load(panel + lanes);
 #pragma GCC unroll 12
-      for (int r = 0; r < tile_rows; r++) {
-        const __m512bh a = splat(p[r] + 2 * k);
-        sum[r][0] = _mm512_dpbf16_ps(sum[r][0], a, b0);
-        sum[r][1] = _mm512_dpbf16_ps(sum[r][1], a, b1);
+        for (int r = 0; r < tile_rows; r++) {
+          const __m512bh a = splat(p[r] + 2 * k);
+          sum[r][0] = _mm512_dpbf16_ps(sum[r][0], a, b0);
+          sum[r][1] = _mm512_dpbf16_ps(sum[r][1], a, b1);
+        }
       }
     }
   }
@@ -171,13 +180,14 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
       const int64_t group = n / panels, first = n % panels * tile_columns;
       const int64_t columns = std::min<int64_t>(tile_columns, g.width - first);
       const Pair* panel = packed + n * pairs * tile_columns;
+      const bool fetch = !patches && first == 0;  // the first time that these channels are read
       for (int64_t t = 0, k = 0; t < tile_taps || t == 0;) {
         const int64_t t_count = std::min(taps_at_once, tile_taps - t), k_count = std::min(pairs_at_once, tap_pairs - k);
         const bool last = t + t_count == tile_taps && k + k_count == tap_pairs;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count, panel + (t * tap_pairs + k) * tile_columns,
                partial + p * tile_columns, t > 0 || k > 0, last ? result.data() + p : nullptr, group * g.width + first,
-               end - begin - p, columns);
+               end - begin - p, columns, fetch && p + tile_rows < end - begin ? tile_rows : 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
       }

@@ -18,7 +18,7 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
                                            int64_t valid, int64_t columns, bool accumulate, int64_t ahead = 0) {
   constexpr int64_t line = 16;                     // floats of a cache line
   const int64_t steps = ahead > 0 ? line : depth;  // between fetches
-  if (!accumulate)
+  if (!accumulate && (lanes == 16 || taps * depth > 32))  // not worth it for AVX2's first layer
     for (int r = 0; r < tile_rows && r < valid; r++)
       for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(out[r] + out_offset + j, 1);
   vfloat sum[tile_rows][2] = {};
