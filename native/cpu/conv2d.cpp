@@ -15,9 +15,14 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
   if (x.dtype == DType::bfloat16 && pairs_suit(s, s.group_channels()))
     return pairs_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
-  const float *xf = widened(context, x), *wf = widened(context, weight);
-  const auto forward = s.depthwise() ? depthwise_forward : winograd_suits(s) ? winograd_conv_forward : gemm_conv_forward;
-  with_narrowed(context, y, [&](float* yf) { forward(context, yf, xf, wf, s); });
+  const float* wf = widened(context, weight);
+  if (x.dtype == DType::bfloat16 && depthwise_slides(s))
+    return depthwise_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), wf, s);
+  const float* xf = widened(context, x);
+  with_narrowed(context, y, [&](float* yf) {
+    if (s.depthwise()) depthwise_forward(context, yf, xf, wf, s);
+    else (winograd_suits(s) ? winograd_conv_forward : gemm_conv_forward)(context, yf, xf, wf, s);
+  });
 }
 
 void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width,
@@ -29,11 +34,14 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
     return plain_conv_backward_data(context, dx.as<double>(), dy.as<double>(), weight.as<double>(), s);
   if (dy.dtype == DType::bfloat16 && pairs_suit(s, s.group_out_channels()))
     return pairs_conv_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), s);
-  const float *gf = widened(context, dy), *wf = widened(context, weight);
-  const auto backward = s.depthwise()       ? depthwise_backward_data
-                        : winograd_suits(s) ? winograd_conv_backward_data
-                                            : gemm_conv_backward_data;
-  with_narrowed(context, dx, [&](float* xf) { backward(context, xf, gf, wf, s); });
+  const float* wf = widened(context, weight);
+  if (dy.dtype == DType::bfloat16 && depthwise_slides(s))
+    return depthwise_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), wf, s);
+  const float* gf = widened(context, dy);
+  with_narrowed(context, dx, [&](float* xf) {
+    if (s.depthwise()) depthwise_backward_data(context, xf, gf, wf, s);
+    else (winograd_suits(s) ? winograd_conv_backward_data : gemm_conv_backward_data)(context, xf, gf, wf, s);
+  });
 }
 
 void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t batch, int64_t height, int64_t width,
@@ -45,11 +53,12 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
     return plain_conv_backward_weight(context, dweight.as<double>(), dy.as<double>(), x.as<double>(), s);
   if (x.dtype == DType::bfloat16 && pairs_suit(s, 2))
     return pairs_conv_backward_weight(context, dweight.as<float>(), dy.as<bfloat16>(), x.as<bfloat16>(), s);
+  if (x.dtype == DType::bfloat16 && depthwise_slides(s))
+    return depthwise_backward_weight(context, dweight.as<float>(), dy.as<bfloat16>(), x.as<bfloat16>(), s);
   const float *gf = widened(context, dy), *xf = widened(context, x);
-  const auto backward = s.depthwise()       ? depthwise_backward_weight
-                        : winograd_suits(s) ? winograd_conv_backward_weight
-                                            : gemm_conv_backward_weight;
-  backward(context, dweight.as<float>(), gf, xf, s);
+  if (s.depthwise()) depthwise_backward_weight(context, dweight.as<float>(), gf, xf, s);
+  else
+    (winograd_suits(s) ? winograd_conv_backward_weight : gemm_conv_backward_weight)(context, dweight.as<float>(), gf, xf, s);
 }
 
 }  // namespace turl

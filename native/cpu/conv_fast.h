@@ -21,5 +21,10 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
 void depthwise_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s);
 void depthwise_backward_data(Context& context, float* dx, const float* dy, const float* weight, const Convolution& s);
 void depthwise_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s);
+// Whether the window slides along the rows; only then are there the same for bfloat16, with the filter in float32.
+bool depthwise_slides(const Convolution& s);
+void depthwise_forward(Context& context, bfloat16* y, const bfloat16* x, const float* weight, const Convolution& s);
+void depthwise_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const float* weight, const Convolution& s);
+void depthwise_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s);
 
 }  // namespace turl

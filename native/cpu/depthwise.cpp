@@ -1,6 +1,6 @@
-// Depthwise convolution in float32, one filter for each channel, vectorised over the channels: weight [C, kh, kw, 1] is first
+// Depthwise convolution, one filter for each channel, vectorised over the channels: weight [C, kh, kw, 1] is first
 // turned into [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Others, and fewer channels
-// than a cache line, gather: for each result pixel of the forward pass and of the image's gradient the list of input pixels and
+// than a cache line, gather (float32 only): for each result pixel of the forward pass and of the image's gradient the list of input pixels and
 // taps that meet is made once and serves all channels.
 #include "cpu/conv_fast.h"
 #include "cpu/depthwise_3x3.h"
@@ -27,19 +27,14 @@ int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
 // Those of a chunk, where results are gathered and where windows slide.
 constexpr int64_t gathered = 1 << 18, slid = 1 << 19;
 
-// Whether the kernels of depthwise_3x3.h serve it.
-bool slides(const Convolution& s) {
-  return s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.padding <= 2 && s.channels >= line_channels;
-}
-
 // Whether to write past the caches: cache lines wholly.
-bool streams(const float* p, int64_t rows, int64_t channels) {
-  return channels % line_channels == 0 && reinterpret_cast<uintptr_t>(p) % 64 == 0 && worth_streaming(p, rows, channels);
+template <class T> bool streams(const T* p, int64_t rows, int64_t channels) {
+  return sizeof(T) == 4 && channels % line_channels == 0 && reinterpret_cast<uintptr_t>(p) % 64 == 0 && worth_streaming(p, rows, channels);
 }
 
 // y = x with the window w, rows in pairs where there are two.
-template <int stride>
-void slide_images(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, int64_t batch,
+template <int stride, class T>
+void slide_images(Context& context, const Images<T>& y, const Images<const T>& x, const float* w, int64_t batch,
                   int64_t padding) {
   const int64_t channels = x.channels;
   const bool past_caches = streams(y.p, batch * y.height * y.width, channels);
@@ -50,10 +45,11 @@ void slide_images(Context& context, const Images<float>& y, const Images<const f
       const int64_t below = i + rows < y.height ? std::max<int64_t>(0, top + rows_read<stride>(int(rows))) : x.height;
       for (int64_t c = 0; c < channels; c += line_channels) {
         const int64_t at = std::min(c, channels - line_channels);
-        Row<const float> from[rows_read<stride>(2)];
+        Row<const T> from[rows_read<stride>(2)];
         for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
-        (rows == 2 ? slide<stride, 2> : slide<stride, 1>)(y.at(image, i) + at, from, w + at, channels, x.width, y.width, padding,
-                                                          past_caches, {x.at(image, below) + c * rows * stride * x.width});
+        (rows == 2 ? slide<stride, 2, T> : slide<stride, 1, T>)(y.at(image, i) + at, from, w + at, channels, x.width, y.width,
+                                                                padding, past_caches,
+                                                                {x.at(image, below) + c * rows * stride * x.width});
       }
     }
     if (past_caches) end_streaming();
@@ -61,7 +57,8 @@ void slide_images(Context& context, const Images<float>& y, const Images<const f
 }
 
 // Row pair t of an image's gradient with stride 2 are its rows 2 t - padding and the one below.
-void spread_images(Context& context, const Images<float>& dx, const Images<const float>& dy, const float* w, int64_t batch,
+template <class T>
+void spread_images(Context& context, const Images<T>& dx, const Images<const T>& dy, const float* w, int64_t batch,
                    int64_t padding) {
   const int64_t channels = dx.channels, first = padding / 2, pairs = (dx.height + 1 + padding) / 2 - first;
   const bool past_caches = streams(dx.p, batch * dx.height * dx.width, channels);
@@ -70,9 +67,9 @@ void spread_images(Context& context, const Images<float>& dx, const Images<const
       const int64_t image = pair / pairs, t = first + pair % pairs, top = 2 * t - padding, below = std::min(t + 1, dy.height);
       for (int64_t c = 0; c < channels; c += line_channels) {
         const int64_t at = std::min(c, channels - line_channels);
-        const Row<float> to[2] = {dx.row(image, top, at), dx.row(image, top + 1, at)};
-        const Row<const float> from[2] = {dy.row(image, t - 1, at), dy.row(image, t, at)};
-        spread(to, from, w + at, channels, dx.width, dy.width, padding, past_caches, {dy.at(image, below) + c * dy.width});
+        const Row<T> to[2] = {dx.row(image, top, at), dx.row(image, top + 1, at)};
+        const Row<const T> from[2] = {dy.row(image, t - 1, at), dy.row(image, t, at)};
+        spread<T>(to, from, w + at, channels, dx.width, dy.width, padding, past_caches, {dy.at(image, below) + c * dy.width});
       }
     }
     if (past_caches) end_streaming();
@@ -81,8 +78,8 @@ void spread_images(Context& context, const Images<float>& dx, const Images<const
 
 // total [9, total_step] += the products of rows [begin, end) of dy; a vector of channels at a time, the last one at the end of the
 // total if it overlaps the one before.
-template <int stride>
-void slide_weights(float* total, int64_t total_step, const Images<const float>& dy, const Images<const float>& x, int64_t begin,
+template <int stride, class T>
+void slide_weights(float* total, int64_t total_step, const Images<const T>& dy, const Images<const T>& x, int64_t begin,
                    int64_t end, int64_t padding) {
   const int64_t channels = x.channels;
   for (int64_t row = begin, rows; row < end; row += rows) {
@@ -91,9 +88,9 @@ void slide_weights(float* total, int64_t total_step, const Images<const float>& 
     const int64_t below = i + rows < dy.height ? std::max<int64_t>(0, top + rows_read<stride>(int(rows))) : x.height;
     for (int64_t c = 0; c < channels; c += lanes) {
       const int64_t at = std::min(c, channels - lanes);
-      Row<const float> from[rows_read<stride>(2)];
+      Row<const T> from[rows_read<stride>(2)];
       for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
-      (rows == 2 ? slide_weight<stride, 2> : slide_weight<stride, 1>)(
+      (rows == 2 ? slide_weight<stride, 2, T> : slide_weight<stride, 1, T>)(
           total + c, total_step, dy.at(image, i) + at, from, channels, x.width, dy.width, padding,
           {x.at(image, below) + c * rows * stride * x.width}, {dy.at(image, i + rows) + c * rows * dy.width});
     }
@@ -191,42 +188,37 @@ void gather_weights(float* total, const Images<const float>& dy, const Images<co
   }
 }
 
-}  // namespace
-
-void depthwise_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
-  const Images<const float> from{x, s.height, s.width, s.channels};
-  const Images<float> to{y, s.out_height(), s.out_width(), s.channels};
-  const float* w = by_tap(context, weight, s);
-  if (!slides(s)) return gather(context, to, from, w, s, taps_forward);
-  (s.stride == 1 ? slide_images<1> : slide_images<2>)(context, to, from, w, s.batch, s.padding);
+// The three directions where windows slide, of float and bfloat16; the filter is float32.
+template <class T>
+void slide_forward(Context& context, T* y, const T* x, const float* weight, const Convolution& s) {
+  const Images<const T> from{x, s.height, s.width, s.channels};
+  const Images<T> to{y, s.out_height(), s.out_width(), s.channels};
+  (s.stride == 1 ? slide_images<1, T> : slide_images<2, T>)(context, to, from, by_tap(context, weight, s), s.batch, s.padding);
 }
 
-void depthwise_backward_data(Context& context, float* dx, const float* dy, const float* weight, const Convolution& s) {
-  const Images<const float> from{dy, s.out_height(), s.out_width(), s.channels};
-  const Images<float> to{dx, s.height, s.width, s.channels};
+template <class T>
+void slide_backward_data(Context& context, T* dx, const T* dy, const float* weight, const Convolution& s) {
+  const Images<const T> from{dy, s.out_height(), s.out_width(), s.channels};
+  const Images<T> to{dx, s.height, s.width, s.channels};
   // With stride 1 it is a convolution itself, with the window turned.
-  const bool turned = slides(s) && s.stride == 1;
-  const float* w = by_tap(context, weight, s, turned);
-  if (turned) return slide_images<1>(context, to, from, w, s.batch, 2 - s.padding);
-  if (slides(s)) return spread_images(context, to, from, w, s.batch, s.padding);
-  gather(context, to, from, w, s, taps_backward);
+  if (s.stride == 1) slide_images<1>(context, to, from, by_tap(context, weight, s, true), s.batch, 2 - s.padding);
+  else spread_images(context, to, from, by_tap(context, weight, s), s.batch, s.padding);
 }
 
-// Each chunk of rows sums by itself into [taps, C], C rounded up to whole vectors where these are summed; the chunks, whose number
-// depends on sizes only, are added in order.
-void depthwise_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s) {
-  const Images<const float> gradient{dy, s.out_height(), s.out_width(), s.channels}, image{x, s.height, s.width, s.channels};
-  const int64_t channels = s.channels, step = slides(s) ? round_up(channels, lanes) : channels, size = s.taps() * step;
-  const int64_t rows = s.batch * gradient.height;
-  const int64_t few = rows_per_chunk(gradient.width * channels, s.taps(), slides(s) ? slid : gathered);
-  const int64_t grain = std::max(few, divide_up(rows, 64)), chunks = std::max<int64_t>(1, divide_up(rows, grain));
+// Each chunk of rows sums by itself into [taps, step] with add(total, dy, x, begin, end); the chunks, whose number depends on sizes
+// only, are added in order.
+template <class T, class Add>
+void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int64_t step, int64_t products, const Convolution& s,
+                 Add&& add) {
+  const Images<const T> gradient{dy, s.out_height(), s.out_width(), s.channels}, image{x, s.height, s.width, s.channels};
+  const int64_t channels = s.channels, size = s.taps() * step, rows = s.batch * gradient.height;
+  const int64_t grain = std::max(rows_per_chunk(gradient.width * channels, s.taps(), products), divide_up(rows, 64));
+  const int64_t chunks = std::max<int64_t>(1, divide_up(rows, grain));
   float* partial = static_cast<float*>(context.scratch(size_t(chunks * size) * 4));
   parallel_chunks(context, chunks, [&](int64_t chunk) {
     float* total = partial + chunk * size;
     std::fill(total, total + size, 0.0f);
-    const int64_t begin = chunk * grain, end = std::min(rows, begin + grain);
-    if (!slides(s)) return gather_weights(total, gradient, image, begin, end, s);
-    (s.stride == 1 ? slide_weights<1> : slide_weights<2>)(total, step, gradient, image, begin, end, s.padding);
+    add(total, gradient, image, chunk * grain, std::min(rows, (chunk + 1) * grain));
   });
   for (int64_t chunk = 1; chunk < chunks; chunk++)
     for (int64_t k = 0; k < size; k++) partial[k] += partial[chunk * size + k];
@@ -235,6 +227,54 @@ void depthwise_backward_weight(Context& context, float* dweight, const float* dy
       const bool whole = c < channels / lanes * lanes;  // or in the last vector, which ends with the channels
       dweight[c * s.taps() + t] = partial[t * step + (whole ? c : c + step - channels)];
     }
+}
+
+template <class T>
+void slide_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s) {
+  const int64_t step = round_up(s.channels, lanes);
+  sum_weights(context, dweight, dy, x, step, slid, s, [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
+    (s.stride == 1 ? slide_weights<1, T> : slide_weights<2, T>)(total, step, gradient, image, begin, end, s.padding);
+  });
+}
+
+}  // namespace
+
+bool depthwise_slides(const Convolution& s) {
+  return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.padding <= 2 && s.channels >= line_channels;
+}
+
+void depthwise_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
+  if (depthwise_slides(s)) return slide_forward(context, y, x, weight, s);
+  const Images<const float> from{x, s.height, s.width, s.channels};
+  const Images<float> to{y, s.out_height(), s.out_width(), s.channels};
+  gather(context, to, from, by_tap(context, weight, s), s, taps_forward);
+}
+
+void depthwise_backward_data(Context& context, float* dx, const float* dy, const float* weight, const Convolution& s) {
+  if (depthwise_slides(s)) return slide_backward_data(context, dx, dy, weight, s);
+  const Images<const float> from{dy, s.out_height(), s.out_width(), s.channels};
+  const Images<float> to{dx, s.height, s.width, s.channels};
+  gather(context, to, from, by_tap(context, weight, s), s, taps_backward);
+}
+
+void depthwise_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s) {
+  if (depthwise_slides(s)) return slide_backward_weight(context, dweight, dy, x, s);
+  sum_weights(context, dweight, dy, x, s.channels, gathered, s,
+              [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
+                gather_weights(total, gradient, image, begin, end, s);
+              });
+}
+
+void depthwise_forward(Context& context, bfloat16* y, const bfloat16* x, const float* weight, const Convolution& s) {
+  slide_forward(context, y, x, weight, s);
+}
+
+void depthwise_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const float* weight, const Convolution& s) {
+  slide_backward_data(context, dx, dy, weight, s);
+}
+
+void depthwise_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s) {
+  slide_backward_weight(context, dweight, dy, x, s);
 }
 
 }  // namespace turl

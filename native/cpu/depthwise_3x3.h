@@ -15,7 +15,7 @@ constexpr int line_channels = 16;
 struct Block {
   vfloat part[line_channels / lanes];
 };
-inline Block load_block(const float* p) {
+template <class T> inline Block load_block(const T* p) {
   Block b;
   for (int i = 0; i < line_channels / lanes; i++) b.part[i] = load(p + i * lanes);
   return b;
@@ -24,6 +24,9 @@ inline void store_block(float* p, const Block& b, bool past_caches) {
   for (int i = 0; i < line_channels / lanes; i++)
     if (past_caches) put_past_caches(p + i * lanes, b.part[i]);
     else store(p + i * lanes, b.part[i]);
+}
+inline void store_block(bfloat16* p, const Block& b, bool) {
+  for (int i = 0; i < line_channels / lanes; i++) store(p + i * lanes, b.part[i]);
 }
 inline Block fma(const Block& a, const Block& b, Block c) {
   for (int i = 0; i < line_channels / lanes; i++) c.part[i] = fma(a.part[i], b.part[i], c.part[i]);
@@ -37,7 +40,7 @@ template <class T> struct Row {
   int64_t step;
 };
 
-alignas(64) inline constexpr float zero_pixel[line_channels] = {};
+alignas(64) inline constexpr float zero_pixel[line_channels] = {};  // the same bits in bfloat16
 
 template <class T> struct Images {
   T* p;
@@ -45,14 +48,14 @@ template <class T> struct Images {
   T* at(int64_t image, int64_t i) const { return p + (image * height + i) * width * channels; }
   Row<T> row(int64_t image, int64_t i, int64_t channel) const {
     if (i >= 0 && i < height) return {at(image, i) + channel, channels};
-    if constexpr (std::is_const_v<T>) return {zero_pixel, 0};
+    if constexpr (std::is_const_v<T>) return {reinterpret_cast<T*>(zero_pixel), 0};
     else return {nullptr, 0};
   }
 };
 
 // What comes next in memory, asked for line by line.
-struct Ahead {
-  const float* p;
+template <class T> struct Ahead {
+  const T* p;
   void prefetch(int elements) {
     __builtin_prefetch(p);
     p += elements;
@@ -83,9 +86,9 @@ template <int stride> constexpr int64_t column_of(int64_t j, int k, int64_t padd
 template <int stride> constexpr int window_column(int k, int m) { return 3 - (m + 1) * stride + k; }
 
 // y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for rows r of y, which follow each other in memory.
-template <int stride, int rows>
-__attribute__((noinline)) void slide(float* y, const Row<const float>* x, const float* w, int64_t channels, int64_t columns,
-                                     int64_t results, int64_t padding, bool past_caches, Ahead ahead) {
+template <int stride, int rows, class T>
+__attribute__((noinline)) void slide(T* y, const Row<const T>* x, const float* w, int64_t channels, int64_t columns,
+                                     int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead) {
   constexpr int lines = rows_read<stride>(rows);
   Block tap[9], sum[rows][carried<stride> + 1] = {};
 #pragma GCC unroll 9
@@ -120,13 +123,14 @@ __attribute__((noinline)) void slide(float* y, const Row<const float>* x, const 
 
 // The image's gradient with stride 2. Two rows of it, dx[r][2 c - padding] and those right of them, from two rows of dy: the first
 // row of dx meets them with the taps' rows 2 and 0, the second one meets the lower one with row 1.
-inline __attribute__((noinline)) void spread(const Row<float>* dx, const Row<const float>* dy, const float* w, int64_t channels,
-                                             int64_t width, int64_t results, int64_t padding, bool past_caches, Ahead ahead) {
+template <class T>
+__attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, const float* w, int64_t channels, int64_t width,
+                                      int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead) {
   Block tap[9], next[2] = {};
 #pragma GCC unroll 9
   for (int t = 0; t < 9; t++) tap[t] = load_block(w + t * channels);
-  const Row<float> to[2] = {dx[0], dx[1]};
-  const Row<const float> above = dy[0], here = dy[1];
+  const Row<T> to[2] = {dx[0], dx[1]};
+  const Row<const T> above = dy[0], here = dy[1];
   // Column c of dy; which of the two columns of dx lie in the image.
   const auto step = [&](int64_t c, bool read, bool left, bool right) __attribute__((always_inline)) {
     Block even[2] = {next[0], next[1]}, odd[2] = {};
@@ -144,7 +148,7 @@ inline __attribute__((noinline)) void spread(const Row<float>* dx, const Row<con
 #pragma GCC unroll 2
     for (int r = 0; r < 2; r++) {
       if (!to[r].p) continue;
-      float* p = to[r].p + (2 * c - padding) * channels;
+      T* p = to[r].p + (2 * c - padding) * channels;
       if (left) store_block(p, even[r], past_caches);
       if (right) store_block(p + channels, odd[r], past_caches);
     }
@@ -163,10 +167,10 @@ inline __attribute__((noinline)) void spread(const Row<float>* dx, const Row<con
 
 // total[u][v] += sum over r, j of dy[r][j] x[r stride + u][j stride + v - padding] for rows r of dy, which follow each other in
 // memory, and one vector of channels; tap t of the total is at t total_step.
-template <int stride, int rows>
-__attribute__((noinline)) void slide_weight(float* total, int64_t total_step, const float* dy, const Row<const float>* x,
-                                            int64_t channels, int64_t columns, int64_t results, int64_t padding, Ahead ahead,
-                                            Ahead dy_ahead) {
+template <int stride, int rows, class T>
+__attribute__((noinline)) void slide_weight(float* total, int64_t total_step, const T* dy, const Row<const T>* x,
+                                            int64_t channels, int64_t columns, int64_t results, int64_t padding, Ahead<T> ahead,
+                                            Ahead<T> dy_ahead) {
   constexpr int lines = rows_read<stride>(rows);
   vfloat sum[9], g[rows][carried<stride> + 1] = {};
 #pragma GCC unroll 9
