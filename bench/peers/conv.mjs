@@ -46,7 +46,14 @@ const { threads, description } = cpu.statistics();
 const machine = `${description.replaceAll(',', ';')}; load ${loadavg()[0]?.toFixed(1)}`;
 const folder = mkdtempSync(join(tmpdir(), 'turl-onednn-'));
 const program = join(folder, 'onednn_conv');
-execFileSync('g++', ['-O2', '-std=c++17', join(import.meta.dirname, 'onednn_conv.cpp'), '-ldnnl', '-o', program]);
+execFileSync('g++', [
+  '-O2',
+  '-std=c++17',
+  join(import.meta.dirname, 'onednn_conv.cpp'),
+  '-ldnnl',
+  '-o',
+  program,
+]);
 const peer = spawn(program, [], {
   env: { ...process.env, OMP_NUM_THREADS: `${threads}` },
   stdio: ['pipe', 'pipe', 'inherit'],
@@ -86,8 +93,12 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of 
   directions.forEach((direction, i) => {
     const rates = [0, 1, 2].map((way) => (gflop / median(theirs[i].map((round) => round[way]))).toFixed(0));
     const ratios = ours[i].map((seconds, round) => Math.min(...theirs[i][round]) / seconds);
-    const summary = [median(ratios), Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2));
-    console.log([name, direction, (gflop / median(ours[i])).toFixed(0), ...rates, ...summary, machine].join(','));
+    const summary = [median(ratios), Math.min(...ratios), Math.max(...ratios)].map((ratio) =>
+      ratio.toFixed(2),
+    );
+    console.log(
+      [name, direction, (gflop / median(ours[i])).toFixed(0), ...rates, ...summary, machine].join(','),
+    );
   });
   for (const t of [x, weight, dy, y, dx, dweight]) t.dispose();
 }

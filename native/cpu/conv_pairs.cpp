@@ -185,8 +185,8 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
         const int64_t t_count = std::min(taps_at_once, tile_taps - t), k_count = std::min(pairs_at_once, tap_pairs - k);
         const bool last = t + t_count == tile_taps && k + k_count == tap_pairs;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
-          tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count, panel + (t * tap_pairs + k) * tile_columns,
-               partial + p * tile_columns, t > 0 || k > 0, last ? result.data() + p : nullptr, group * g.width + first,
+          tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count,
+               panel + (t * tap_pairs + k) * tile_columns, partial + p * tile_columns, t > 0 || k > 0, last ? result.data() + p : nullptr, group * g.width + first,
                end - begin - p, columns, fetch && p + tile_rows < end - begin ? tile_rows : 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);

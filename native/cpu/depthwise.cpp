@@ -232,9 +232,11 @@ void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int6
 template <class T>
 void slide_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s) {
   const int64_t step = round_up(s.channels, lanes);
-  sum_weights(context, dweight, dy, x, step, slid, s, [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
-    (s.stride == 1 ? slide_weights<1, T> : slide_weights<2, T>)(total, step, gradient, image, begin, end, s.padding);
-  });
+  sum_weights(context, dweight, dy, x, step, slid, s,
+              [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
+                const auto add = s.stride == 1 ? slide_weights<1, T> : slide_weights<2, T>;
+                add(total, step, gradient, image, begin, end, s.padding);
+              });
 }
 
 }  // namespace
