@@ -10,7 +10,7 @@
 #include "cpu/conv_gather.h"
 #include "cpu/parallel.h"
 
-#if defined(__AVX512BW__)
+#if defined(__AVX512BW__) && !defined(__clang__)  // clang has no such pragma
 #pragma GCC push_options
 #pragma GCC target("avx512bf16")
 
@@ -151,7 +151,7 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
-  const bool patches = few(g.depth, g.groups);
+  const bool patches = few(g.depth, g.groups) && taps > 0;
   const int64_t panels = divide_up(g.width, tile_columns), pairs = divide_up(taps * g.depth, 2);
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * pairs * tile_columns)) * 4));
   pack_weight(context, packed, weight, pairs, g, phase);
@@ -159,7 +159,7 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
 
   // A panel of panel_pairs pairs stays in the first-level cache; patches make one tap of all pairs.
   constexpr int64_t panel_pairs = 256;
-  const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : g.depth / 2;
+  const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : std::max<int64_t>(1, g.depth / 2);
   const int64_t taps_at_once = std::max<int64_t>(1, panel_pairs / tap_pairs);
   const int64_t pairs_at_once = divide_up(tap_pairs, divide_up(tap_pairs, panel_pairs));
   const int64_t step = pixels > 192 * 64 ? 192 : 96;  // pixels of a chunk: a multiple of tile_rows
