@@ -46,14 +46,16 @@ const { threads, description } = cpu.statistics();
 const machine = `${description.replaceAll(',', ';')}; load ${loadavg()[0]?.toFixed(1)}`;
 const folder = mkdtempSync(join(tmpdir(), 'turl-onednn-'));
 const program = join(folder, 'onednn_conv');
-execFileSync('g++', [
-  '-O2',
-  '-std=c++17',
-  join(import.meta.dirname, 'onednn_conv.cpp'),
-  '-ldnnl',
-  '-o',
-  program,
-]);
+const source = join(import.meta.dirname, 'onednn_conv.cpp');
+try {
+  execFileSync('g++', ['-O2', '-std=c++17', source, '-ldnnl', '-o', program], { stdio: 'pipe' });
+} catch {
+  rmSync(folder, { recursive: true });
+  console.error(
+    `the peer is absent: ${source} was not built; it expects g++ and oneDNN 2 (Debian: libdnnl-dev)`,
+  );
+  process.exit(2);
+}
 const peer = spawn(program, [], {
   env: { ...process.env, OMP_NUM_THREADS: `${threads}` },
   stdio: ['pipe', 'pipe', 'inherit'],

@@ -62,7 +62,7 @@ void statistics(Context& context, Out moments, Out running_mean, Out running_var
       };
     });
   });
-  add_chunks(partial, chunks.count, width);
+  add_chunks(context, partial, chunks.count, width);
   A *m = moments.as<A>(), *r = m + channels, *rm = running_mean.as<A>(), *rv = running_variance.as<A>();
   const A *rm0 = running_mean0.as<A>(), *rv0 = running_variance0.as<A>();
   for (int64_t c = 0; c < channels; c++) {
@@ -155,7 +155,7 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
       });
     };
     with_flags(sum, prelu);
-    add_chunks(partial, chunks.count, width);
+    add_chunks(context, partial, chunks.count, width);
 
     // dx = scale g + offset + (x - mean) slant + more
     std::vector<A> offset(size_t(channels), A(0)), slant(size_t(channels), A(0));

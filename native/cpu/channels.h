@@ -113,10 +113,4 @@ void sum_rows(double* total, int64_t begin, int64_t end, int64_t channels, F&& c
   }
 }
 
-// Adds the chunks' sums [count, width] in order into the first.
-inline void add_chunks(double* partial, int64_t count, int64_t width) {
-  for (int64_t chunk = 1; chunk < count; chunk++)
-    for (int64_t c = 0; c < width; c++) partial[c] += partial[chunk * width + c];
-}
-
 }  // namespace turl

@@ -56,6 +56,20 @@ void point(const T** rows, T** result, int64_t step, int64_t begin, int64_t end,
   for (int64_t t = 0; t < taps; t++) std::fill(rows + t * step + end - begin, rows + (t + 1) * step, zero);
 }
 
+// Copies the pixels of all taps side by side, from the table of `point`: patch [step][length], zero beyond taps x depth. `fixed` is
+// the depth where it is known beforehand.
+template <int64_t fixed = 0, class T>
+void copy_patches(T* patch, int64_t length, const T* const* rows, int64_t step, int64_t taps, int64_t any_depth) {
+  const int64_t depth = fixed > 0 ? fixed : any_depth;
+  if constexpr (fixed == 0)
+    if (depth == 3) return copy_patches<3>(patch, length, rows, step, taps, depth);
+  for (int64_t t = 0; t < taps; t++)
+    for (int64_t p = 0; p < step; p++)
+      for (int64_t d = 0; d < depth; d++) patch[p * length + t * depth + d] = rows[t * step + p][d];
+  for (int64_t p = 0; p < step; p++)
+    for (int64_t k = taps * depth; k < length; k++) patch[p * length + k] = T(0.0f);
+}
+
 // The forward pass as a gather, and its only phase.
 inline std::pair<Gather, Phase> forward_gather(const Convolution& s) {
   const int64_t cg = s.group_channels(), og = s.group_out_channels();

@@ -33,15 +33,6 @@ void pack_weight(Context& context, float* panels, const float* weight, const Gat
   });
 }
 
-// Copies the pixels of all taps side by side: patch [step][taps][depth]. `fixed` is the depth where it is known beforehand.
-template <int64_t fixed>
-void copy_patches(float* patch, const float* const* rows, int64_t step, int64_t taps, int64_t any_depth) {
-  const int64_t depth = fixed > 0 ? fixed : any_depth;
-  for (int64_t t = 0; t < taps; t++)
-    for (int64_t p = 0; p < step; p++)
-      for (int64_t d = 0; d < depth; d++) patch[(p * taps + t) * depth + d] = rows[t * step + p][d];
-}
-
 void gather_phase(Context& context, float* out, const float* in, const float* weight, const Gather& g, const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
@@ -69,7 +60,7 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
     point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
     if (patches) {
       float* patch = thread_memory<0>(step * tile_depth);
-      (g.depth == 3 ? copy_patches<3> : copy_patches<0>)(patch, rows.data(), step, taps, g.depth);
+      copy_patches(patch, tile_depth, rows.data(), step, taps, g.depth);
       for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * tile_depth;
     }
     for (int64_t n = first_panel; n < last_panel; n++) {

@@ -151,10 +151,7 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     }
   });
 
-  parallel_for(context, p.parts > 1 ? p.part_size : 0, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t part = 1; part < p.parts; part++)
-      for (int64_t i = begin; i < end; i++) partial[i] += partial[part * p.part_size + i];
-  });
+  add_chunks(context, partial, p.parts, p.part_size);
   parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; o++)
       for (int64_t tap = 0; tap < p.taps; tap++) {

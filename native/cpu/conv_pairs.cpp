@@ -1,11 +1,10 @@
 // Convolutions in bfloat16 on processors that multiply pairs of bfloat16 at the rate at which they multiply floats (AVX-512 BF16:
-// vdpbf16ps adds two products to each float32 sum): nothing is widened, and the multiply-add limit is twice that of float32.
+// vdpbf16ps adds two products to each float32 sum): nothing is widened, and the multiply-add limit is nearly twice that of float32.
 // Sums are float32; results are rounded once.
 //
 // Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's gradient
-// sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair]
-// [channels of a block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the
-// image is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
+// sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair][channels of
+// a block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the image is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/parallel.h"
@@ -169,10 +168,7 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
     point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
     if (patches) {
       bfloat16* patch = reinterpret_cast<bfloat16*>(thread_memory<0>(step * pairs));
-      memset(static_cast<void*>(patch), 0, size_t(step * pairs) * 4);
-      for (int64_t t = 0; t < taps; t++)
-        for (int64_t p = 0; p < step; p++)
-          for (int64_t d = 0; d < g.depth; d++) patch[p * 2 * pairs + t * g.depth + d] = rows[size_t(t * step + p)][d];
+      copy_patches(patch, 2 * pairs, rows.data(), step, taps, g.depth);
       for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * 2 * pairs;
     }
     float* partial = thread_memory<1>(step * tile_columns);
@@ -186,8 +182,9 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
         const bool last = t + t_count == tile_taps && k + k_count == tap_pairs;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count,
-               panel + (t * tap_pairs + k) * tile_columns, partial + p * tile_columns, t > 0 || k > 0, last ? result.data() + p : nullptr, group * g.width + first,
-               end - begin - p, columns, fetch && p + tile_rows < end - begin ? tile_rows : 0);
+               panel + (t * tap_pairs + k) * tile_columns, partial + p * tile_columns, t > 0 || k > 0,
+               last ? result.data() + p : nullptr, group * g.width + first, end - begin - p, columns,
+               fetch && p + tile_rows < end - begin ? tile_rows : 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
       }
@@ -262,8 +259,8 @@ void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_
     int64_t k = 0;
     for (; 2 * k < from && k < p.line; k++)
       interleave(packed + k * tile_columns, pixel(2 * k), pixel(2 * k + 1), mask);
-    for (; k < whole; k++) interleave(packed + k * tile_columns, in + 2 * k * step, in + (2 * k + 1) * step, mask,
-                                        pixels_ahead * step);
+    for (; k < whole; k++)
+      interleave(packed + k * tile_columns, in + 2 * k * step, in + (2 * k + 1) * step, mask, pixels_ahead * step);
     for (; k < p.line; k++) interleave(packed + k * tile_columns, pixel(2 * k), pixel(2 * k + 1), mask);
   }
 }
@@ -344,6 +341,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
     }
   });
 
+  add_chunks(context, partial, p.parts, p.part_size);
   parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; o++)
       for (int64_t tap = 0; tap < p.taps; tap++)
@@ -351,10 +349,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
           const int64_t tile = ((o / og * p.out_tiles + o % og / tile_rows) * p.panels + panel) * p.taps + tap;
           const float* in = partial + tile * tile_size + o % og % tile_rows * tile_columns;
           const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
-          float* out = dweight + o * s.taps() * cg + tap * cg + first;
-          for (int64_t c = 0; c < n; c++) out[c] = in[c];
-          for (int64_t part = 1; part < p.parts; part++)
-            for (int64_t c = 0; c < n; c++) out[c] += in[part * p.part_size + c];
+          memcpy(dweight + o * s.taps() * cg + tap * cg + first, in, size_t(n) * 4);
         }
   });
 }

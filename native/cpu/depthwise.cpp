@@ -220,8 +220,7 @@ void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int6
     std::fill(total, total + size, 0.0f);
     add(total, gradient, image, chunk * grain, std::min(rows, (chunk + 1) * grain));
   });
-  for (int64_t chunk = 1; chunk < chunks; chunk++)
-    for (int64_t k = 0; k < size; k++) partial[k] += partial[chunk * size + k];
+  add_chunks(context, partial, chunks, size);
   for (int64_t t = 0; t < s.taps(); t++)
     for (int64_t c = 0; c < channels; c++) {
       const bool whole = c < channels / lanes * lanes;  // or in the last vector, which ends with the channels

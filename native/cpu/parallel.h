@@ -19,4 +19,13 @@ template <class F> void parallel_for(Context& context, int64_t n, int64_t grain,
                   [&](int64_t chunk) { f(chunk * grain, std::min(n, (chunk + 1) * grain)); });
 }
 
+// Adds the chunks' sums [count, width] in order into the first.
+template <class A> void add_chunks(Context& context, A* partial, int64_t count, int64_t width) {
+  if (count < 2) return;
+  parallel_for(context, width, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = 1; chunk < count; chunk++)
+      for (int64_t i = begin; i < end; i++) partial[i] += partial[chunk * width + i];
+  });
+}
+
 }  // namespace turl

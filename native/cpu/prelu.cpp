@@ -41,7 +41,7 @@ void prelu_backward(Context& context, Out dx, Out dslope, In dy, In x, In slope,
         };
       });
     });
-    add_chunks(partial, chunks.count, channels);
+    add_chunks(context, partial, chunks.count, channels);
     for (int64_t c = 0; c < channels; c++) dslope.as<A>()[c] = A(partial[c]);
   });
 }

@@ -28,12 +28,12 @@ type Kept =
   | boolean;
 
 /** Moves the tensors of `value` that `own` holds to the scope around. */
-function release(value: unknown, own: Set<Tensor>): void {
+function handOver(value: unknown, own: Set<Tensor>): void {
   if (value === null || typeof value !== 'object') return;
   if (own.delete(value as Tensor)) onScopeCreate(value as Tensor);
-  else if (Array.isArray(value)) for (const item of value) release(item, own);
+  else if (Array.isArray(value)) for (const item of value) handOver(item, own);
   else if (Object.getPrototypeOf(value) === Object.prototype)
-    for (const item of Object.values(value)) release(item, own);
+    for (const item of Object.values(value)) handOver(item, own);
 }
 
 /** Runs `f`, then frees every tensor it made except those in its result (a tensor, or arrays and plain objects of them). */
@@ -49,7 +49,7 @@ export function scope<T extends Kept | void>(f: () => T): T {
     throw error;
   }
   scopes.pop();
-  release(result, own);
+  handOver(result, own);
   for (const tensor of own) tensor.dispose();
   return result;
 }
