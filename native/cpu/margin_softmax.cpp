@@ -7,7 +7,7 @@
 //
 // Tiles of 48 classes: a tile of v and its logits, transposed so that lanes run over samples, stay in the L2 cache. A chunk is a
 // run of tiles whose number depends on N only; chunks are reduced in order, so the number of threads does not matter. Traffic:
-// forward reads w once; backward reads it once and writes dw once.
+// forward reads w once; backward reads it once and writes dw once, a product's time before they are used (Ahead).
 #include "cpu/normalize_group.h"
 #include "cpu/parallel.h"
 #include "cpu/tile_product.h"
@@ -51,10 +51,13 @@ template <class T> struct Tiles {
   static A* array(Context& context, int64_t elements) {
     return static_cast<A*>(context.scratch(size_t(std::max<int64_t>(elements, 1)) * sizeof(A)));
   }
-  int64_t count(int64_t index) const { return std::min(tile, classes - index * tile); }
+  int64_t count(int64_t index) const { return std::clamp<int64_t>(classes - index * tile, 0, tile); }
+
+  // The rows of tile `index` of w or dw.
+  Ahead rows(const A* of, int64_t index) const { return Ahead::of(of + index * tile * size, count(index) * size); }
 
   // v [tile, rows_g] and, when wanted, the inverse norms [tile, groups]; then the logits [tile, rows_t].
-  void logits(int64_t index, A* v, A* inverse, A* a) const {
+  void logits(int64_t index, A* v, A* inverse, A* a, Ahead ahead) const {
     int64_t length = size / groups, n = count(index);
     for (int64_t t = 0; t < n; t++) {
       const A* from = w + (index * tile + t) * size;
@@ -66,7 +69,7 @@ template <class T> struct Tiles {
       }
       std::fill(to + size, to + padded(size), A(0));
     }
-    TileProduct<A>{a, rows_t, v, rows_g, 1, transposed, rows_t, size, false}.run(n, columns);
+    TileProduct<A>{a, rows_t, v, rows_g, 1, transposed, rows_t, size, false}.run(n, columns, ahead);
   }
 };
 
@@ -108,7 +111,7 @@ void margin_softmax_forward(Context& context, Out loss, Out logsumexp, Out hit, 
       others.clear(p.columns);
       for (int64_t index = chunk * p.chunk_tiles; index < std::min(p.tiles, (chunk + 1) * p.chunk_tiles); index++) {
         int64_t n = p.count(index);
-        p.logits(index, v, nullptr, a);
+        p.logits(index, v, nullptr, a, p.rows(p.w, index + 1));
         for (int64_t i = 0; i < samples; i++)  // the label's own logit is taken out of the sum over the others
           if (int64_t t = label[i] - index * tile; t >= 0 && t < n) {
             target[i] = a[t * p.rows_t + i];
@@ -170,7 +173,7 @@ void margin_softmax_backward(Context& context, Out dg, Out dw, In dloss, In loss
       int64_t length = size / groups, first = chunk * p.chunk_tiles;
       for (int64_t index = first; index < std::min(p.tiles, first + p.chunk_tiles); index++) {
         int64_t n = p.count(index);
-        p.logits(index, v, inverse, a);
+        p.logits(index, v, inverse, a, p.rows(out, index));
         for (int64_t t = 0; t < n; t++)
           for (int64_t i = 0; i < p.columns; i += L::width) {
             A* at = a + t * p.rows_t + i;
@@ -180,7 +183,7 @@ void margin_softmax_backward(Context& context, Out dg, Out dw, In dloss, In loss
           if (int64_t t = label[i] - index * tile; t >= 0 && t < n)
             a[t * p.rows_t + i] = weight[i] * std::expm1(-losses[i]);
         TileProduct<A>{dv, p.rows_g, a, p.rows_t, 1, p.g, p.rows_g, samples, false}.run(n, padded(size));
-        TileProduct<A>{sum, p.rows_g, a, 1, p.rows_t, v, p.rows_g, n, index > first}.run(samples, padded(size));
+        TileProduct<A>{sum, p.rows_g, a, 1, p.rows_t, v, p.rows_g, n, index > first}.run(samples, padded(size), p.rows(p.w, index + 1));
         for (int64_t t = 0; t < n; t++)
           for (int64_t k = 0; k < groups; k++) {
             const A *vk = v + t * p.rows_g + k * length, *dk = dv + t * p.rows_g + k * length;
@@ -190,15 +193,9 @@ void margin_softmax_backward(Context& context, Out dg, Out dw, In dloss, In loss
           }
       }
     });
-    T* result = dg.as<T>();
-    parallel_for(context, samples, std::max<int64_t>(1, 32768 / size), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
-        for (int64_t e = 0; e < size; e++) {
-          A total = 0;
-          for (int64_t chunk = 0; chunk < p.chunks; chunk++) total += partial[(chunk * samples + i) * p.rows_g + e];
-          result[i * size + e] = T(total);
-        }
-    });
+    add_chunks(context, partial, p.chunks, samples * p.rows_g);
+    for (int64_t i = 0; i < samples; i++)
+      for (int64_t e = 0; e < size; e++) dg.as<T>()[i * size + e] = T(partial[i * p.rows_g + e]);
   });
 }
 

@@ -78,11 +78,20 @@ inline vfloat select(vint condition, vfloat a, vfloat b) { return condition ? a 
 inline vfloat vmax(vfloat a, vfloat b) { return a > b ? a : b; }
 inline vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
 
-// Sum and maximum over the lanes, always in the same order.
+// Sum over the lanes, half onto half until one is left, so always in the same order.
 inline float sum(vfloat v) {
-  float total = 0;
-  for (int i = 0; i < lanes; i++) total += v[i];
-  return total;
+#if defined(__AVX512F__)
+  const __m512d d = _mm512_castps_pd(v);
+  const __m256 eight = __m256(_mm512_maskz_extractf64x4_pd(255, d, 0)) + __m256(_mm512_maskz_extractf64x4_pd(255, d, 1));
+#elif defined(__AVX2__)
+  const __m256 eight = v;
+#endif
+#if defined(__AVX2__)
+  const __m128 four = _mm256_castps256_ps128(eight) + _mm256_extractf128_ps(eight, 1);
+#else
+  const vfloat four = v;
+#endif
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 inline float maximum(vfloat v) {
   float best = v[0];
