@@ -13,6 +13,9 @@ struct DropoutRule {
         layer(uint32_t(layer)) {}
   // The draws of elements 4 index to 4 index + 3; 2 is `dropout` of src/tensor/philox.ts.
   TURL_BOTH Philox4 block(int64_t index) const { return philox(seed, uint32_t(index), 2, step, layer); }
+  template <int count> void blocks(uint32_t (&words)[4][count], int64_t first) const {
+    philox_blocks(words, seed, uint32_t(first), 2, step, layer);
+  }
   TURL_BOTH bool keeps(uint32_t word) const { return unit_interval(word) >= probability; }
 };
 

@@ -21,6 +21,7 @@ template <class T> struct AdamWRule {
   TURL_BOTH void operator()(T& p, T& m, T& v, T g) const {
     m = beta1 * m + rest1 * g;
     v = beta2 * v + rest2 * g * g;
+    using std::sqrt;  // of a float: a plain sqrt is double's where <cmath> gives no other
     p -= lr * (m * correction1 / (sqrt(v * correction2) + epsilon) + decay * p);
   }
 };

@@ -11,16 +11,37 @@ struct Philox4 {
   uint32_t word[4];
 };
 
+constexpr int philox_rounds = 10;
+struct PhiloxKey {
+  uint32_t low, high;
+  TURL_BOTH explicit PhiloxKey(uint64_t seed) : low(uint32_t(seed)), high(uint32_t(seed >> 32)) {}
+  TURL_BOTH void next() { low += 0x9E3779B9u, high += 0xBB67AE85u; }
+};
+TURL_BOTH void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3, PhiloxKey key) {
+  uint64_t p0 = uint64_t(0xD2511F53u) * c0, p1 = uint64_t(0xCD9E8D57u) * c2;
+  c0 = uint32_t(p1 >> 32) ^ c1 ^ key.low, c2 = uint32_t(p0 >> 32) ^ c3 ^ key.high;
+  c1 = uint32_t(p1), c3 = uint32_t(p0);
+}
+
 TURL_BOTH Philox4 philox(uint64_t seed, uint32_t block, uint32_t purpose, uint32_t epoch, uint32_t sample) {
-  uint32_t key0 = uint32_t(seed), key1 = uint32_t(seed >> 32);
-  uint32_t c0 = block, c1 = purpose, c2 = epoch, c3 = sample;
-  for (int round = 0; round < 10; round++) {
-    uint64_t p0 = uint64_t(0xD2511F53u) * c0, p1 = uint64_t(0xCD9E8D57u) * c2;
-    uint32_t n0 = uint32_t(p1 >> 32) ^ c1 ^ key0, n2 = uint32_t(p0 >> 32) ^ c3 ^ key1;
-    c0 = n0, c1 = uint32_t(p1), c2 = n2, c3 = uint32_t(p0);
-    key0 += 0x9E3779B9u, key1 += 0xBB67AE85u;
-  }
-  return {{c0, c1, c2, c3}};
+  PhiloxKey key(seed);
+  Philox4 r = {{block, purpose, epoch, sample}};
+  for (int round = 0; round < philox_rounds; round++, key.next()) philox_round(r.word[0], r.word[1], r.word[2], r.word[3], key);
+  return r;
+}
+
+// Philox of the blocks [first, first + count): word k of block first + j in words[k][j], round by round for compilers to form
+// vectors over j.
+template <int count>
+void philox_blocks(uint32_t (&words)[4][count], uint64_t seed, uint32_t first, uint32_t purpose, uint32_t epoch, uint32_t sample) {
+  PhiloxKey key(seed);
+  for (int j = 0; j < count; j++) words[0][j] = first + uint32_t(j), words[1][j] = purpose, words[2][j] = epoch, words[3][j] = sample;
+  for (int round = 0; round < philox_rounds; round++, key.next())
+    for (int j = 0; j < count; j++) {
+      uint32_t c0 = words[0][j], c1 = words[1][j], c2 = words[2][j], c3 = words[3][j];
+      philox_round(c0, c1, c2, c3, key);
+      words[0][j] = c0, words[1][j] = c1, words[2][j] = c2, words[3][j] = c3;
+    }
 }
 
 // 24 bits of a word as a float in [0, 1); exact, so equal on every device.
