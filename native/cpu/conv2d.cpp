@@ -1,5 +1,5 @@
 // 2-d convolution, its gradient with respect to the image and to the weight; shapes and formula in convolution.h.
-// float32 goes to the fast kernels (conv_fast.h); bfloat16 has its own where they are faster, else is widened to float32 for those
+// float32 goes to the fast kernels (conv_fast.h); so does bfloat16 where they read it, else it is widened for them
 // and the result is rounded once; float64 is computed plainly. The weight's gradient is float32 for bfloat16 images.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_plain.h"
@@ -7,21 +7,37 @@
 #include "kernels.h"
 
 namespace turl {
+namespace {
+
+// f.operator()<T>() for what the images are of.
+template <class F> void with_images(DType dtype, F&& f) {
+  if (dtype == DType::bfloat16) f.template operator()<bfloat16>();
+  else f.template operator()<float>();
+}
+
+// Whether pairs of bfloat16 are the fastest way to sum products over `depth` channels of a group, or over pixels (2).
+bool pairs_win(DType dtype, const Convolution& s, int64_t depth) {
+  return dtype == DType::bfloat16 && pairs_suit(s, depth) && !winograd_suits(s, pairs_speed);
+}
+
+}  // namespace
 
 void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
                     int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   if (y.size == 0) return;
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
-  if (x.dtype == DType::bfloat16 && pairs_suit(s, s.group_channels()))
+  if (pairs_win(x.dtype, s, s.group_channels()))
     return pairs_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
+  if (winograd_suits(s))
+    return with_images(x.dtype, [&]<class T>() { winograd_conv_forward(context, y.as<T>(), x.as<T>(), wf, s); });
   if (x.dtype == DType::bfloat16 && depthwise_slides(s))
     return depthwise_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), wf, s);
   const float* xf = widened(context, x);
   with_narrowed(context, y, [&](float* yf) {
     if (s.depthwise()) depthwise_forward(context, yf, xf, wf, s);
-    else (winograd_suits(s) ? winograd_conv_forward : gemm_conv_forward)(context, yf, xf, wf, s);
+    else gemm_conv_forward(context, yf, xf, wf, s);
   });
 }
 
@@ -32,15 +48,17 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
   if (dx.size == 0) return;
   if (dy.dtype == DType::float64)
     return plain_conv_backward_data(context, dx.as<double>(), dy.as<double>(), weight.as<double>(), s);
-  if (dy.dtype == DType::bfloat16 && pairs_suit(s, s.group_out_channels()))
+  if (pairs_win(dy.dtype, s, s.group_out_channels()))
     return pairs_conv_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
+  if (winograd_suits(s))
+    return with_images(dy.dtype, [&]<class T>() { winograd_conv_backward_data(context, dx.as<T>(), dy.as<T>(), wf, s); });
   if (dy.dtype == DType::bfloat16 && depthwise_slides(s))
     return depthwise_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), wf, s);
   const float* gf = widened(context, dy);
   with_narrowed(context, dx, [&](float* xf) {
     if (s.depthwise()) depthwise_backward_data(context, xf, gf, wf, s);
-    else (winograd_suits(s) ? winograd_conv_backward_data : gemm_conv_backward_data)(context, xf, gf, wf, s);
+    else gemm_conv_backward_data(context, xf, gf, wf, s);
   });
 }
 
@@ -51,14 +69,15 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   if (dweight.size == 0) return;
   if (x.dtype == DType::float64)
     return plain_conv_backward_weight(context, dweight.as<double>(), dy.as<double>(), x.as<double>(), s);
-  if (x.dtype == DType::bfloat16 && pairs_suit(s, 2))
-    return pairs_conv_backward_weight(context, dweight.as<float>(), dy.as<bfloat16>(), x.as<bfloat16>(), s);
+  float* dw = dweight.as<float>();
+  if (pairs_win(x.dtype, s, 2)) return pairs_conv_backward_weight(context, dw, dy.as<bfloat16>(), x.as<bfloat16>(), s);
+  if (winograd_suits(s))
+    return with_images(x.dtype, [&]<class T>() { winograd_conv_backward_weight(context, dw, dy.as<T>(), x.as<T>(), s); });
   if (x.dtype == DType::bfloat16 && depthwise_slides(s))
-    return depthwise_backward_weight(context, dweight.as<float>(), dy.as<bfloat16>(), x.as<bfloat16>(), s);
+    return depthwise_backward_weight(context, dw, dy.as<bfloat16>(), x.as<bfloat16>(), s);
   const float *gf = widened(context, dy), *xf = widened(context, x);
-  if (s.depthwise()) depthwise_backward_weight(context, dweight.as<float>(), gf, xf, s);
-  else
-    (winograd_suits(s) ? winograd_conv_backward_weight : gemm_conv_backward_weight)(context, dweight.as<float>(), gf, xf, s);
+  if (s.depthwise()) depthwise_backward_weight(context, dw, gf, xf, s);
+  else gemm_conv_backward_weight(context, dw, gf, xf, s);
 }
 
 }  // namespace turl

@@ -21,9 +21,10 @@ struct Phase {
   std::vector<Tap> taps;
 };
 
-// What is gathered from where: in [batch, in_h, in_w, groups depth] to out [batch, out_h, out_w, groups width].
+// What is gathered from where: in [batch, in_h, in_w, in_c], of which a group reads `depth` channels from a pixel on, to
+// out [batch, out_h, out_w, groups width].
 struct Gather {
-  int64_t batch, in_h, in_w, out_h, out_w, groups, depth, width;
+  int64_t batch, in_h, in_w, in_c, out_h, out_w, groups, depth, width;
   // The weight of (group, tap, input channel d, output channel j) is weight[group group_step + tap tap_step + d d_step + j j_step].
   int64_t group_step, tap_step, d_step, j_step;
 };
@@ -33,7 +34,7 @@ struct Gather {
 template <class T>
 void point(const T** rows, T** result, int64_t step, int64_t begin, int64_t end, const T* in, T* out, const T* zero,
            const Gather& g, const Phase& phase) {
-  const int64_t in_c = g.groups * g.depth, out_c = g.groups * g.width, taps = int64_t(phase.taps.size());
+  const int64_t out_c = g.groups * g.width, taps = int64_t(phase.taps.size());
   for (int64_t p = begin; p < end;) {
     const int64_t first = p % phase.columns, i = p / phase.columns % phase.rows, b = p / phase.columns / phase.rows;
     const int64_t count = std::min(phase.columns - first, end - p), at = p - begin;
@@ -46,9 +47,9 @@ void point(const T** rows, T** result, int64_t step, int64_t begin, int64_t end,
       const bool inside = y >= 0 && y < g.in_h;
       const int64_t to = inside && x < g.in_w ? std::min(count, divide_up(g.in_w - x, phase.in_step)) : 0;
       const int64_t from = std::min(to, x < 0 ? divide_up(-x, phase.in_step) : 0);
-      const T* pixel = in + ((b * g.in_h + y) * g.in_w + x) * in_c;
+      const T* pixel = in + ((b * g.in_h + y) * g.in_w + x) * g.in_c;
       for (int64_t k = 0; k < from; k++) row[k] = zero;
-      for (int64_t k = from; k < to; k++) row[k] = pixel + k * phase.in_step * in_c;
+      for (int64_t k = from; k < to; k++) row[k] = pixel + k * phase.in_step * g.in_c;
       for (int64_t k = to; k < count; k++) row[k] = zero;
     }
     p += count;
@@ -56,25 +57,11 @@ void point(const T** rows, T** result, int64_t step, int64_t begin, int64_t end,
   for (int64_t t = 0; t < taps; t++) std::fill(rows + t * step + end - begin, rows + (t + 1) * step, zero);
 }
 
-// Copies the pixels of all taps side by side, from the table of `point`: patch [step][length], zero beyond taps x depth. `fixed` is
-// the depth where it is known beforehand.
-template <int64_t fixed = 0, class T>
-void copy_patches(T* patch, int64_t length, const T* const* rows, int64_t step, int64_t taps, int64_t any_depth) {
-  const int64_t depth = fixed > 0 ? fixed : any_depth;
-  if constexpr (fixed == 0)
-    if (depth == 3) return copy_patches<3>(patch, length, rows, step, taps, depth);
-  for (int64_t t = 0; t < taps; t++)
-    for (int64_t p = 0; p < step; p++)
-      for (int64_t d = 0; d < depth; d++) patch[p * length + t * depth + d] = rows[t * step + p][d];
-  for (int64_t p = 0; p < step; p++)
-    for (int64_t k = taps * depth; k < length; k++) patch[p * length + k] = T(0.0f);
-}
-
 // The forward pass as a gather, and its only phase.
 inline std::pair<Gather, Phase> forward_gather(const Convolution& s) {
   const int64_t cg = s.group_channels(), og = s.group_out_channels();
-  const Gather g{s.batch,  s.height, s.width, s.out_height(),      s.out_width(), s.groups,
-                 cg,       og,       og * s.taps() * cg, cg, 1,             s.taps() * cg};
+  const Gather g{s.batch, s.height, s.width, s.channels, s.out_height(), s.out_width(), s.groups, cg, og,
+                 og * s.taps() * cg, cg, 1, s.taps() * cg};
   Phase phase{s.out_height(), s.out_width(), 1, 0, 0, s.stride, {}};
   for (int64_t u = 0; u < s.kernel_h; u++)
     for (int64_t v = 0; v < s.kernel_w; v++) phase.taps.push_back({u - s.padding, v - s.padding, u * s.kernel_w + v});
@@ -84,8 +71,8 @@ inline std::pair<Gather, Phase> forward_gather(const Convolution& s) {
 // The image's gradient as a gather from dy, and its phases.
 inline std::pair<Gather, std::vector<Phase>> backward_gather(const Convolution& s) {
   const int64_t cg = s.group_channels(), og = s.group_out_channels();
-  const Gather g{s.batch, s.out_height(), s.out_width(), s.height, s.width, s.groups,
-                 og,      cg,             og * s.taps() * cg, cg,  s.taps() * cg, 1};
+  const Gather g{s.batch, s.out_height(), s.out_width(), s.out_channels, s.height, s.width, s.groups, og, cg,
+                 og * s.taps() * cg, cg, s.taps() * cg, 1};
   std::vector<Phase> phases;
   for (int64_t p = 0; p < s.stride; p++)
     for (int64_t q = 0; q < s.stride; q++) {

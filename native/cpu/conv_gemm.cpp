@@ -1,8 +1,8 @@
 // Forward convolution and its gradient with respect to the image, float32, as one implicit GEMM: nothing of the size of an
 // im2col matrix exists. Both gather (conv_gather.h); register tiles of pixels x output channels run over taps and channels with a
 // packed panel of weights, while the input pixels of the next tile are fetched. A chunk of few pixels has few of the panels, so that
-// there are enough chunks. Where a pixel has few channels (the first layer), the chunk's patches are copied side by side first, so
-// that the inner loop is long.
+// there are enough chunks. Where a pixel has few channels (the first layer), the image gets its border of zeros first: then the
+// window's pixels of a line are one run, and the inner loop is long.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/gemm_tile.h"
@@ -41,12 +41,11 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
   pack_weight(context, packed, weight, g, phase);
   std::vector<float> zero(size_t(g.groups * g.depth), 0.0f);
 
-  // Patches make one tap of taps x depth channels.
-  const bool patches = g.depth < 8 && taps > 1 && g.groups == 1;
-  const int64_t tile_taps = patches ? 1 : taps, tile_depth = patches ? taps * g.depth : g.depth;
   // A pass of the tiles goes over so many taps, or channels of one tap: all in about as many steps.
-  const int64_t taps_at_once = divide_up(tile_taps, std::max<int64_t>(1, divide_up(tile_taps * tile_depth, pass_depth)));
-  const int64_t depth_at_once = divide_up(tile_depth, divide_up(tile_depth, pass_depth));
+  const int64_t taps_at_once = divide_up(taps, std::max<int64_t>(1, divide_up(taps * g.depth, pass_depth)));
+  const int64_t depth_at_once = divide_up(g.depth, divide_up(g.depth, pass_depth));
+  const bool one_pass = taps_at_once >= taps && depth_at_once == g.depth;
+  const Into alone = one_pass && worth_streaming(out, pixels, g.groups * g.width) ? Into::memory : Into::place;
   // A chunk is a block of pixels x some panels of weights; few pixels make more chunks of fewer panels.
   const int64_t step = round_up(divide_up(pixels, divide_up(pixels, 192)), tile_rows), pixel_blocks = divide_up(pixels, step);
   const int64_t panels_at_once = divide_up(g.groups * panels, std::min(g.groups * panels, divide_up(32, pixel_blocks)));
@@ -58,33 +57,56 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
     std::vector<const float*> rows(size_t(taps * step));
     std::vector<float*> result(size_t(step), nullptr);
     point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
-    if (patches) {
-      float* patch = thread_memory<0>(step * tile_depth);
-      copy_patches(patch, tile_depth, rows.data(), step, taps, g.depth);
-      for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * tile_depth;
-    }
     for (int64_t n = first_panel; n < last_panel; n++) {
       const int64_t group = n / panels, first = n % panels * tile_columns;
       const int64_t columns = std::min<int64_t>(tile_columns, g.width - first);
       const float* panel = packed + n * panel_size;
-      const bool fetch = !patches && (n == first_panel || first == 0);  // the first time that these channels are read
+      const bool fetch = g.depth >= 16 && (n == first_panel || first == 0);  // the first time that these channels are read
       int64_t t = 0, d = 0;
       do {
-        const int64_t t_count = std::min(taps_at_once, tile_taps - t), d_count = std::min(depth_at_once, tile_depth - d);
+        const int64_t t_count = std::min(taps_at_once, taps - t), d_count = std::min(depth_at_once, g.depth - d);
         for (int64_t p = 0; p < end - begin; p += tile_rows)
-          tile(rows.data() + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * tile_depth + d) * tile_columns,
-               result.data() + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0,
+          tile(rows.data() + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * g.depth + d) * tile_columns,
+               result.data() + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Into::sum : alone,
                fetch && p + tile_rows < end - begin ? tile_rows : 0);
         d += d_count;
-        if (d == tile_depth) d = 0, t += t_count;
-      } while (t < tile_taps);
+        if (d == g.depth) d = 0, t += t_count;
+      } while (t < taps);
+    }
+    if (alone == Into::memory) end_streaming();
+  });
+}
+
+// The taps of a kernel's line are one tap of kernel_w x channels in the image with its border.
+void few_channels_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
+  const int64_t height = s.height + 2 * s.padding, line = (s.width + 2 * s.padding) * s.channels;
+  const int64_t border = s.padding * s.channels, inside = s.width * s.channels;
+  float* bordered = static_cast<float*>(context.scratch(size_t(s.batch * height * line) * 4));
+  parallel_for(context, s.batch * height, divide_up(16384, line), [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at++) {
+      const int64_t image = at / height, i = at % height - s.padding;
+      float* out = bordered + at * line;
+      if (i < 0 || i >= s.height) {
+        std::fill(out, out + line, 0.0f);
+        continue;
+      }
+      std::fill(out, out + border, 0.0f);
+      memcpy(out + border, x + (image * s.height + i) * inside, size_t(inside) * 4);
+      std::fill(out + border + inside, out + line, 0.0f);
     }
   });
+  const int64_t depth = s.kernel_w * s.channels;
+  const Gather g{s.batch, height, s.width + 2 * s.padding, s.channels, s.out_height(), s.out_width(), 1, depth, s.out_channels,
+                 0, depth, 1, s.kernel_h * depth};
+  Phase phase{s.out_height(), s.out_width(), 1, 0, 0, s.stride, {}};
+  for (int64_t u = 0; u < s.kernel_h; u++) phase.taps.push_back({u, 0, u});
+  gather_phase(context, y, bordered, weight, g, phase);
 }
 
 }  // namespace
 
 void gemm_conv_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
+  if (s.groups == 1 && s.channels < 8 && s.kernel_w > 1) return few_channels_forward(context, y, x, weight, s);
   const auto [gather, phase] = forward_gather(s);
   gather_phase(context, y, x, weight, gather, phase);
 }

@@ -5,6 +5,7 @@
 // Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's gradient
 // sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair][channels of
 // a block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the image is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
+#include "cpu/channels.h"
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/parallel.h"
@@ -29,8 +30,13 @@ inline __m512bh splat(const bfloat16* p) {
   return (__m512bh)_mm512_set1_epi32(bits);
 }
 
-// Rounds the first n <= 2 lanes sums of a row.
-inline void store_row(bfloat16* out, const vfloat* sum, int64_t n) {
+// Rounds the first n <= 2 lanes sums of a row; a whole one is a cache line, and goes past the caches if told so.
+inline void store_row(bfloat16* out, const vfloat* sum, int64_t n, bool past) {
+  if (n == tile_columns && past) {
+    const __m256i low = __m256i(round_lanes(sum[0])), high = __m256i(round_lanes(sum[1]));
+    const __m512i row = _mm512_maskz_inserti64x4(255, _mm512_maskz_inserti64x4(255, __m512i{}, low, 0), high, 1);
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
+  }
   if (n == tile_columns) return turl::store(out, sum[0]), turl::store(out + lanes, sum[1]);
   for (int64_t j = 0; j < n; j++) out[j] = bfloat16(sum[j / lanes][j % lanes]);
 }
@@ -40,10 +46,10 @@ inline void store_row(bfloat16* out, const vfloat* sum, int64_t n) {
 // fetch what is written, and what the pointers `ahead` of these point to, unless that is 0.
 __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_step, int64_t taps, int64_t offset, int64_t pairs,
                                     const Pair* panel, float* partial, bool accumulate, bfloat16* const* out,
-                                    int64_t out_offset, int64_t valid, int64_t columns, int64_t ahead) {
+                                    int64_t out_offset, int64_t valid, int64_t columns, bool past, int64_t ahead) {
   constexpr int64_t line = 16;                     // pairs of a cache line
   const int64_t steps = ahead > 0 ? line : pairs;  // between fetches
-  if (out)
+  if (out && !past)
     for (int r = 0; r < tile_rows && r < valid; r++) __builtin_prefetch(out[r] + out_offset, 1);
   __m512 sum[tile_rows][2] = {};
   if (accumulate)
@@ -74,7 +80,7 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
   for (int r = 0; r < tile_rows; r++) {
     const vfloat both[2] = {sum[r][0], sum[r][1]};
     if (!out) turl::store(partial + r * tile_columns, both[0]), turl::store(partial + r * tile_columns + lanes, both[1]);
-    else if (r < valid) store_row(out[r] + out_offset, both, columns);
+    else if (r < valid) store_row(out[r] + out_offset, both, columns, past);
   }
 }
 
@@ -126,6 +132,20 @@ constexpr int64_t pixels_ahead = 16;
 
 inline __mmask32 first_of(int64_t n) { return n >= tile_columns ? ~__mmask32(0) : (__mmask32(1) << n) - 1; }
 
+// Copies the pixels of all taps side by side, from the table of `point`: patch [step][length], zero beyond taps x depth. `fixed` is
+// the depth where it is known beforehand.
+template <int64_t fixed = 0>
+void copy_patches(bfloat16* patch, int64_t length, const bfloat16* const* rows, int64_t step, int64_t taps, int64_t any_depth) {
+  const int64_t depth = fixed > 0 ? fixed : any_depth;
+  if constexpr (fixed == 0)
+    if (depth == 3) return copy_patches<3>(patch, length, rows, step, taps, depth);
+  for (int64_t t = 0; t < taps; t++)
+    for (int64_t p = 0; p < step; p++)
+      for (int64_t d = 0; d < depth; d++) patch[p * length + t * depth + d] = rows[t * step + p][d];
+  for (int64_t p = 0; p < step; p++)
+    for (int64_t k = taps * depth; k < length; k++) patch[p * length + k] = bfloat16(0.0f);
+}
+
 // Whether patches take the place of channels.
 bool few(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
 
@@ -156,6 +176,9 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
   pack_weight(context, packed, weight, pairs, g, phase);
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth), bfloat16(0.0f));
 
+  // Results larger than the caches are written past them, a cache line at a time.
+  const bool past = pixels * g.groups * g.width >= int64_t(1) << 21 && g.width % tile_columns == 0 &&
+                    reinterpret_cast<uintptr_t>(out) % 64 == 0;
   // A panel of panel_pairs pairs stays in the first-level cache; patches make one tap of all pairs.
   constexpr int64_t panel_pairs = 256;
   const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : std::max<int64_t>(1, g.depth / 2);
@@ -183,12 +206,13 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count,
                panel + (t * tap_pairs + k) * tile_columns, partial + p * tile_columns, t > 0 || k > 0,
-               last ? result.data() + p : nullptr, group * g.width + first, end - begin - p, columns,
+               last ? result.data() + p : nullptr, group * g.width + first, end - begin - p, columns, past,
                fetch && p + tile_rows < end - begin ? tile_rows : 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
       }
     }
+    if (past) end_streaming();
   });
 }
 

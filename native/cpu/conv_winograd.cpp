@@ -1,10 +1,10 @@
-// Forward convolution with a window of 3x3 and stride 1, and its gradient with respect to the image, float32, by Winograd's
-// F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window turned by 180 degrees and the channels exchanged.
+// Forward convolution with a window of 3x3 and stride 1, and its gradient with respect to the image, computed in float32 on images
+// of float32 or bfloat16, by Winograd's F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window turned by 180 degrees and the channels exchanged.
 //
-// The weights are transformed first. Then each chunk of tiles goes through three steps in a thread's own memory, near the caches:
-// the input tiles of 6x6 pixels are transformed, for each of the 36 positions one matrix product [tiles, depth] x [depth, width]
-// runs, and its results are transformed back. Each result is one sum over depth in order, whatever the chunk.
+// The weights are transformed first. Then the tiles go through three steps: the input's 6x6 pixels are transformed, for each of
+// the 36 positions one matrix product [tiles, depth] x [depth, width] runs, and its results are transformed back. Each result is one sum over depth in order, whatever the chunk.
 #include <vector>
+#include "cpu/channels.h"
 #include "cpu/conv_fast.h"
 #include "cpu/parallel.h"
 #include "cpu/tile_product.h"
@@ -24,8 +24,8 @@ struct Pass {
   int64_t tap_step, d_step, j_step;
 };
 
-// panels [column panel][position][depth][tile_columns]
-void transform_weight(Context& context, float* panels, const float* weight, const Pass& s) {
+// panels [column panel][position][depth][tile_columns], past the caches if told so
+template <bool past> void transform_weight(Context& context, float* panels, const float* weight, const Pass& s) {
   constexpr int64_t taps = window * window, block = 16;  // input channels at a time: they share a cache line
   const int64_t blocks = divide_up(s.depth, block);
   parallel_for(context, divide_up(s.width, tile_columns) * blocks, 4, [&](int64_t begin, int64_t end) {
@@ -34,102 +34,187 @@ void transform_weight(Context& context, float* panels, const float* weight, cons
       const int64_t panel = item / blocks, first = panel * tile_columns, d0 = item % blocks * block;
       const int64_t columns = std::min<int64_t>(tile_columns, s.width - first), count = std::min(block, s.depth - d0);
       const float* in = weight + d0 * s.d_step + first * s.j_step;
-      for (int64_t t = 0; t < taps; t++)
-        for (int64_t d = 0; d < count; d++) {
-          for (int64_t j = 0; j < columns; j++) gathered[t][d][j] = in[t * s.tap_step + d * s.d_step + j * s.j_step];
-          for (int64_t j = columns; j < tile_columns; j++) gathered[t][d][j] = 0;
-        }
+      if (columns < tile_columns) std::fill_n(&gathered[0][0][0], taps * block * tile_columns, 0.0f);
+      // A line of memory is read at once, and the one that the next item reads is asked for.
+      if (s.d_step == 1)
+        for (int64_t j = 0; j < columns; j++)
+          for (int64_t t = 0; t < taps; t++) {
+            const float* line = in + t * s.tap_step + j * s.j_step;
+            __builtin_prefetch(line + block);
+            for (int64_t d = 0; d < count; d++) gathered[t][d][j] = line[d];
+          }
+      else
+        for (int64_t d = 0; d < count; d++)
+          for (int64_t t = 0; t < taps; t++) {
+            const float* line = in + t * s.tap_step + d * s.d_step;
+            __builtin_prefetch(line + block * s.d_step), __builtin_prefetch(line + block * s.d_step + 16);
+            for (int64_t j = 0; j < columns; j++) gathered[t][d][j] = line[j * s.j_step];
+          }
       float* out = panels + (panel * positions * s.depth + d0) * tile_columns;
       for (int64_t d = 0; d < count; d++)
         for (int64_t j = 0; j < tile_columns; j += lanes)
-          transform_window(out + d * tile_columns + j, s.depth * tile_columns,
-                           [&](int u, int v) { return load(&gathered[u * window + v][d][j]); });
+          transform_window<past>(out + d * tile_columns + j, s.depth * tile_columns,
+                                 [&](int u, int v) { return load(&gathered[u * window + v][d][j]); });
     }
+    if (past) end_streaming();
   });
 }
 
-__attribute__((noinline)) void write_pixels(float* out, int64_t line, int64_t pixel, const float* products, int64_t step) {
-  transform_output(products, step, [&](int i, int j, vfloat y) { store(out + i * line + j * pixel, y); });
+template <bool past, class T>
+__attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step) {
+  transform_output(products, step, [&](int i, int j, vfloat y) {
+    if constexpr (past) put_past_caches(out + i * line + j * pixel, y);
+    else store(out + i * line + j * pixel, y);
+  });
 }
 
-// Writes a result tile from products [position][step]. Only rows x columns pixels of it lie in the image.
-void write_tile(float* out, const float* products, int64_t step, int64_t rows, int64_t columns, const Pass& s) {
+// Writes a result tile from products [position][step], past the caches if told so. Only rows x columns pixels of it lie in the image.
+template <class T>
+void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool past, const Pass& s) {
   const int64_t line = s.out_w * s.width;
   int64_t c = 0;
   if (rows == outputs && columns == outputs)
-    for (; c + lanes <= s.width; c += lanes) write_pixels(out + c, line, s.width, products + c, step);
+    for (; c + lanes <= s.width; c += lanes)
+      (past ? write_pixels<true, T> : write_pixels<false, T>)(out + c, line, s.width, products + c, step);
   for (; c < s.width; c += lanes) {
-    float tile[outputs * outputs * lanes];
-    write_pixels(tile, outputs * lanes, lanes, products + c, step);
-    const size_t bytes = size_t(std::min<int64_t>(lanes, s.width - c)) * 4;
+    T tile[outputs * outputs * lanes];
+    write_pixels<false>(tile, outputs * lanes, lanes, products + c, step);
+    const size_t bytes = size_t(std::min<int64_t>(lanes, s.width - c)) * sizeof(T);
     for (int64_t i = 0; i < rows; i++)
       for (int64_t j = 0; j < columns; j++) memcpy(out + i * line + j * s.width + c, tile + (i * outputs + j) * lanes, bytes);
   }
 }
 
-// Tiles of a chunk, a multiple of tile_rows: enough to be worth reading the weights, and as many chunks as threads.
-int64_t tiles_at_once(const Context& context, int64_t tiles) {
-  const int64_t chunks = round_up(divide_up(tiles, 48), context.threads);
-  return round_up(divide_up(tiles, chunks), tile_rows);
+// The three steps for some tiles, from `first` on: transformed [position][tile][depth], products [position][tile][width].
+template <class T> struct Steps {
+  const Pass& s;
+  const Tiles& tiles;
+  const Images<T>& images;
+  const float* packed;
+  T* out;
+  bool past;
+  int64_t in_row, out_row, in_step, out_step, panels, panel_size;
+  float *transformed = nullptr, *products = nullptr;
+  int64_t first = 0;
+
+  // Memory for at most `most` tiles.
+  Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, int64_t most)
+      : s(s), tiles(tiles), images(images), packed(packed), out(out),
+        past(worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)), out_row(odd_lines(s.width)),
+        in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)), panels(divide_up(s.width, tile_columns)),
+        panel_size(positions * s.depth * tile_columns) {}
+
+  const float* panel(int64_t position, int64_t index) const { return packed + index * panel_size + position * s.depth * tile_columns; }
+
+  void transform(int64_t begin, int64_t end) const {
+    for (int64_t t = begin; t < end; t++) {
+      const auto [b, i, j] = tiles.at(t);
+      images.template transform<points>(transformed + (t - first) * in_row, in_step, b, i + s.offset, j + s.offset);
+    }
+  }
+  // The products of a position with one panel; the one that comes next is fetched meanwhile.
+  void multiply(int64_t count, int64_t position, int64_t index, const float* next) const {
+    const int64_t column = index * tile_columns;
+    const TileProduct<float> product{products + position * out_step + column, out_row, transformed + position * in_step,
+                                     in_row, 1, panel(position, index), tile_columns, s.depth, false};
+    product.run(count, std::min<int64_t>(tile_columns, s.width - column), Ahead::of(next, s.depth * tile_columns));
+  }
+  void write(int64_t begin, int64_t end) const {
+    for (int64_t t = begin; t < end; t++) {
+      const auto [b, i, j] = tiles.at(t);
+      write_tile(out + ((b * s.out_h + i) * s.out_w + j) * s.width, products + (t - first) * out_row, out_step,
+                 std::min<int64_t>(outputs, s.out_h - i), std::min<int64_t>(outputs, s.out_w - j), past, s);
+    }
+    if (past) end_streaming();
+  }
+};
+
+// Weights that the threads' caches hold: each thread takes chunks of tiles through the three steps in its own memory.
+template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_t at_once) {
+  parallel_for(context, shared.tiles.count(), at_once, [&](int64_t begin, int64_t end) {
+    Steps<T> steps = shared;
+    steps.transformed = thread_memory<0>(positions * steps.in_step);
+    steps.products = thread_memory<1>(positions * steps.out_step);
+    steps.first = begin;
+    steps.transform(begin, end);
+    for (int64_t position = 0; position < positions; position++)
+      for (int64_t index = 0; index < steps.panels; index++) {
+        const bool last = index + 1 == steps.panels;
+        steps.multiply(end - begin, position, index, steps.panel(last ? (position + 1) % positions : position, last ? 0 : index + 1));
+      }
+    steps.write(begin, end);
+  });
 }
 
-void convolve(Context& context, float* out, const float* in, const float* weight, const Pass& s) {
-  const Tiles tiles{s.batch, s.out_h, s.out_w};
-  const int64_t panels = divide_up(s.width, tile_columns), panel_size = positions * s.depth * tile_columns;
-  float* packed = static_cast<float*>(context.scratch(size_t(panels * panel_size) * 4));
-  transform_weight(context, packed, weight, s);
+// Weights that come from memory: as many tiles as the last-level cache holds go through each step together, so that a weight is read
+// once for all of them.
+template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t at_once) {
+  steps.transformed = static_cast<float*>(context.scratch(size_t(positions * (steps.in_step + steps.out_step)) * 4));
+  steps.products = steps.transformed + positions * steps.in_step;
+  for (int64_t first = 0; first < steps.tiles.count(); first += at_once) {
+    const int64_t count = std::min(at_once, steps.tiles.count() - first);
+    steps.first = first;
+    parallel_for(context, count, 4, [&](int64_t begin, int64_t end) { steps.transform(first + begin, first + end); });
+    parallel_chunks(context, positions, [&](int64_t position) {
+      for (int64_t index = 0; index < steps.panels; index++)
+        steps.multiply(count, position, index, steps.panel(position, std::min(index + 1, steps.panels - 1)));
+    });
+    parallel_for(context, count, 4, [&](int64_t begin, int64_t end) { steps.write(first + begin, first + end); });
+  }
+}
 
-  const std::vector<float> zero(size_t(s.depth), 0.0f);
-  const Images images{in, s.in_h, s.in_w, s.depth, zero.data()};
-  const int64_t in_row = odd_lines(s.depth), out_row = odd_lines(s.width);
-  const int64_t at_once = tiles_at_once(context, tiles.count());
-  const int64_t in_step = odd_lines(at_once * in_row), out_step = odd_lines(at_once * out_row);
-  parallel_for(context, tiles.count(), at_once, [&](int64_t begin, int64_t end) {
-    float* transformed = thread_memory<0>(positions * in_step);
-    float* products = thread_memory<1>(positions * out_step);
-    for (int64_t t = begin; t < end; t++) {
-      const auto [b, i, j] = tiles.at(t);
-      images.transform<points>(transformed + (t - begin) * in_row, in_step, b, i + s.offset, j + s.offset);
-    }
-    for (int64_t position = 0; position < positions; position++)
-      for (int64_t panel = 0; panel < panels; panel++) {
-        const float* b = packed + panel * panel_size + position * s.depth * tile_columns;
-        const int64_t first = panel * tile_columns, columns = std::min<int64_t>(tile_columns, s.width - first);
-        const TileProduct<float> product{products + position * out_step + first, out_row, transformed + position * in_step,
-                                         in_row, 1, b, tile_columns, s.depth, false};
-        product.run(end - begin, columns);
-      }
-    for (int64_t t = begin; t < end; t++) {
-      const auto [b, i, j] = tiles.at(t);
-      write_tile(out + ((b * s.out_h + i) * s.out_w + j) * s.width, products + (t - begin) * out_row, out_step,
-                 std::min<int64_t>(outputs, s.out_h - i), std::min<int64_t>(outputs, s.out_w - j), s);
-    }
-  });
+template <class T> void convolve(Context& context, T* out, const T* in, const float* weight, const Pass& s) {
+  const Tiles tiles{s.batch, s.out_h, s.out_w};
+  constexpr int64_t cache = 5 << 20;  // floats: 20 MiB
+  const int64_t weights = divide_up(s.width, tile_columns) * tile_columns * positions * s.depth;
+  float* packed = static_cast<float*>(context.scratch(size_t(weights) * 4));
+  const bool many = weights > cache;
+  (many ? transform_weight<true> : transform_weight<false>)(context, packed, weight, s);
+  const std::vector<T> zero(size_t(s.depth), T(0.0f));
+  const Images<T> images{in, s.in_h, s.in_w, s.depth, zero.data()};
+
+  if (many) {
+    const int64_t most = std::max<int64_t>(cache / (positions * (s.depth + s.width)), 48);
+    const int64_t at_once = divide_up(tiles.count(), divide_up(tiles.count(), most));
+    return step_by_step(context, Steps<T>(s, tiles, images, packed, out, at_once), at_once);
+  }
+  // Enough tiles to be worth reading the weights, and as many chunks as threads.
+  const int64_t chunks = round_up(divide_up(tiles.count(), 48), context.threads);
+  const int64_t at_once = round_up(divide_up(tiles.count(), chunks), tile_rows);
+  chunk_by_chunk(context, Steps<T>(s, tiles, images, packed, out, at_once), at_once);
 }
 
 }  // namespace
 
-// Where the implicit GEMM takes longer. Time is counted in multiply-adds at its rate, fitted to measurements: a tile's 36 products
-// run at 3/4 of that rate, its transforms go with the channels, that of the weights with their number.
-bool winograd_suits(const Convolution& s) {
+// Where the implicit GEMM takes longer, which runs at `speed` times the multiply-add rate. Time is counted in multiply-adds at that
+// rate, fitted to measurements: a tile's 36 products run at 3/4 of it, its transforms go with the channels, that of the weights with
+// their number.
+bool winograd_suits(const Convolution& s, double speed) {
   if (s.kernel_h != window || s.kernel_w != window || s.stride != 1 || s.groups != 1) return false;
   const Tiles tiles{s.batch, s.out_height(), s.out_width()};
   const double c = double(s.channels), o = double(s.out_channels), pixels = double(s.batch * tiles.height * tiles.width);
-  return double(tiles.count()) * (48 * c * o + 520 * (c + o)) + 800 * c * o < 9 * pixels * c * o;
+  return double(tiles.count()) * (48 * c * o + 300 * (c + o)) + 1600 * c * o < 9 * pixels * c * o / speed;
 }
 
-void winograd_conv_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
+template <class T>
+void winograd_conv_forward(Context& context, T* y, const T* x, const float* weight, const Convolution& s) {
   constexpr int64_t taps = window * window;
   convolve(context, y, x, weight,
            {s.batch, s.height, s.width, s.out_height(), s.out_width(), s.channels, s.out_channels, -s.padding, s.channels, 1,
             taps * s.channels});
 }
 
-void winograd_conv_backward_data(Context& context, float* dx, const float* dy, const float* weight, const Convolution& s) {
+template <class T>
+void winograd_conv_backward_data(Context& context, T* dx, const T* dy, const float* weight, const Convolution& s) {
   constexpr int64_t taps = window * window;
   convolve(context, dx, dy, weight + (taps - 1) * s.channels,
            {s.batch, s.out_height(), s.out_width(), s.height, s.width, s.out_channels, s.channels, s.padding - (window - 1),
             -s.channels, taps * s.channels, 1});
 }
+
+template void winograd_conv_forward(Context&, float*, const float*, const float*, const Convolution&);
+template void winograd_conv_forward(Context&, bfloat16*, const bfloat16*, const float*, const Convolution&);
+template void winograd_conv_backward_data(Context&, float*, const float*, const float*, const Convolution&);
+template void winograd_conv_backward_data(Context&, bfloat16*, const bfloat16*, const float*, const Convolution&);
 
 }  // namespace turl

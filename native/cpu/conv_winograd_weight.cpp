@@ -1,5 +1,5 @@
-// The gradient of a convolution with a window of 3x3 and stride 1 with respect to the weight, float32, by Winograd's transforms
-// (winograd.h): dw = Gt (sum over tiles of (A dy) * (Bt x)).
+// The gradient of a convolution with a window of 3x3 and stride 1 with respect to the weight, computed in float32 on images of
+// float32 or bfloat16, by Winograd's transforms (winograd.h): dw = Gt (sum over tiles of (A dy) * (Bt x)).
 //
 // As many tiles as stay in the last-level cache are transformed by all threads; then each thread forms some of
 // the 36 products [out channels, tiles] x [tiles, channels] and adds them to those of the chunks before. Chunks depend on sizes
@@ -15,11 +15,12 @@ namespace turl {
 
 using namespace winograd;
 
-void winograd_conv_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s) {
+template <class T>
+void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s) {
   const Tiles tiles{s.batch, s.out_height(), s.out_width()};
-  const std::vector<float> zero(size_t(std::max(s.channels, s.out_channels)), 0.0f);
-  const Images image{x, s.height, s.width, s.channels, zero.data()};
-  const Images gradient{dy, s.out_height(), s.out_width(), s.out_channels, zero.data()};
+  const std::vector<T> zero(size_t(std::max(s.channels, s.out_channels)), T(0.0f));
+  const Images<T> image{x, s.height, s.width, s.channels, zero.data()};
+  const Images<T> gradient{dy, s.out_height(), s.out_width(), s.out_channels, zero.data()};
 
   const int64_t row = odd_lines(s.channels), gradient_row = odd_lines(s.out_channels);
   constexpr int64_t cache = 5 << 20;  // floats of a chunk: 20 MiB
@@ -38,8 +39,8 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const float
     parallel_for(context, count, 4, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; t++) {
         const auto [b, i, j] = tiles.at(first + t);
-        image.transform<points>(transformed + t * row, step, b, i - s.padding, j - s.padding);
-        gradient.transform<outputs>(transformed_gradient + t * gradient_row, gradient_step, b, i, j);
+        image.template transform<points>(transformed + t * row, step, b, i - s.padding, j - s.padding);
+        gradient.template transform<outputs>(transformed_gradient + t * gradient_row, gradient_step, b, i, j);
       }
     });
     parallel_chunks(context, positions * blocks, [&](int64_t chunk) {
@@ -64,5 +65,8 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const float
       }
   });
 }
+
+template void winograd_conv_backward_weight(Context&, float*, const float*, const float*, const Convolution&);
+template void winograd_conv_backward_weight(Context&, float*, const bfloat16*, const bfloat16*, const Convolution&);
 
 }  // namespace turl

@@ -73,7 +73,8 @@ void fast_matmul(Context& context, float* y, const float* a, const float* b, int
         const int64_t first = q * tile_columns, columns = std::min<int64_t>(tile_columns, n - first);
         pack_b(panel, bi, first, columns, k0, count, n, k, transpose_b);
         for (int64_t r = 0; r < rows; r += tile_rows)
-          tile(in.data() + r, 0, 1, transpose_a ? 0 : k0, count, panel, out.data() + r, first, rows - r, columns, k0 > 0);
+          tile(in.data() + r, 0, 1, transpose_a ? 0 : k0, count, panel, out.data() + r, first, rows - r, columns,
+               k0 > 0 ? Into::sum : Into::place);
       }
     }
   });

@@ -41,9 +41,7 @@ inline vfloat load(const float* p, int n) {
 }
 inline void store(float* p, vfloat v, int n) { memcpy(p, &v, size_t(n) * 4); }
 
-inline vfloat load(const bfloat16* p) {
-  vhalf h;
-  memcpy(&h, p, sizeof h);
+inline vfloat widen_lanes(vhalf h) {
 #if defined(__AVX512F__)
   const vword wide = vword(_mm512_maskz_cvtepu16_epi32(0xffff, __m256i(h))) << 16;
 #elif defined(__AVX2__)
@@ -55,13 +53,21 @@ inline vfloat load(const bfloat16* p) {
   memcpy(&v, &wide, sizeof v);
   return v;
 }
+inline vfloat load(const bfloat16* p, int n = lanes) {
+  vhalf h{};
+  memcpy(&h, p, size_t(n) * 2);
+  return widen_lanes(h);
+}
 // The bits of bfloat16(float): rounded to nearest even, a NaN kept. (AVX-512's own instruction takes denormals for zeros.)
-inline void store(bfloat16* p, vfloat v) {
+inline vhalf round_lanes(vfloat v) {
   vword bits;
   memcpy(&bits, &v, sizeof bits);
   const vword high = bits >> 16, rounded = (bits + 0x7fffu + (high & 1u)) >> 16;
-  const vhalf h = __builtin_convertvector(v == v ? rounded : high | 0x40u, vhalf);
-  memcpy(p, &h, sizeof h);
+  return __builtin_convertvector(v == v ? rounded : high | 0x40u, vhalf);
+}
+inline void store(bfloat16* p, vfloat v, int n = lanes) {
+  const vhalf h = round_lanes(v);
+  memcpy(p, &h, size_t(n) * 2);
 }
 
 inline vfloat fma(vfloat a, vfloat b, vfloat c) {

@@ -12,7 +12,7 @@
 // The points 3/4 and 3/2 keep powers near 1: the error is half of that with the usual 1 and 2 (docs/decisions/0007-winograd.md).
 // Up to the third power they are exact in float32.
 #pragma once
-#include "cpu/simd.h"
+#include "cpu/channels.h"
 
 namespace turl::winograd {
 
@@ -120,7 +120,7 @@ template <class Read> inline void transform_gradient(float* to, int64_t step, Re
   }
 }
 
-template <class Read> inline void transform_window(float* to, int64_t step, Read&& read) {
+template <bool past = false, class Read> inline void transform_window(float* to, int64_t step, Read&& read) {
   vfloat half[points][window], line[points];
 #pragma GCC unroll 3
   for (int j = 0; j < window; j++) window_line(&half[0][j], window, read(0, j), read(1, j), read(2, j));
@@ -128,7 +128,7 @@ template <class Read> inline void transform_window(float* to, int64_t step, Read
   for (int i = 0; i < points; i++) {
     window_line(line, 1, half[i][0], half[i][1], half[i][2]);
 #pragma GCC unroll 6
-    for (int j = 0; j < points; j++, to += step) store(to, line[j]);
+    for (int j = 0; j < points; j++, to += step) past ? put_past_caches(to, line[j]) : store(to, line[j]);
   }
 }
 

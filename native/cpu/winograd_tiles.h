@@ -24,9 +24,11 @@ struct Tiles {
 };
 
 // Vectors of the channels from c on of side x side pixels go to 36 positions: as an input where there are 6x6 pixels, as a result's
-// gradient where there are 4x4.
-template <int side, bool whole>
-__attribute__((noinline)) void transform_pixels(float* to, int64_t step, const float* const* pixels, int64_t c, int n) {
+// gradient where there are 4x4. Meanwhile the caches fetch what is new in the next tile of the line, `next` elements further.
+template <int side, bool whole, class T>
+__attribute__((noinline)) void transform_pixels(float* to, int64_t step, const T* const* pixels, int64_t c, int n, int64_t next) {
+  for (int u = 0; u < side; u++)
+    for (int v = side - outputs; v < side; v++) __builtin_prefetch(pixels[u * side + v] + c + next);
   const auto read = [&](int u, int v) {
     return whole ? load(pixels[u * side + v] + c) : load(pixels[u * side + v] + c, n);
   };
@@ -34,14 +36,14 @@ __attribute__((noinline)) void transform_pixels(float* to, int64_t step, const f
   else transform_gradient(to, step, read);
 }
 
-struct Images {
-  const float* data;  // [batch, height, width, channels]
+template <class T> struct Images {
+  const T* data;  // [batch, height, width, channels]
   int64_t height, width, channels;
-  const float* zero;  // a pixel of zeros
+  const T* zero;  // a pixel of zeros
 
   // to[position step + c] = the transform of the square of pixels that begins at (i, j), with zeros up to a multiple of the lanes.
   template <int side> void transform(float* to, int64_t step, int64_t image, int64_t i, int64_t j) const {
-    const float* pixels[side * side];
+    const T* pixels[side * side];
     for (int u = 0; u < side; u++)
       for (int v = 0; v < side; v++) {
         const int64_t y = i + u, x = j + v;
@@ -49,8 +51,8 @@ struct Images {
         pixels[u * side + v] = inside ? data + ((image * height + y) * width + x) * channels : zero;
       }
     int64_t c = 0;
-    for (; c + lanes <= channels; c += lanes) transform_pixels<side, true>(to + c, step, pixels, c, lanes);
-    if (c < channels) transform_pixels<side, false>(to + c, step, pixels, c, int(channels - c));
+    for (; c + lanes <= channels; c += lanes) transform_pixels<side, true>(to + c, step, pixels, c, lanes, outputs * channels);
+    if (c < channels) transform_pixels<side, false>(to + c, step, pixels, c, int(channels - c), outputs * channels);
   }
 };
 
