@@ -22,19 +22,28 @@ template <class V, class T> void put(T* p, V v) {
 
 // Writes past the caches, for results that are larger than they are; the address must be a multiple of the vector's bytes.
 template <class V, class T> void put_past_caches(T* p, V v) {
+  if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, float>) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, float>) return _mm512_stream_ps(p, v);
+    return _mm512_stream_ps(p, v);
 #elif defined(__AVX2__)
-  if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, float>) return _mm256_stream_ps(p, v);
+    return _mm256_stream_ps(p, v);
 #elif defined(__x86_64__)
-  if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, float>) return _mm_stream_ps(p, v);
+    return _mm_stream_ps(p, v);
 #endif
+  }
+  if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, bfloat16>) {
+#if defined(__AVX512F__)
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), __m256i(round_lanes(v)));
+#elif defined(__AVX2__)
+    return _mm_stream_si128(reinterpret_cast<__m128i*>(p), __m128i(round_lanes(v)));
+#endif
+  }
   put(p, v);
 }
-// Whether rows of `channels` elements from p on allow put_past_caches, and are worth it.
+// Whether rows of `channels` elements from p on allow put_past_caches, and are worth it: only whole cache lines are.
 template <class T> bool worth_streaming(const T* p, int64_t rows, int64_t channels) {
-  return std::is_same_v<T, float> && channels % lanes == 0 && reinterpret_cast<uintptr_t>(p) % (lanes * 4) == 0 &&
-         rows * channels >= int64_t(1) << 21;
+  const int64_t bytes = channels * int64_t(sizeof(T));
+  return bytes % 64 == 0 && reinterpret_cast<uintptr_t>(p) % 64 == 0 && rows * bytes >= int64_t(8) << 20;
 }
 // Makes streamed writes visible to the other threads; each thread calls it after its last one.
 inline void end_streaming() {

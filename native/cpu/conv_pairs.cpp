@@ -176,9 +176,7 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
   pack_weight(context, packed, weight, pairs, g, phase);
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth), bfloat16(0.0f));
 
-  // Results larger than the caches are written past them, a cache line at a time.
-  const bool past = pixels * g.groups * g.width >= int64_t(1) << 21 && g.width % tile_columns == 0 &&
-                    reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  const bool past = g.width % tile_columns == 0 && worth_streaming(out, pixels, g.groups * g.width);
   // A panel of panel_pairs pairs stays in the first-level cache; patches make one tap of all pairs.
   constexpr int64_t panel_pairs = 256;
   const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : std::max<int64_t>(1, g.depth / 2);

@@ -100,7 +100,7 @@ template <class T> struct Steps {
   // Memory for at most `most` tiles.
   Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, int64_t most)
       : s(s), tiles(tiles), images(images), packed(packed), out(out),
-        past(worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)), out_row(odd_lines(s.width)),
+        past(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)), out_row(odd_lines(s.width)),
         in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)), panels(divide_up(s.width, tile_columns)),
         panel_size(positions * s.depth * tile_columns) {}
 
@@ -117,7 +117,7 @@ template <class T> struct Steps {
     const int64_t column = index * tile_columns;
     const TileProduct<float> product{products + position * out_step + column, out_row, transformed + position * in_step,
                                      in_row, 1, panel(position, index), tile_columns, s.depth, false};
-    product.run(count, std::min<int64_t>(tile_columns, s.width - column), Ahead::of(next, s.depth * tile_columns));
+    product.run(count, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
   }
   void write(int64_t begin, int64_t end) const {
     for (int64_t t = begin; t < end; t++) {

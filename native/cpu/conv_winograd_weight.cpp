@@ -53,7 +53,7 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy
           const bool last = t + rows == count && position + 1 == end;
           const TileProduct<float> product{sums + position * sum_step + o * sum_row, sum_row, right + gradient_at + o, 1, row, right,
                                            row, rows, first + t > 0};
-          product.run(std::min(block, s.out_channels - o), s.channels, last ? Ahead{} : Ahead::of(next, rows * row));
+          product.run(std::min(block, s.out_channels - o), s.channels, last ? NextLines{} : NextLines::of(next, rows * row));
         }
     });
   }

@@ -27,9 +27,9 @@ int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
 // Those of a chunk, where results are gathered and where windows slide.
 constexpr int64_t gathered = 1 << 18, slid = 1 << 19;
 
-// Whether to write past the caches: cache lines wholly.
+// Whether to write past the caches: a block of float32 is a cache line.
 template <class T> bool streams(const T* p, int64_t rows, int64_t channels) {
-  return sizeof(T) == 4 && channels % line_channels == 0 && reinterpret_cast<uintptr_t>(p) % 64 == 0 && worth_streaming(p, rows, channels);
+  return sizeof(T) == 4 && worth_streaming(p, rows, channels);
 }
 
 // y = x with the window w, rows in pairs where there are two.

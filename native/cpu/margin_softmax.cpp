@@ -7,7 +7,7 @@
 //
 // Tiles of 48 classes: a tile of v and its logits, transposed so that lanes run over samples, stay in the L2 cache. A chunk is a
 // run of tiles whose number depends on N only; chunks are reduced in order, so the number of threads does not matter. Traffic:
-// forward reads w once; backward reads it once and writes dw once, a product's time before they are used (Ahead).
+// forward reads w once; backward reads it once and writes dw once, a product's time before they are used (NextLines).
 #include "cpu/normalize_group.h"
 #include "cpu/parallel.h"
 #include "cpu/tile_product.h"
@@ -54,10 +54,10 @@ template <class T> struct Tiles {
   int64_t count(int64_t index) const { return std::clamp<int64_t>(classes - index * tile, 0, tile); }
 
   // The rows of tile `index` of w or dw.
-  Ahead rows(const A* of, int64_t index) const { return Ahead::of(of + index * tile * size, count(index) * size); }
+  NextLines rows(const A* of, int64_t index) const { return NextLines::of(of + index * tile * size, count(index) * size); }
 
   // v [tile, rows_g] and, when wanted, the inverse norms [tile, groups]; then the logits [tile, rows_t].
-  void logits(int64_t index, A* v, A* inverse, A* a, Ahead ahead) const {
+  void logits(int64_t index, A* v, A* inverse, A* a, NextLines next) const {
     int64_t length = size / groups, n = count(index);
     for (int64_t t = 0; t < n; t++) {
       const A* from = w + (index * tile + t) * size;
@@ -69,7 +69,7 @@ template <class T> struct Tiles {
       }
       std::fill(to + size, to + padded(size), A(0));
     }
-    TileProduct<A>{a, rows_t, v, rows_g, 1, transposed, rows_t, size, false}.run(n, columns, ahead);
+    TileProduct<A>{a, rows_t, v, rows_g, 1, transposed, rows_t, size, false}.run(n, columns, next);
   }
 };
 

@@ -10,10 +10,10 @@ namespace turl {
 constexpr int tile_vectors = 2;  // of c's columns held in registers, for tile_rows rows
 
 // Memory that will be wanted soon, fetched a cache line at a time while a product keeps the arithmetic units busy.
-struct Ahead {
+struct NextLines {
   const char* next = nullptr;
   const char* end = nullptr;
-  template <class A> static Ahead of(const A* from, int64_t count) {
+  template <class A> static NextLines of(const A* from, int64_t count) {
     return {reinterpret_cast<const char*>(from), reinterpret_cast<const char*>(from + count)};
   }
   void fetch() {
@@ -33,13 +33,13 @@ template <class A> struct TileProduct {
   int64_t depth;
   bool add;
 
-  template <int R, int N> void block(int64_t m, int64_t n, Ahead& ahead) const {
+  template <int R, int N> void block(int64_t m, int64_t n, NextLines& next) const {
     V sum[R][N];
     for (int i = 0; i < R; i++)
       for (int j = 0; j < N; j++) sum[i][j] = V{};
     const A* left = a + m * a_row;
     const A* right = b + n;
-    Ahead lines = ahead;  // in registers
+    NextLines lines = next;  // in registers
     for (int64_t k = 0; k < depth; k++, left += a_step, right += b_row) {
       V row[N];
       lines.fetch();
@@ -52,7 +52,7 @@ template <class A> struct TileProduct {
         for (int j = 0; j < N; j++) sum[i][j] = L::fma(value, row[j], sum[i][j]);
       }
     }
-    ahead = lines;
+    next = lines;
     A* out = c + m * c_row + n;
     for (int i = 0; i < R; i++)
       for (int j = 0; j < N; j++) {
@@ -60,22 +60,22 @@ template <class A> struct TileProduct {
         store_lanes(p, add ? load_lanes(p) + sum[i][j] : sum[i][j]);
       }
   }
-  template <int R, int N> void last_rows(int64_t rows, int64_t m, int64_t n, Ahead& ahead) const {
+  template <int R, int N> void last_rows(int64_t rows, int64_t m, int64_t n, NextLines& next) const {
     if constexpr (R > 0) {
-      if (rows == R) block<R, N>(m, n, ahead);
-      else last_rows<R - 1, N>(rows, m, n, ahead);
+      if (rows == R) block<R, N>(m, n, next);
+      else last_rows<R - 1, N>(rows, m, n, next);
     }
   }
-  template <int N> void panel(int64_t rows, int64_t n, Ahead& ahead) const {
+  template <int N> void panel(int64_t rows, int64_t n, NextLines& next) const {
     int64_t m = 0;
-    for (; m + tile_rows <= rows; m += tile_rows) block<tile_rows, N>(m, n, ahead);
-    last_rows<tile_rows - 1, N>(rows - m, m, n, ahead);
+    for (; m + tile_rows <= rows; m += tile_rows) block<tile_rows, N>(m, n, next);
+    last_rows<tile_rows - 1, N>(rows - m, m, n, next);
   }
-  void run(int64_t rows, int64_t columns, Ahead ahead = {}) const {
+  void run(int64_t rows, int64_t columns, NextLines next = {}) const {
     constexpr int64_t wide = tile_vectors * L::width;
     int64_t n = 0;
-    for (; n + wide <= columns; n += wide) panel<tile_vectors>(rows, n, ahead);
-    for (; n < columns; n += L::width) panel<1>(rows, n, ahead);
+    for (; n + wide <= columns; n += wide) panel<tile_vectors>(rows, n, next);
+    for (; n < columns; n += L::width) panel<1>(rows, n, next);
   }
 };
 

@@ -9,6 +9,7 @@ import type { Device } from '../../tensor/device.js';
 import type { DType } from '../../tensor/dtype.js';
 import { batchNorm, batchNormAdd, batchNormPrelu } from './batch-norm.js';
 import { add } from './binary.js';
+import { concat, slice } from './shape.js';
 import { affine } from './unary.js';
 
 const test = suite('batch-norm');
@@ -272,5 +273,32 @@ test('wrong shapes are refused', () => {
     /batchNormAdd: expected a residual like float32 \[4, 3\]/,
   );
 });
+
+// On the CPU results of 8 MiB are written past the caches.
+for (const dtype of ['float32', 'bfloat16'] as const)
+  test(`${dtype}: large results are those of their halves, bit for bit`, () =>
+    scope(() => {
+      const rows = dtype === 'float32' ? 32768 : 65536;
+      const [mean, variance, slope] = [full([64], 0.1), full([64], 0.4), full([64], 0.25)];
+      const run = (x: Tensor, dy: Tensor) => {
+        const [input, tape] = [parameter(x), new Tape()];
+        const y = tape.record(() =>
+          batchNormPrelu(input, undefined, undefined, slope, { mean, variance }, { training: false }),
+        );
+        tape.backward(y, dy);
+        return [y, input.grad as Tensor];
+      };
+      const [x, dy] = [1, 2].map((seed) => randomTensor([rows, 64], seed, { dtype })) as [Tensor, Tensor];
+      const halves = [0, rows / 2].map((at) =>
+        run(slice(x, 0, at, at + rows / 2), slice(dy, 0, at, at + rows / 2)),
+      );
+      run(x, dy).forEach((whole, k) => {
+        const parts = concat(halves.map((half) => half[k] as Tensor)).toBits();
+        assert.ok(
+          whole.toBits().every((bits, i) => bits === parts[i]),
+          k === 0 ? 'y' : 'dx',
+        );
+      });
+    }));
 
 test.run();

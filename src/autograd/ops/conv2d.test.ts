@@ -3,9 +3,10 @@ import * as assert from 'uvu/assert';
 import { checkGradients } from '../gradient-check.js';
 import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
 import { Tape } from '../tape.js';
-import { parameter, zeros } from '../../tensor/tensor.js';
+import { parameter, zeros, type Tensor } from '../../tensor/tensor.js';
 import { scope } from '../../tensor/scope.js';
 import { conv2d, type ConvolutionOptions } from './conv2d.js';
+import { concat, slice } from './shape.js';
 
 const test = suite('conv2d');
 
@@ -270,6 +271,60 @@ for (const on of devices)
         }
     on.configure({ threads: before });
   });
+
+/** y and dx of a convolution. */
+function both(x: Tensor, weight: Tensor, dy: Tensor, options: ConvolutionOptions): [Tensor, Tensor] {
+  const [input, tape] = [parameter(x), new Tape()];
+  const y = tape.record(() => conv2d(input, weight, options));
+  tape.backward(y, dy);
+  return [y, input.grad as Tensor];
+}
+
+const sameBits = (a: Tensor, b: Tensor) => {
+  const [left, right] = [a.toBits(), b.toBits()];
+  return left.length === right.length && left.every((bits, i) => bits === right[i]);
+};
+
+// On the CPU results of 8 MiB are written past the caches: y or dx of these two images, but not of one. Every sum has one order.
+for (const [name, dtype, c] of [
+  ['1x1', 'float32', { x: [2, 128, 128, 16], out: 64, kernel: [1, 1] }],
+  ['1x1', 'bfloat16', { x: [2, 128, 128, 16], out: 128, kernel: [1, 1] }],
+  ['1x1, dx', 'float32', { x: [2, 128, 128, 64], out: 16, kernel: [1, 1] }],
+  ['1x1, dx', 'bfloat16', { x: [2, 128, 128, 128], out: 16, kernel: [1, 1] }],
+  ['first layer', 'float32', { x: [2, 128, 128, 3], out: 64, kernel: [3, 3], padding: 1 }],
+  ['stride 2, dx', 'float32', { x: [2, 128, 128, 64], out: 32, kernel: [3, 3], padding: 1, stride: 2 }],
+  ['tiles', 'float32', { x: [2, 128, 128, 32], out: 64, kernel: [3, 3], padding: 1 }],
+  ['tiles, dx', 'float32', { x: [2, 128, 128, 64], out: 32, kernel: [3, 3], padding: 1 }],
+] as [string, 'float32' | 'bfloat16', Case][])
+  test(`${dtype}, ${name}: large results are those of single images, bit for bit`, () =>
+    scope(() => {
+      const { x: shape, out, kernel, ...options } = c;
+      const [x, weight] = [randomTensor(shape, 1, { dtype }), randomTensor([out, ...kernel, shape[3]], 2)];
+      const dy = randomTensor(conv2d(x, weight, options).shape, 3, { dtype });
+      const whole = both(x, weight, dy, options);
+      const images = [0, 1].map((i) => both(slice(x, 0, i, i + 1), weight, slice(dy, 0, i, i + 1), options));
+      assert.ok(sameBits(whole[0], concat(images.map(([y]) => y))), 'y');
+      assert.ok(sameBits(whole[1], concat(images.map(([, dx]) => dx))), 'dx');
+    }));
+
+// 36 x 384 x 384 transformed weights are beyond the caches of the CPU: tiles go step by step. With half of the channels they do not.
+for (const dtype of ['float32', 'bfloat16'] as const)
+  test(`${dtype}: many weights give the results of half of the channels, bit for bit`, () =>
+    scope(() => {
+      const [x, dy] = [1, 2].map((seed) => randomTensor([64, 7, 7, 384], seed, { dtype })) as [
+        Tensor,
+        Tensor,
+      ];
+      const weight = randomTensor([384, 3, 3, 384], 3);
+      const halves = (t: Tensor, axis: number) => [slice(t, axis, 0, 192), slice(t, axis, 192, 384)];
+      const [y, dx] = both(x, weight, dy, { padding: 1 });
+      const outs = halves(weight, 0).map((w) => conv2d(x, w, { padding: 1 }));
+      assert.ok(sameBits(y, concat(outs, 3)), 'y');
+      const [first, second] = halves(x, 3).map(
+        (part, i) => both(part, halves(weight, 3)[i] as Tensor, dy, { padding: 1 })[1],
+      );
+      assert.ok(sameBits(dx, concat([first as Tensor, second as Tensor], 3)), 'dx');
+    }));
 
 test('wrong shapes are refused', () => {
   const x = zeros([1, 4, 4, 6]);
