@@ -35,7 +35,8 @@ TURL_BOTH Philox4 philox(uint64_t seed, uint32_t block, uint32_t purpose, uint32
 template <int count>
 void philox_blocks(uint32_t (&words)[4][count], uint64_t seed, uint32_t first, uint32_t purpose, uint32_t epoch, uint32_t sample) {
   PhiloxKey key(seed);
-  for (int j = 0; j < count; j++) words[0][j] = first + uint32_t(j), words[1][j] = purpose, words[2][j] = epoch, words[3][j] = sample;
+  for (int j = 0; j < count; j++)
+    words[0][j] = first + uint32_t(j), words[1][j] = purpose, words[2][j] = epoch, words[3][j] = sample;
   for (int round = 0; round < philox_rounds; round++, key.next())
     for (int j = 0; j < count; j++) {
       uint32_t c0 = words[0][j], c1 = words[1][j], c2 = words[2][j], c3 = words[3][j];

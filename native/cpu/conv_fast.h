@@ -11,8 +11,10 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
 // float32; T is float or bfloat16.
 bool winograd_suits(const Convolution& s, double speed = 1);
 template <class T> void winograd_conv_forward(Context& context, T* y, const T* x, const float* weight, const Convolution& s);
-template <class T> void winograd_conv_backward_data(Context& context, T* dx, const T* dy, const float* weight, const Convolution& s);
-template <class T> void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s);
+template <class T>
+void winograd_conv_backward_data(Context& context, T* dx, const T* dy, const float* weight, const Convolution& s);
+template <class T>
+void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s);
 // Whether those in bfloat16 without widening are possible and faster: products are summed over `depth` channels of a group; the
 // weight's gradient sums over pixels instead (2).
 bool pairs_suit(const Convolution& s, int64_t depth);

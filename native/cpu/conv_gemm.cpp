@@ -1,8 +1,8 @@
 // Forward convolution and its gradient with respect to the image, float32, as one implicit GEMM: nothing of the size of an
-// im2col matrix exists. Both gather (conv_gather.h); register tiles of pixels x output channels run over taps and channels with a
-// packed panel of weights, while the input pixels of the next tile are fetched. A chunk of few pixels has few of the panels, so that
-// there are enough chunks. Where a pixel has few channels (the first layer), the image gets its border of zeros first: then the
-// window's pixels of a line are one run, and the inner loop is long.
+// im2col matrix exists. Both gather (conv_gather.h); register tiles of pixels x output channels run over taps and channels with
+// a packed panel of weights, while the input pixels of the next tile are fetched. A chunk of few pixels has few of the panels,
+// so that there are enough chunks. Where a pixel has few channels (the first layer), the image gets its border of zeros first:
+// then the window's pixels of a line are one run, and the inner loop is long.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/gemm_tile.h"

@@ -1,10 +1,11 @@
-// Convolutions in bfloat16 on processors that multiply pairs of bfloat16 at the rate at which they multiply floats (AVX-512 BF16:
-// vdpbf16ps adds two products to each float32 sum): nothing is widened, and the multiply-add limit is nearly twice that of float32.
-// Sums are float32; results are rounded once.
+// Convolutions in bfloat16 on processors that multiply pairs of bfloat16 at the rate at which they multiply floats (AVX-512
+// BF16: vdpbf16ps adds two products to each float32 sum): nothing is widened, and the multiply-add limit is nearly twice that
+// of float32. Sums are float32; results are rounded once.
 //
-// Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's gradient
-// sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair][channels of
-// a block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the image is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
+// Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's
+// gradient sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair][channels of a
+// block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the image
+// is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"

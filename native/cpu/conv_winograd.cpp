@@ -1,8 +1,10 @@
-// Forward convolution with a window of 3x3 and stride 1, and its gradient with respect to the image, computed in float32 on images
-// of float32 or bfloat16, by Winograd's F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window turned by 180 degrees and the channels exchanged.
+// Forward convolution with a window of 3x3 and stride 1, and its gradient with respect to the image, computed in float32 on
+// images of float32 or bfloat16, by Winograd's F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window turned by
+// 180 degrees and the channels exchanged.
 //
 // The weights are transformed first. Then the tiles go through three steps: the input's 6x6 pixels are transformed, for each of
-// the 36 positions one matrix product [tiles, depth] x [depth, width] runs, and its results are transformed back. Each result is one sum over depth in order, whatever the chunk.
+// the 36 positions one matrix product [tiles, depth] x [depth, width] runs, and its results are transformed back. Each result
+// is one sum over depth in order, whatever the chunk.
 #include <vector>
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
@@ -35,7 +37,7 @@ template <bool past> void transform_weight(Context& context, float* panels, cons
       const int64_t columns = std::min<int64_t>(tile_columns, s.width - first), count = std::min(block, s.depth - d0);
       const float* in = weight + d0 * s.d_step + first * s.j_step;
       if (columns < tile_columns) std::fill_n(&gathered[0][0][0], taps * block * tile_columns, 0.0f);
-      // A line of memory is read at once, and the one that the next item reads is asked for.
+      // Lines of memory are read whole, and those of the next item are asked for.
       if (s.d_step == 1)
         for (int64_t j = 0; j < columns; j++)
           for (int64_t t = 0; t < taps; t++) {
@@ -68,7 +70,8 @@ __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel,
   });
 }
 
-// Writes a result tile from products [position][step], past the caches if told so. Only rows x columns pixels of it lie in the image.
+// Writes a result tile from products [position][step], past the caches if told so; only rows x columns pixels of it lie in the
+// image.
 template <class T>
 void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool past, const Pass& s) {
   const int64_t line = s.out_w * s.width;
@@ -100,11 +103,13 @@ template <class T> struct Steps {
   // Memory for at most `most` tiles.
   Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, int64_t most)
       : s(s), tiles(tiles), images(images), packed(packed), out(out),
-        past(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)), out_row(odd_lines(s.width)),
-        in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)), panels(divide_up(s.width, tile_columns)),
-        panel_size(positions * s.depth * tile_columns) {}
+        past(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)),
+        out_row(odd_lines(s.width)), in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)),
+        panels(divide_up(s.width, tile_columns)), panel_size(positions * s.depth * tile_columns) {}
 
-  const float* panel(int64_t position, int64_t index) const { return packed + index * panel_size + position * s.depth * tile_columns; }
+  const float* panel(int64_t position, int64_t index) const {
+    return packed + index * panel_size + position * s.depth * tile_columns;
+  }
 
   void transform(int64_t begin, int64_t end) const {
     for (int64_t t = begin; t < end; t++) {
@@ -112,12 +117,15 @@ template <class T> struct Steps {
       images.template transform<points>(transformed + (t - first) * in_row, in_step, b, i + s.offset, j + s.offset);
     }
   }
-  // The products of a position with one panel; the one that comes next is fetched meanwhile.
-  void multiply(int64_t count, int64_t position, int64_t index, const float* next) const {
-    const int64_t column = index * tile_columns;
-    const TileProduct<float> product{products + position * out_step + column, out_row, transformed + position * in_step,
-                                     in_row, 1, panel(position, index), tile_columns, s.depth, false};
-    product.run(count, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
+  // The products of a position for `count` tiles; a panel is fetched while the one before it is used.
+  void multiply(int64_t count, int64_t position) const {
+    for (int64_t index = 0; index < panels; index++) {
+      const int64_t column = index * tile_columns;
+      const float* next = index + 1 < panels ? panel(position, index + 1) : panel((position + 1) % positions, 0);
+      const TileProduct<float> product{products + position * out_step + column, out_row, transformed + position * in_step,
+                                       in_row, 1, panel(position, index), tile_columns, s.depth, false};
+      product.run(count, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
+    }
   }
   void write(int64_t begin, int64_t end) const {
     for (int64_t t = begin; t < end; t++) {
@@ -137,17 +145,13 @@ template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_
     steps.products = thread_memory<1>(positions * steps.out_step);
     steps.first = begin;
     steps.transform(begin, end);
-    for (int64_t position = 0; position < positions; position++)
-      for (int64_t index = 0; index < steps.panels; index++) {
-        const bool last = index + 1 == steps.panels;
-        steps.multiply(end - begin, position, index, steps.panel(last ? (position + 1) % positions : position, last ? 0 : index + 1));
-      }
+    for (int64_t position = 0; position < positions; position++) steps.multiply(end - begin, position);
     steps.write(begin, end);
   });
 }
 
-// Weights that come from memory: as many tiles as the last-level cache holds go through each step together, so that a weight is read
-// once for all of them.
+// Weights that come from memory: as many tiles as the last-level cache holds go through each step together, so that a weight is
+// read once for all of them.
 template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t at_once) {
   steps.transformed = static_cast<float*>(context.scratch(size_t(positions * (steps.in_step + steps.out_step)) * 4));
   steps.products = steps.transformed + positions * steps.in_step;
@@ -155,10 +159,7 @@ template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t a
     const int64_t count = std::min(at_once, steps.tiles.count() - first);
     steps.first = first;
     parallel_for(context, count, 4, [&](int64_t begin, int64_t end) { steps.transform(first + begin, first + end); });
-    parallel_chunks(context, positions, [&](int64_t position) {
-      for (int64_t index = 0; index < steps.panels; index++)
-        steps.multiply(count, position, index, steps.panel(position, std::min(index + 1, steps.panels - 1)));
-    });
+    parallel_chunks(context, positions, [&](int64_t position) { steps.multiply(count, position); });
     parallel_for(context, count, 4, [&](int64_t begin, int64_t end) { steps.write(first + begin, first + end); });
   }
 }
@@ -186,9 +187,9 @@ template <class T> void convolve(Context& context, T* out, const T* in, const fl
 
 }  // namespace
 
-// Where the implicit GEMM takes longer, which runs at `speed` times the multiply-add rate. Time is counted in multiply-adds at that
-// rate, fitted to measurements: a tile's 36 products run at 3/4 of it, its transforms go with the channels, that of the weights with
-// their number.
+// Where the implicit GEMM takes longer, which runs at `speed` times the multiply-add rate. Time is counted in multiply-adds at
+// that rate, fitted to measurements: a tile's 36 products run at 3/4 of it, its transforms go with the channels, that of the
+// weights with their number.
 bool winograd_suits(const Convolution& s, double speed) {
   if (s.kernel_h != window || s.kernel_w != window || s.stride != 1 || s.groups != 1) return false;
   const Tiles tiles{s.batch, s.out_height(), s.out_width()};

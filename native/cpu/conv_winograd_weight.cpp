@@ -32,7 +32,8 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy
   float* transformed = static_cast<float*>(context.scratch(size_t(positions * (step + sum_step)) * 4));
   float* sums = transformed + positions * step;
 
-  constexpr int64_t block = 16 * tile_rows, depth = 192, together = 3;  // out channels and tiles of a product; positions of a thread
+  // Out channels and tiles of a product, positions of a thread.
+  constexpr int64_t block = 16 * tile_rows, depth = 192, together = 3;
   const int64_t blocks = divide_up(s.out_channels, block);
   for (int64_t first = 0; first < tiles.count(); first += at_once) {
     const int64_t count = std::min(at_once, tiles.count() - first);

@@ -183,7 +183,8 @@ void margin_softmax_backward(Context& context, Out dg, Out dw, In dloss, In loss
           if (int64_t t = label[i] - index * tile; t >= 0 && t < n)
             a[t * p.rows_t + i] = weight[i] * std::expm1(-losses[i]);
         TileProduct<A>{dv, p.rows_g, a, p.rows_t, 1, p.g, p.rows_g, samples, false}.run(n, padded(size));
-        TileProduct<A>{sum, p.rows_g, a, 1, p.rows_t, v, p.rows_g, n, index > first}.run(samples, padded(size), p.rows(p.w, index + 1));
+        TileProduct<A>{sum, p.rows_g, a, 1, p.rows_t, v, p.rows_g, n, index > first}
+            .run(samples, padded(size), p.rows(p.w, index + 1));
         for (int64_t t = 0; t < n; t++)
           for (int64_t k = 0; k < groups; k++) {
             const A *vk = v + t * p.rows_g + k * length, *dk = dv + t * p.rows_g + k * length;
