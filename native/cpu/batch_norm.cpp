@@ -12,6 +12,9 @@
 
 namespace turl {
 namespace {
+
+constexpr int64_t rows_ahead = 16;  // asked for early: blocks of channels (channels.h) are strides that are not foreseen
+
 // The channels' constants: h = (x - mean) inverse, z = scale (x - mean) + shift.
 template <class A> struct Constants {
   const A* mean;
@@ -50,13 +53,14 @@ void statistics(Context& context, Out moments, Out running_mean, Out running_var
   using A = acc_t<T>;
   const T* in = x.as<T>();
   RowChunks chunks(rows, channels);
-  int64_t width = 2 * channels;
+  int64_t width = 2 * channels, ahead = rows_ahead * channels;
   double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
   parallel_chunks(context, chunks.count, [&](int64_t chunk) {
     std::vector<A> origin(in, in + channels);
     sum_rows<T, 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
                    [&]<class V>(int64_t c) {
       return [=, first = get<V>(&origin[size_t(c)])](int64_t at, V* sums) {
+        __builtin_prefetch(in + at + ahead);
         V d = get<V>(in + at) - first;
         sums[0] += d, sums[1] += d * d;
       };
@@ -81,11 +85,14 @@ void forward(Context& context, Out y, In x, In moments, In gamma, In beta, In sl
   using A = acc_t<T>;
   const T *in = x.as<T>(), *rest = residual.size > 0 ? residual.as<T>() : in;
   T* out = y.as<T>();
+  const int64_t ahead = rows_ahead * channels;
   const Constants<A> constants(moments.as<A>(), gamma, beta, slope, channels);
   auto run = [&]<bool prelu, bool add, bool past>() {
     parallel_for(context, rows, RowChunks(rows, channels).grain, [&](int64_t begin, int64_t end) {
       for_rows<T>(begin, end, channels, [&]<class V>(int64_t c) {
         return [=, k = constants.template at<V>(c)](int64_t at) {
+          __builtin_prefetch(in + at + ahead);
+          if constexpr (add) __builtin_prefetch(rest + at + ahead);
           V z = (get<V>(in + at) - k.mean) * k.scale + k.shift;
           if constexpr (prelu) z = z > V{} ? z : k.slope * z;
           if constexpr (add) z += get<V>(rest + at);
@@ -135,6 +142,7 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
     const A* inverse = moments.as<A>() + channels;
     const Constants<A> constants(moments.as<A>(), gamma, beta, slope, channels);
     const bool prelu = slope.size > 0;
+    const int64_t ahead = rows_ahead * channels;
     RowChunks chunks(rows, channels);
     int64_t width = (prelu ? 3 : 2) * channels;  // sums of g, of g (x - mean), of z dy where z <= 0
     double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
@@ -143,6 +151,7 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
         sum_rows<T, active ? 3 : 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
                                     [&]<class V>(int64_t c) {
           return [=, k = constants.template at<V>(c)](int64_t at, V* sums) {
+            __builtin_prefetch(in + at + ahead), __builtin_prefetch(gy + at + ahead);
             V d = get<V>(in + at) - k.mean, g = get<V>(gy + at);
             if constexpr (active) {
               V z = d * k.scale + k.shift;
@@ -175,6 +184,8 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
         for_rows<T>(begin, end, channels, [&]<class V>(int64_t c) {
           const V constant = get<V>(&offset[size_t(c)]), factor = get<V>(&slant[size_t(c)]);
           return [=, k = constants.template at<V>(c)](int64_t at) {
+            __builtin_prefetch(in + at + ahead), __builtin_prefetch(gy + at + ahead);
+            if constexpr (add) __builtin_prefetch(rest + at + ahead);
             V d = get<V>(in + at) - k.mean, g = get<V>(gy + at);
             if constexpr (active) g = d * k.scale + k.shift > V{} ? g : k.slope * g;
             V v = k.scale * g + constant + d * factor;
