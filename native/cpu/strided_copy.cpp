@@ -6,6 +6,48 @@
 
 namespace turl {
 
+namespace {
+
+// The axis along which x's elements lie side by side, where y's do along the last one: a transpose. -1 where it is none.
+int64_t transposed_axis(Ints shape, Ints y_strides, Ints x_strides) {
+  const int64_t last = shape.size - 1;
+  if (y_strides[last] != 1 || x_strides[last] == 1 || shape[last] < 2) return -1;
+  for (int64_t d = 0; d < last; d++)
+    if (x_strides[d] == 1 && shape[d] > 1) return d;
+  return -1;
+}
+
+// Blocks of 16 x 16 go through a buffer, so that each cache line of x and of y is needed once.
+template <class T>
+void transpose(Context& context, T* y, const T* x, Ints shape, Ints y_strides, Ints x_strides, int64_t axis) {
+  constexpr int64_t side = 16;
+  const int64_t last = shape.size - 1, rows = shape[axis], columns = shape[last], row_blocks = (rows + side - 1) / side;
+  int64_t planes = 1;
+  for (int64_t d = 0; d < last; d++) planes *= d == axis ? 1 : shape[d];
+  parallel_for(context, planes * row_blocks, std::max<int64_t>(1, 2048 / columns), [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; item++) {
+      const int64_t first = item % row_blocks * side, count = std::min(side, rows - first);
+      T* out = y + first * y_strides[axis];
+      const T* in = x + first;
+      int64_t rest = item / row_blocks;
+      for (int64_t d = last - 1; d >= 0; d--) {
+        if (d == axis) continue;
+        out += rest % shape[d] * y_strides[d], in += rest % shape[d] * x_strides[d];
+        rest /= shape[d];
+      }
+      for (int64_t j = 0; j < columns; j += side) {
+        const int64_t width = std::min(side, columns - j);
+        T block[side][side];
+        for (int64_t k = 0; k < width; k++)
+          for (int64_t i = 0; i < count; i++) block[i][k] = in[(j + k) * x_strides[last] + i];
+        for (int64_t i = 0; i < count; i++) std::copy_n(block[i], width, out + i * y_strides[axis] + j);
+      }
+    }
+  });
+}
+
+}  // namespace
+
 // y[y_offset + i y_strides] = x[x_offset + i x_strides] for every i of the space `shape`; the rest of y stays as it is.
 void strided_copy(Context& context, Out y, In x, Ints shape, Ints y_strides, Ints x_strides, int64_t y_offset, int64_t x_offset) {
   int64_t size = 1;
@@ -14,6 +56,8 @@ void strided_copy(Context& context, Out y, In x, Ints shape, Ints y_strides, Int
   auto copy_as = [&]<class T>() {
     T* out = static_cast<T*>(y.data) + y_offset;
     const T* in = static_cast<const T*>(x.data) + x_offset;
+    if (const int64_t axis = transposed_axis(shape, y_strides, x_strides); axis >= 0 && size > 0)
+      return transpose(context, out, in, shape, y_strides, x_strides, axis);
     int64_t sy = y_strides[last], sx = x_strides[last];
     parallel_for(context, size, 1 << 15, [&](int64_t begin, int64_t end) {
       for_runs(shape, y_strides, x_strides, begin, end, [&](int64_t, int64_t i, int64_t j, int64_t count) {

@@ -37,6 +37,33 @@ for (const device of devices)
       assert.is(transpose(slice(x, 0, 2, 2)).size, 0);
     });
 
+// Larger than the blocks that transposes go by.
+for (const device of devices)
+  for (const order of [
+    [1, 0, 2],
+    [0, 2, 1],
+    [2, 0, 1],
+    [2, 1, 0],
+    [1, 2, 0],
+  ])
+    test(`on ${device.name}: axes in the order ${order.join(', ')}`, () => {
+      const x = randomTensor([19, 21, 35], 3, { device });
+      const xs = x.toArray();
+      const shape = order.map((axis) => x.dim(axis)) as [number, number, number];
+      const strides = order.map((axis) => [735, 35, 1][axis]) as [number, number, number];
+      const y = transpose(x, order);
+      assert.equal(y.shape, shape);
+      const expected = Array.from({ length: x.size }, (_, n) => {
+        const [i, j, k] = [
+          Math.floor(n / shape[2] / shape[1]),
+          Math.floor(n / shape[2]) % shape[1],
+          n % shape[2],
+        ];
+        return xs[i * strides[0] + j * strides[1] + k * strides[2]] as number;
+      });
+      assertClose(y.toArray(), expected, 0);
+    });
+
 test('reshape shares memory', () => {
   const x = tensor([1, 2, 3, 4, 5, 6]);
   const y = reshape(x, [2, -1]);
