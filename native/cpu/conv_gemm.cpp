@@ -45,7 +45,8 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
   const int64_t taps_at_once = divide_up(taps, std::max<int64_t>(1, divide_up(taps * g.depth, pass_depth)));
   const int64_t depth_at_once = divide_up(g.depth, divide_up(g.depth, pass_depth));
   const bool one_pass = taps_at_once >= taps && depth_at_once == g.depth;
-  const Into alone = one_pass && worth_streaming(out, pixels, g.groups * g.width) ? Into::memory : Into::place;
+  const bool past = one_pass && g.width % 16 == 0 && worth_streaming(out, pixels, g.groups * g.width);  // whole cache lines
+  const Into alone = past ? Into::memory : Into::place;
   // A chunk is a block of pixels x some panels of weights; few pixels make more chunks of fewer panels.
   const int64_t step = round_up(divide_up(pixels, divide_up(pixels, 192)), tile_rows), pixel_blocks = divide_up(pixels, step);
   const int64_t panels_at_once = divide_up(g.groups * panels, std::min(g.groups * panels, divide_up(32, pixel_blocks)));
@@ -73,7 +74,7 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
         if (d == g.depth) d = 0, t += t_count;
       } while (t < taps);
     }
-    if (alone == Into::memory) end_streaming();
+    if (past) end_streaming();
   });
 }
 

@@ -291,6 +291,7 @@ for (const [name, dtype, c] of [
   ['1x1', 'bfloat16', { x: [2, 128, 128, 16], out: 128, kernel: [1, 1] }],
   ['1x1, dx', 'float32', { x: [2, 128, 128, 64], out: 16, kernel: [1, 1] }],
   ['1x1, dx', 'bfloat16', { x: [2, 128, 128, 128], out: 16, kernel: [1, 1] }],
+  ['groups beside the cache lines', 'float32', { x: [2, 128, 128, 8], out: 80, kernel: [1, 1], groups: 2 }],
   ['first layer', 'float32', { x: [2, 128, 128, 3], out: 64, kernel: [3, 3], padding: 1 }],
   ['stride 2, dx', 'float32', { x: [2, 128, 128, 64], out: 32, kernel: [3, 3], padding: 1, stride: 2 }],
   ['tiles', 'float32', { x: [2, 128, 128, 32], out: 64, kernel: [3, 3], padding: 1 }],
@@ -299,7 +300,10 @@ for (const [name, dtype, c] of [
   test(`${dtype}, ${name}: large results are those of single images, bit for bit`, () =>
     scope(() => {
       const { x: shape, out, kernel, ...options } = c;
-      const [x, weight] = [randomTensor(shape, 1, { dtype }), randomTensor([out, ...kernel, shape[3]], 2)];
+      const [x, weight] = [
+        randomTensor(shape, 1, { dtype }),
+        randomTensor([out, ...kernel, shape[3] / (c.groups ?? 1)], 2),
+      ];
       const dy = randomTensor(conv2d(x, weight, options).shape, 3, { dtype });
       const whole = both(x, weight, dy, options);
       const images = [0, 1].map((i) => both(slice(x, 0, i, i + 1), weight, slice(dy, 0, i, i + 1), options));
