@@ -1,8 +1,9 @@
 // Binds devices, buffers and the kernel table to JavaScript. It knows no kernel by name: each entry of the table becomes a
 // function whose arguments are converted by their C++ types.
 #include <napi.h>
+#include <optional>
 #include <tuple>
-#include "addon.h"
+#include "recording.h"
 
 namespace turl {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 struct Addon {
   std::vector<std::unique_ptr<Device>> devices;
   BufferTable buffers;
+  std::vector<std::unique_ptr<Recording>> recordings;  // a forgotten one leaves a null pointer
 };
 Addon& state(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 
@@ -26,13 +28,44 @@ Device& device_of(const Napi::CallbackInfo& info) {
   return *devices[index];
 }
 
+// An argument as a call keeps it: get() gives what the kernel receives, again at each replay.
+template <class T> struct Argument {
+  T value;
+  const T& get() const { return value; }
+  void keep() {}
+};
+// A number, or the place (a Float64Array of one) where it is found.
+template <class T> requires std::is_arithmetic_v<T> struct Argument<T> {
+  double value;
+  const double* place = nullptr;
+  T get() const {
+    const double number = place ? *place : value;
+    if constexpr (std::is_integral_v<T>)
+      if (number != double(int64_t(number))) throw std::runtime_error("expected an integer, got " + std::to_string(number));
+    return T(number);
+  }
+  void keep() {}
+};
+template <> struct Argument<Ints> {
+  Ints value;
+  std::vector<int32_t> own;
+  Ints get() const { return own.empty() ? value : Ints{own.data(), int64_t(own.size())}; }
+  void keep() { own.assign(value.data, value.data + value.size); }
+};
+
+bool is_array(Napi::Value value, napi_typedarray_type type) {
+  return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
+}
+
 // One converter for each argument type of a kernel.
-template <class T> T argument(Addon&, Device&, Napi::Value value) {
-  if (!value.IsNumber()) throw std::runtime_error("expected a number");
-  double number = value.As<Napi::Number>().DoubleValue();
-  if constexpr (std::is_integral_v<T>)
-    if (number != double(int64_t(number))) throw std::runtime_error("expected an integer, got " + std::to_string(number));
-  return T(number);
+template <class T> Argument<T> argument(Addon&, Device& device, Napi::Value value) {
+  if (value.IsNumber()) return {value.As<Napi::Number>().DoubleValue()};
+  if (!is_array(value, napi_float64_array) || value.As<Napi::Float64Array>().ElementLength() != 1)
+    throw std::runtime_error("expected a number");
+  auto array = value.As<Napi::Float64Array>();
+  if (device.recording)
+    device.recording->numbers.push_back(std::make_shared<Napi::ObjectReference>(Napi::Persistent(array.As<Napi::Object>())));
+  return {0, array.Data()};
 }
 Buffer& buffer_of(Addon& addon, Device& device, double handle) {
   Buffer& b = addon.buffers.get(handle);
@@ -46,8 +79,7 @@ Buffer& buffer_argument(Addon& addon, Device& device, Napi::Value value) {
 }
 // The handles of several tensors.
 template <class List> List list_argument(Addon& addon, Device& device, Napi::Value value) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
-    throw std::runtime_error("expected a list of tensors");
+  if (!is_array(value, napi_float64_array)) throw std::runtime_error("expected a list of tensors");
   auto handles = value.As<Napi::Float64Array>();
   List result;
   for (size_t i = 0; i < handles.ElementLength(); i++) {
@@ -56,19 +88,19 @@ template <class List> List list_argument(Addon& addon, Device& device, Napi::Val
   }
   return result;
 }
-template <> InList argument<InList>(Addon& addon, Device& device, Napi::Value value) {
-  return list_argument<InList>(addon, device, value);
+template <> Argument<InList> argument<InList>(Addon& addon, Device& device, Napi::Value value) {
+  return {list_argument<InList>(addon, device, value)};
 }
-template <> OutList argument<OutList>(Addon& addon, Device& device, Napi::Value value) {
-  return list_argument<OutList>(addon, device, value);
+template <> Argument<OutList> argument<OutList>(Addon& addon, Device& device, Napi::Value value) {
+  return {list_argument<OutList>(addon, device, value)};
 }
-template <> In argument<In>(Addon& addon, Device& device, Napi::Value value) {
+template <> Argument<In> argument<In>(Addon& addon, Device& device, Napi::Value value) {
   Buffer& b = buffer_argument(addon, device, value);
-  return {b.data, b.size, b.dtype};
+  return {{b.data, b.size, b.dtype}};
 }
-template <> Out argument<Out>(Addon& addon, Device& device, Napi::Value value) {
+template <> Argument<Out> argument<Out>(Addon& addon, Device& device, Napi::Value value) {
   Buffer& b = buffer_argument(addon, device, value);
-  return {b.data, b.size, b.dtype};
+  return {{b.data, b.size, b.dtype}};
 }
 // The handle 0 stands for an array that is left out.
 template <class Maybe> Maybe maybe_argument(Addon& addon, Device& device, Napi::Value value) {
@@ -76,17 +108,16 @@ template <class Maybe> Maybe maybe_argument(Addon& addon, Device& device, Napi::
   Buffer& b = buffer_argument(addon, device, value);
   return {{b.data, b.size, b.dtype}};
 }
-template <> MaybeIn argument<MaybeIn>(Addon& addon, Device& device, Napi::Value value) {
-  return maybe_argument<MaybeIn>(addon, device, value);
+template <> Argument<MaybeIn> argument<MaybeIn>(Addon& addon, Device& device, Napi::Value value) {
+  return {maybe_argument<MaybeIn>(addon, device, value)};
 }
-template <> MaybeOut argument<MaybeOut>(Addon& addon, Device& device, Napi::Value value) {
-  return maybe_argument<MaybeOut>(addon, device, value);
+template <> Argument<MaybeOut> argument<MaybeOut>(Addon& addon, Device& device, Napi::Value value) {
+  return {maybe_argument<MaybeOut>(addon, device, value)};
 }
-template <> [[maybe_unused]] Ints argument<Ints>(Addon&, Device&, Napi::Value value) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
-    throw std::runtime_error("expected an Int32Array");
+template <> [[maybe_unused]] Argument<Ints> argument<Ints>(Addon&, Device&, Napi::Value value) {
+  if (!is_array(value, napi_int32_array)) throw std::runtime_error("expected an Int32Array");
   auto array = value.As<Napi::Int32Array>();
-  return {array.Data(), int64_t(array.ElementLength())};
+  return {{array.Data(), int64_t(array.ElementLength())}, {}};
 }
 
 struct OutOfMemory : std::runtime_error {
@@ -94,50 +125,71 @@ struct OutOfMemory : std::runtime_error {
   explicit OutOfMemory(size_t bytes) : std::runtime_error("out of memory"), bytes(bytes) {}
 };
 
+constexpr size_t aligned(size_t bytes) { return (bytes + 255) & ~size_t(255); }
+
 void* take_scratch(void* owner, size_t bytes) {
   auto& device = *static_cast<Device*>(owner);
+  if (device.replay_scratch) {
+    char* data = device.replay_scratch;
+    if (aligned(bytes) > size_t(device.replay_end - data)) throw std::logic_error("a replay took more memory than its recording");
+    device.replay_scratch += aligned(bytes);
+    return data;
+  }
   void* data = device.pool->take(bytes);
   if (!data) throw OutOfMemory(bytes);
   device.scratch.emplace_back(data, bytes);
   return data;
 }
 void give_scratch(Device& device) {
-  int64_t total = 0;
+  size_t total = 0;
   for (auto& [data, bytes] : device.scratch) {
-    total += int64_t(bytes);
+    total += aligned(bytes);
     device.pool->give(data, bytes);
   }
   device.scratch.clear();
-  device.scratch_peak = std::max(device.scratch_peak, total);
+  device.scratch_peak = std::max(device.scratch_peak, int64_t(total));
+  if (device.recording) device.recording->scratch_bytes = std::max(device.recording->scratch_bytes, total);
 }
 
-// info.Data() is the device; Field is the table's member.
-template <class... A, size_t... I>
-void invoke(const Napi::CallbackInfo& info, Device& device, void (*kernel)(Context&, A...), std::index_sequence<I...>) {
-  Addon& addon = state(info.Env());
-  kernel(device.backend->context(), argument<A>(addon, device, info[I])...);
+// Runs kernel calls; what one throws becomes an error of JavaScript with the `name` that f has set by then.
+template <class F> void guarded(Napi::Env env, Device& device, const char* const& name, F&& f) {
+  std::optional<Napi::Error> failed;
+  try {
+    f();
+  } catch (const OutOfMemory& e) {
+    failed = error(env, "TURL_OUT_OF_MEMORY", std::string(name) + ": out of memory");
+    failed->Set("bytes", Napi::Number::New(env, double(e.bytes)));
+  } catch (const std::exception& e) {
+    failed = error(env, "TURL_NATIVE", std::string(name) + ": " + e.what());
+  }
+  give_scratch(device);
+  if (failed) throw *failed;
 }
+
+template <class... A, size_t... I>
+void invoke(const Napi::CallbackInfo& info, Device& device, const char* name, void (*kernel)(Context&, A...),
+            std::index_sequence<I...>) {
+  Addon& addon = state(info.Env());
+  std::tuple<Argument<A>...> arguments{argument<A>(addon, device, info[I])...};
+  auto run = [kernel](Context& context, const std::tuple<Argument<A>...>& arguments) {
+    std::apply([&](const auto&... a) { kernel(context, a.get()...); }, arguments);
+  };
+  run(device.backend->context(), arguments);
+  if (!device.recording) return;
+  std::apply([](auto&... a) { (a.keep(), ...); }, arguments);
+  device.recording->sections.back().calls.push_back(
+      {name, [run, arguments = std::move(arguments)](Context& context) { run(context, arguments); }});
+}
+// info.Data() is the device; Field is the table's member.
 template <auto Field, class... A>
 Napi::Value call(const Napi::CallbackInfo& info, void (*KernelTable::*)(Context&, A...), const char* name) {
   Device& device = *static_cast<Device*>(info.Data());
-  auto kernel = device.backend->kernels->*Field;
-  try {
+  guarded(info.Env(), device, name, [&] {
     if (info.Length() != sizeof...(A))
       throw std::runtime_error("expected " + std::to_string(sizeof...(A)) + " arguments, got " + std::to_string(info.Length()));
     device.launches++;
-    invoke(info, device, kernel, std::index_sequence_for<A...>{});
-  } catch (const OutOfMemory& e) {
-    give_scratch(device);
-    Napi::Error thrown = error(info.Env(), "TURL_OUT_OF_MEMORY", std::string(name) + ": out of memory");
-    thrown.Set("bytes", Napi::Number::New(info.Env(), double(e.bytes)));
-    throw thrown;
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (const std::exception& e) {
-    give_scratch(device);
-    throw error(info.Env(), "TURL_NATIVE", std::string(name) + ": " + e.what());
-  }
-  give_scratch(device);
+    invoke(info, device, name, device.backend->kernels->*Field, std::index_sequence_for<A...>{});
+  });
   return info.Env().Undefined();
 }
 
@@ -151,7 +203,7 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
     throw error(env, "TURL_NO_DEVICE", e.what());
   }
   device->name = info[1].As<Napi::String>();
-  device->pool = std::make_unique<Pool>(*device->backend);
+  device->pool = std::make_shared<Pool>(*device->backend);
   device->backend->scratch = take_scratch;
   device->backend->scratch_owner = device.get();
   Napi::Object kernels = Napi::Object::New(env);
@@ -184,9 +236,10 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
   Device& device = device_of(info);
   int64_t size = info[1].As<Napi::Number>().Int64Value();
   auto dtype = DType(info[2].As<Napi::Number>().Int32Value());
-  void* data = device.pool->take(size_t(size) * bytes_of(dtype));
+  const auto& pool = device.recording ? device.recording->pool : device.pool;
+  void* data = pool->take(size_t(size) * bytes_of(dtype));
   if (!data) return Napi::Number::New(info.Env(), 0);
-  return Napi::Number::New(info.Env(), state(info.Env()).buffers.add(&device, data, size, dtype));
+  return Napi::Number::New(info.Env(), state(info.Env()).buffers.add(&device, pool, data, size, dtype));
 }
 
 Napi::Value release(const Napi::CallbackInfo& info) {
@@ -194,12 +247,17 @@ Napi::Value release(const Napi::CallbackInfo& info) {
   double handle = info[0].As<Napi::Number>().DoubleValue();
   try {
     Buffer& b = addon.buffers.get(handle);
-    b.device->pool->give(b.data, size_t(b.size) * bytes_of(b.dtype));
+    b.pool->give(b.data, size_t(b.size) * bytes_of(b.dtype));
     addon.buffers.remove(handle);
   } catch (const std::runtime_error& e) {
     throw error(info.Env(), "TURL_NATIVE", e.what());
   }
   return info.Env().Undefined();
+}
+
+// What a replay would not do again is an error while a recording notes.
+void expect_no_recording(const Device& device, const char* what) {
+  if (device.recording) throw std::runtime_error(std::string(what) + " while work is recorded: a replay would not do it");
 }
 
 // transfer(handle, typedArray, toDevice): copies the whole buffer; the array must have exactly its bytes.
@@ -210,6 +268,7 @@ Napi::Value transfer(const Napi::CallbackInfo& info) {
   try {
     Buffer& b = state(env).buffers.get(info[0].As<Napi::Number>().DoubleValue());
     size_t bytes = size_t(b.size) * bytes_of(b.dtype);
+    expect_no_recording(*b.device, "a copy from or to the host");
     if (array.ByteLength() != bytes)
       throw std::runtime_error("a copy expected " + std::to_string(bytes) + " bytes, got " + std::to_string(array.ByteLength()));
     if (info[2].As<Napi::Boolean>().Value()) b.device->backend->write(b.data, host, bytes);
@@ -227,6 +286,7 @@ Napi::Value statistics(const Napi::CallbackInfo& info) {
   auto set = [&](const char* key, int64_t value) { result.Set(key, double(value)); };
   set("live", d.pool->live), set("peak", d.pool->peak), set("cached", d.pool->cached), set("limit", d.pool->limit);
   set("scratchPeak", d.scratch_peak), set("systemAllocations", d.pool->allocations), set("launches", d.launches);
+  set("shortages", d.pool->shortages);
   set("memoryTotal", d.backend->memory_total()), set("memoryAvailable", d.backend->memory_available());
   result.Set("threads", double(d.backend->context().threads));
   result.Set("description", d.backend->describe());
@@ -246,6 +306,71 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
 
 Napi::Value synchronize(const Napi::CallbackInfo& info) {
   device_of(info).backend->synchronize();
+  return info.Env().Undefined();
+}
+
+Recording& recording_of(const Napi::CallbackInfo& info) {
+  auto& recordings = state(info.Env()).recordings;
+  size_t index = info[0].As<Napi::Number>().Uint32Value();
+  if (index >= recordings.size() || !recordings[index]) throw error(info.Env(), "TURL_NATIVE", "no such recording");
+  return *recordings[index];
+}
+
+// record(device): the number of a new recording, which notes nothing yet
+Napi::Value record(const Napi::CallbackInfo& info) {
+  auto& recordings = state(info.Env()).recordings;
+  recordings.push_back(std::make_unique<Recording>(device_of(info)));
+  return Napi::Number::New(info.Env(), double(recordings.size() - 1));
+}
+
+// listen(recording, on): on: from now on a new section notes the kernel calls of its device; off: none does
+Napi::Value listen(const Napi::CallbackInfo& info) {
+  Recording& r = recording_of(info);
+  const bool on = info[1].As<Napi::Boolean>().Value();
+  if (on && r.device.recording) throw error(info.Env(), "TURL_NATIVE", "another recording is under way");
+  if (on) r.sections.emplace_back();
+  r.device.recording = on ? &r : nullptr;
+  return info.Env().Undefined();
+}
+
+// replay(recording, section): the section's kernel calls again
+Napi::Value replay(const Napi::CallbackInfo& info) {
+  Recording& r = recording_of(info);
+  size_t index = info[1].As<Napi::Number>().Uint32Value();
+  if (index >= r.sections.size() || r.device.recording) throw error(info.Env(), "TURL_NATIVE", "no section to replay");
+  auto& [calls, graph] = r.sections[index];
+  Device& device = r.device;
+  Context& context = device.backend->context();
+  const char* name = "a replay";
+  struct Restore {
+    Device& device;
+    ~Restore() { device.replay_scratch = nullptr; }
+  } restore{device};
+  guarded(info.Env(), device, name, [&] {
+    if (!r.scratch) {
+      r.scratch_bytes = std::max(r.scratch_bytes, aligned(1));
+      r.scratch = device.pool->take(r.scratch_bytes);
+      if (!r.scratch) throw OutOfMemory(r.scratch_bytes);
+    }
+    device.backend->again(graph, [&] {
+      for (const auto& one : calls) {
+        name = one.name;
+        device.launches++;
+        device.replay_scratch = static_cast<char*>(r.scratch);
+        device.replay_end = device.replay_scratch + r.scratch_bytes;
+        one.run(context);
+      }
+    });
+  });
+  return info.Env().Undefined();
+}
+
+// forget(recording): gives its memory back, but that of tensors which are still held
+Napi::Value forget(const Napi::CallbackInfo& info) {
+  Recording& r = recording_of(info);
+  if (r.device.recording == &r) r.device.recording = nullptr;
+  r.device.backend->synchronize();
+  state(info.Env()).recordings[info[0].As<Napi::Number>().Uint32Value()].reset();
   return info.Env().Undefined();
 }
 
@@ -271,6 +396,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   bind("openDevice", open_device), bind("signatures", signatures), bind("cpuLibrary", cpu_library);
   bind("allocate", allocate), bind("release", release), bind("transfer", transfer);
   bind("statistics", statistics), bind("configure", configure), bind("synchronize", synchronize);
+  bind("record", record), bind("listen", listen), bind("replay", replay), bind("forget", forget);
   return exports;
 }
 

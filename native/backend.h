@@ -1,11 +1,18 @@
 // A backend is one device type in one shared library: memory, copies, a context and the kernel table. The libraries are
 // turl_cpu_baseline, turl_cpu_avx2, turl_cpu_avx512, turl_cuda and turl_emulated; each exports turl_backend().
 #pragma once
+#include <functional>
+#include <memory>
 #include "kernels.h"
 
 namespace turl {
 
-constexpr int backend_abi = 3;
+constexpr int backend_abi = 4;
+
+// What a device keeps of work that it does again and again: on CUDA a graph (docs/decisions/0010-recorded-steps.md).
+struct Graph {
+  virtual ~Graph() = default;
+};
 
 struct Backend {
   virtual ~Backend() = default;
@@ -18,6 +25,12 @@ struct Backend {
   virtual int64_t memory_available() = 0;  // bytes it could still give out
   virtual std::string describe() = 0;      // one line: the device's name and what matters of it
   virtual void set_threads(int threads) = 0;
+  // Calls `work`, which launches the same kernels whenever it is given the same `graph`, though numbers among their arguments may
+  // differ. `graph` is null at first.
+  virtual void again(std::unique_ptr<Graph>& graph, const std::function<void()>& work) {
+    (void)graph;
+    work();
+  }
   // The pool behind scratch(); the core sets it before the first kernel call.
   void* (*scratch)(void* owner, size_t bytes) = nullptr;
   void* scratch_owner = nullptr;

@@ -22,33 +22,45 @@ void* Pool::take(size_t bytes) {
     found->second.pop_back();
     cached -= int64_t(size);
   } else {
-    if (limit && live + cached + int64_t(size) > limit) trim();
-    if (limit && live + int64_t(size) > limit) return nullptr;
-    data = backend_.allocate(size);
-    if (!data) {
-      trim();
-      data = backend_.allocate(size);
-      if (!data) return nullptr;
-    }
-    allocations++;
+    data = parent_ ? parent_->take(size) : take_new(size);
+    if (!data) return nullptr;
   }
   live += int64_t(size);
   peak = std::max(peak, live);
   return data;
 }
 
+void* Pool::take_new(size_t size) {
+  const auto make_room = [&] {
+    if (cached > 0) shortages++;
+    trim();
+  };
+  if (limit && live + cached + int64_t(size) > limit) make_room();
+  if (limit && live + int64_t(size) > limit) return nullptr;
+  void* data = backend_.allocate(size);
+  if (!data) {
+    make_room();
+    data = backend_.allocate(size);
+    if (!data) return nullptr;
+  }
+  allocations++;
+  return data;
+}
+
 void Pool::give(void* data, size_t bytes) {
   size_t size = class_size(bytes);
   live -= int64_t(size);
-  if (backend_.exact) return backend_.release(data, size);
+  if (backend_.exact && !parent_) return backend_.release(data, size);
   free_[size].push_back(data);
   cached += int64_t(size);
 }
 
 void Pool::trim() {
-  backend_.synchronize();
+  if (!parent_) backend_.synchronize();
   for (auto& [size, blocks] : free_)
-    for (void* block : blocks) backend_.release(block, size);
+    for (void* block : blocks)
+      if (parent_) parent_->give(block, size);
+      else backend_.release(block, size);
   free_.clear();
   cached = 0;
 }
@@ -57,7 +69,7 @@ namespace {
 constexpr int slot_bits = 24;
 }
 
-double BufferTable::add(Device* device, void* data, int64_t size, DType dtype) {
+double BufferTable::add(Device* device, std::shared_ptr<Pool> pool, void* data, int64_t size, DType dtype) {
   if (empty_.empty()) {
     if (slots_.size() == size_t(1) << slot_bits) throw std::runtime_error("too many live tensors");
     empty_.push_back(uint32_t(slots_.size()));
@@ -66,7 +78,7 @@ double BufferTable::add(Device* device, void* data, int64_t size, DType dtype) {
   uint32_t slot = empty_.back();
   empty_.pop_back();
   Buffer& b = slots_[slot];
-  b.data = data, b.size = size, b.dtype = dtype, b.device = device, b.live = true;
+  b.data = data, b.size = size, b.dtype = dtype, b.device = device, b.pool = std::move(pool), b.live = true;
   b.generation++;
   return double(uint64_t(b.generation) << slot_bits | slot);
 }
@@ -82,6 +94,7 @@ Buffer& BufferTable::get(double handle) {
 void BufferTable::remove(double handle) {
   Buffer& b = get(handle);
   b.live = false;
+  b.pool.reset();
   empty_.push_back(uint32_t(uint64_t(handle) & ((uint64_t(1) << slot_bits) - 1)));
 }
 

@@ -7,6 +7,11 @@
 namespace turl {
 namespace {
 
+struct CudaGraph final : Graph {
+  cudaGraphExec_t runs = nullptr;
+  ~CudaGraph() override { cudaGraphExecDestroy(runs); }
+};
+
 class CudaBackend final : public Backend, public Context {
  public:
   CudaBackend() {
@@ -57,6 +62,34 @@ class CudaBackend final : public Backend, public Context {
            std::to_string(properties_.totalGlobalMem >> 20) + " MiB";
   }
   void set_threads(int) override {}
+  // The work is captured each time, which launches nothing, and the graph of the time before takes over the arguments that differ.
+  void again(std::unique_ptr<Graph>& graph, const std::function<void()>& work) override {
+    cudaGraph_t captured = nullptr;
+    check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "capturing a graph");
+    try {
+      work();
+    } catch (...) {
+      if (cudaStreamEndCapture(stream_, &captured) == cudaSuccess) cudaGraphDestroy(captured);
+      cudaGetLastError();
+      throw;
+    }
+    check_cuda(cudaStreamEndCapture(stream_, &captured), "capturing a graph");
+    const std::unique_ptr<CUgraph_st, cudaError_t (*)(cudaGraph_t)> owned(captured, cudaGraphDestroy);
+    if (graph) {
+      cudaGraphExecUpdateResultInfo result;
+      if (cudaGraphExecUpdate(static_cast<CudaGraph&>(*graph).runs, captured, &result) != cudaSuccess) {
+        cudaGetLastError();
+        synchronize();
+        graph.reset();
+      }
+    }
+    if (!graph) {
+      auto made = std::make_unique<CudaGraph>();
+      check_cuda(cudaGraphInstantiate(&made->runs, captured, 0), "making a graph");
+      graph = std::move(made);
+    }
+    check_cuda(cudaGraphLaunch(static_cast<CudaGraph&>(*graph).runs, stream_), "launching a graph");
+  }
   Context& context() override { return *this; }
   // The pool hands a block out again once the call returns; one stream keeps later work behind this kernel's.
   void* scratch(size_t bytes) override { return Backend::scratch(scratch_owner, bytes); }

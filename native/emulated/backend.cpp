@@ -29,18 +29,31 @@ class EmulatedBackend final : public Backend, public Context {
   void release(void* data, size_t) override { std::free(data); }
   void write(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
   void read(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
-  void synchronize() override {}
+  void synchronize() override {
+    if (capturing_) throw std::logic_error("a CUDA graph cannot wait for the device while it is captured");
+  }
   int64_t memory_total() override { return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE); }
   int64_t memory_available() override { return sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE); }
   std::string describe() override { return "the CUDA kernels on the CPU, " + std::to_string(threads) + " threads"; }
   void set_threads(int wanted) override {
     threads = wanted > 0 ? wanted : int(std::max(1u, std::thread::hardware_concurrency()));
   }
+  void again(std::unique_ptr<Graph>&, const std::function<void()>& work) override {
+    capturing_ = true;
+    struct End {
+      bool& flag;
+      ~End() { flag = false; }
+    } end{capturing_};
+    work();
+  }
   Context& context() override { return *this; }
   void* scratch(size_t bytes) override { return Backend::scratch(scratch_owner, bytes); }
   void parallel(int64_t, void (*)(void*, int64_t), void*) override {
     throw std::logic_error("parallel() is for CPU kernels");
   }
+
+ private:
+  bool capturing_ = false;
 };
 
 }  // namespace

@@ -85,7 +85,8 @@ test('a step by phase and operation, beside a peer, and a trace of it', async ()
   assert.equal(phaseOf('sgd_step'), ['optimiser']);
   const launches = report.operations.find(({ name }) => name === 'conv2d_forward');
   assert.is(launches?.calls, 13, 'the first convolution, two in each of four blocks and a shortcut');
-  assert.ok(report.perStep.launches > 100 && report.perStep.launches <= report.perStep.nativeCalls);
+  assert.ok(report.perStep.launches > 100);
+  assert.ok(report.perStep.nativeCalls < 20, 'the step is replayed');
   assert.ok(report.perStep.typescriptShare > 0 && report.perStep.typescriptShare < 1);
   assert.ok(report.holders.some(({ label, bytes }) => label === 'conv2d' && bytes > 0));
 

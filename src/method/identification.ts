@@ -16,6 +16,7 @@ import { mul } from '../autograd/ops/binary.js';
 import { marginSoftmax, type MarginSoftmax } from '../autograd/ops/margin-softmax.js';
 import { reshape } from '../autograd/ops/shape.js';
 import type { FloatType } from '../tensor/dtype.js';
+import type { HostNumber } from '../tensor/recording.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 /** g [B, D]: each group of f [B, D] times its confidence s [B, K], over K. */
@@ -34,7 +35,7 @@ export function confidenceSoftmax(
   s: Tensor,
   prototypes: Tensor,
   labels: Tensor,
-  margin: number,
+  margin: number | HostNumber,
   precision?: FloatType,
 ): MarginSoftmax {
   const g = rounded(scaleByConfidence(f, s), precision);
@@ -43,7 +44,8 @@ export function confidenceSoftmax(
 
 export interface CosFaceOptions {
   scale: number;
-  cosineMargin: number;
+  /** In units of the logits: the scale times the margin of the cosine. */
+  margin: number | HostNumber;
   groups?: number;
   precision?: FloatType | undefined;
 }
@@ -53,8 +55,8 @@ export function cosFace(
   f: Tensor,
   prototypes: Tensor,
   labels: Tensor,
-  { scale, cosineMargin, groups = 1, precision }: CosFaceOptions,
+  { scale, margin, groups = 1, precision }: CosFaceOptions,
 ): MarginSoftmax {
   const g = rounded(affine(f, scale / groups), precision);
-  return marginSoftmax(g, prototypes, labels, { groups, margin: scale * cosineMargin });
+  return marginSoftmax(g, prototypes, labels, { groups, margin });
 }

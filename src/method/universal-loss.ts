@@ -17,6 +17,7 @@ import { affine } from '../autograd/ops/unary.js';
 import type { Config } from '../config/schema.js';
 import { UserError } from '../tensor/errors.js';
 import { accumulator } from '../tensor/dtype.js';
+import { HostNumber } from '../tensor/recording.js';
 import { full, tensor, type Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from '../nn/initialise.js';
 import { Module } from '../nn/module.js';
@@ -72,6 +73,8 @@ export class UniversalLoss extends Module {
   readonly discriminator: Discriminator | undefined;
   /** (1, λ_cls, λ_adv); private, because it is no state. */
   readonly #weights: Tensor;
+  /** That in force, in units of the logits. */
+  readonly #margin = new HostNumber();
 
   constructor(
     init: Initialiser,
@@ -95,6 +98,7 @@ export class UniversalLoss extends Module {
       this.discriminator = new Discriminator(init, embeddingSize, groups, variations, masks.share);
     const { dtype, device } = this.prototypes;
     this.#weights = tensor([1, lambda_cls, lambda_adv], [3], { dtype, device, label: 'loss weights' });
+    this.step = Infinity;
   }
 
   /** What the main optimiser trains, beside the network. */
@@ -106,24 +110,25 @@ export class UniversalLoss extends Module {
     return new Map([...this.parameters()].filter(([name]) => name.startsWith('discriminator.')));
   }
 
-  /** The share of the margin in force at `step` (from 0): it grows from 0 over the warm-up. */
-  marginShare(step: number): number {
-    const { margin_warmup_steps: steps } = this.options;
-    return step >= steps ? 1 : step / steps;
+  /** Training's step (from 0), infinity until it is set: the margin grows from 0 over the warm-up. Whoever trains advances it. */
+  set step(step: number) {
+    const { margin_warmup_steps: steps, type, margin, scale, cosine_margin } = this.options;
+    const share = step >= steps ? 1 : step / steps;
+    if (type === 'confidence-softmax') this.#margin.value = share * margin;
+    else if (type === 'cosface') this.#margin.value = scale * (share * cosine_margin);
   }
 
-  forward({ embedding, features, labels, targets }: LossBatch, step = Infinity): UniversalLossResult {
-    const { groups, margin, lambda_reg, scale, cosine_margin, type, confidence } = this.options;
-    const share = this.marginShare(step);
+  forward({ embedding, features, labels, targets }: LossBatch): UniversalLossResult {
+    const { groups, lambda_reg, scale, confidence } = this.options;
     // Sub-embeddings and losses are float32 also when activations are bfloat16; only the margin softmax takes g as bfloat16.
     const wide = (x: Tensor) => cast(x, accumulator(x.dtype));
     const f = groupNormalize(wide(embedding), groups);
     const s = this.confidence && slowed(this.confidence.forward(wide(features)), confidence.gradient_scale);
     const { loss, hit } = s
-      ? confidenceSoftmax(f, s, this.prototypes, labels, share * margin, this.precision)
+      ? confidenceSoftmax(f, s, this.prototypes, labels, this.#margin, this.precision)
       : cosFace(f, this.prototypes, labels, {
           scale,
-          cosineMargin: type === 'cosface' ? share * cosine_margin : 0,
+          margin: this.#margin,
           groups,
           precision: this.precision,
         });

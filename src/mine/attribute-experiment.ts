@@ -50,11 +50,16 @@ export class AttributeExperiment extends Learner {
     );
   }
 
-  protected gradients({ soft, ...batch }: TrainingBatch, step: number, index: number, count: number): Losses {
+  protected gradients(
+    { soft, ...batch }: TrainingBatch,
+    step: number,
+    index: number,
+    count: number,
+  ): () => Losses {
     if (!soft) throw new UserError('stage: attributes needs images with attributes');
     this.backbone.train();
-    this.backbone.dropout.step = step * count + index;
-    return scope(() => {
+    this.backbone.dropout.step.value = step * count + index;
+    const values = scope(() => {
       const { device } = this;
       this.onPhase?.('input');
       const images = networkInput(this.config, device, batch);
@@ -68,9 +73,9 @@ export class AttributeExperiment extends Learner {
       });
       this.onPhase?.('backward');
       tape.backward(total, full(total.shape, 1 / count, { device, dtype: total.dtype }));
-      const values = parts.toArray();
-      return Object.fromEntries(attributeLossParts.map((name, i) => [name, values[i] as number]));
+      return Array.from(parts.toArray());
     });
+    return () => Object.fromEntries(attributeLossParts.map((name, i) => [name, values[i] as number]));
   }
 
   /** What images [n, size, size, 3] are, with their augmentation parameters, in evaluation mode. */

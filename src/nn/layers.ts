@@ -3,6 +3,7 @@ import { batchNorm, batchNormAdd, batchNormPrelu } from '../autograd/ops/batch-n
 import { conv2d } from '../autograd/ops/conv2d.js';
 import { dropout } from '../autograd/ops/dropout.js';
 import { linear } from '../autograd/ops/linear.js';
+import { HostNumber } from '../tensor/recording.js';
 import { full, type Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from './initialise.js';
 import { Module } from './module.js';
@@ -102,7 +103,7 @@ export class BatchNormPReLU extends Module implements Layer {
 
 /** Sets elements to zero with a probability while training. `step` makes the draw; whoever trains advances it. */
 export class Dropout extends Module implements Layer {
-  step = 0;
+  readonly step = new HostNumber();
   constructor(
     readonly probability: number,
     readonly seed: number,

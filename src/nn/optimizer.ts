@@ -3,6 +3,7 @@
  * tensors of rank 0 and 1 (batch normalisation, biases, PReLU slopes) have none.
  */
 import { UserError } from '../tensor/errors.js';
+import { HostNumber } from '../tensor/recording.js';
 import { full, zeros, type Tensor } from '../tensor/tensor.js';
 
 export interface SgdOptions {
@@ -22,7 +23,10 @@ export class Optimizer {
   readonly #slots: Map<string, Tensor>;
   readonly #squares: Tensor;
   readonly #scale: Tensor;
-  #steps = 0;
+  readonly #rate = new HostNumber();
+  readonly #steps = new HostNumber();
+  /** Those whose gradients were measured last. */
+  #measured: readonly string[] = [];
 
   /** @param parameters by name; all on one device. The optimiser's state takes one (SGD) or two (AdamW) tensors for each. */
   constructor(
@@ -40,20 +44,24 @@ export class Optimizer {
     this.#scale = full([1], 1, { device, label: 'optimizer' });
   }
 
-  /**
-   * The norm of all gradients together, read back from the device.
-   * @throws UserError naming the parameter whose gradient holds a NaN or an infinity.
-   */
-  gradientNorm(): number {
+  /** Computes the norm of the gradients on the device, for `gradientNorm` and `clip`. */
+  measureGradients(): void {
     const learned = this.#learned();
-    const { kernels } = this.#squares.device;
-    kernels.square_sums(
+    this.#measured = learned.map(({ name }) => name);
+    this.#squares.device.kernels.square_sums(
       this.#squares,
       learned.map(({ grad }) => grad),
     );
+  }
+
+  /**
+   * The norm of all gradients together, as measured last; waits for the device.
+   * @throws UserError naming the parameter whose gradient holds a NaN or an infinity.
+   */
+  gradientNorm(): number {
     const squares = this.#squares.toArray();
     let total = 0;
-    learned.forEach(({ name }, i) => {
+    this.#measured.forEach((name, i) => {
       const square = squares[i] as number;
       if (!Number.isFinite(square)) throw new UserError(`the gradient of ${name} is not finite`);
       total += square;
@@ -66,16 +74,28 @@ export class Optimizer {
     return [...this.parameters].flatMap(([name, p]) => (p.grad ? [{ name, p, grad: p.grad }] : []));
   }
 
-  /** From now on gradients are multiplied so that a norm beyond `maxNorm` becomes `maxNorm`; uses the last `gradientNorm()`. */
+  /** From now on gradients are multiplied so that a norm beyond `maxNorm` becomes `maxNorm`; uses what was measured last. */
   clip(maxNorm: number): void {
     this.#scale.device.kernels.clip_scale(this.#scale, this.#squares, maxNorm);
   }
 
   /** Updates every parameter that has a gradient, and frees the gradients. */
   step(lr: number): void {
+    this.advance(lr);
+    this.apply();
+  }
+
+  /** What an update needs of the host: its rate and number. */
+  advance(lr: number): void {
+    this.#rate.value = lr;
+    this.steps++;
+  }
+
+  /** What an update does on the device: `step` without `advance`. */
+  apply(): void {
     const { options } = this;
     const { kernels } = this.#scale.device;
-    this.#steps++;
+    const [lr, count] = [this.#rate, this.#steps];
     const learned = this.#learned();
     for (const decayed of [true, false]) {
       const some = learned.filter(({ p }) => p.rank >= 2 === decayed);
@@ -90,7 +110,7 @@ export class Optimizer {
         const [beta1, beta2] = options.betas ?? [0.9, 0.999];
         const epsilon = options.epsilon ?? 1e-8;
         // prettier-ignore
-        kernels.adamw_step(p, m, v, p, m, v, g, this.#scale, lr, beta1, beta2, epsilon, decay, this.#steps);
+        kernels.adamw_step(p, m, v, p, m, v, g, this.#scale, lr, beta1, beta2, epsilon, decay, count);
       }
     }
     this.zeroGradients();
@@ -105,10 +125,10 @@ export class Optimizer {
 
   /** Updates so far. Part of the state of AdamW. */
   get steps(): number {
-    return this.#steps;
+    return this.#steps.value;
   }
   set steps(steps: number) {
-    this.#steps = steps;
+    this.#steps.value = steps;
   }
 
   /** Everything needed to continue, by name, beside `steps`. */

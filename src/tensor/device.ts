@@ -7,6 +7,7 @@ import { bytesOf, dtypes, type DType, type HostArray } from './dtype.js';
 import { OutOfMemoryError, UserError } from './errors.js';
 import { kernelSignatures, type Kernels } from './kernels.js';
 import { native, type DeviceStatistics, type NativeKernel } from './native.js';
+import { HostNumber } from './recording.js';
 import type { Tensor } from './tensor.js';
 
 export const deviceNames = ['cpu', 'cuda', 'emulated'] as const;
@@ -55,12 +56,13 @@ export class Storage {
   }
 }
 
-type KernelArgument = Tensor | undefined | readonly Tensor[] | number | Int32Array;
+type KernelArgument = Tensor | undefined | readonly Tensor[] | number | HostNumber | Int32Array;
 
 function nativeArgument(argument: KernelArgument): number | Int32Array | Float64Array {
   if (typeof argument === 'number') return argument;
   if (argument === undefined) return 0;
   if (argument instanceof Int32Array) return argument;
+  if (argument instanceof HostNumber) return argument.place;
   return 'storage' in argument
     ? argument.storage.handle
     : Float64Array.from(argument, ({ storage }) => storage.handle);
@@ -72,7 +74,8 @@ export class Device {
   readonly missingKernels: readonly string[];
   /** Everything live, for messages about memory. */
   readonly storages = new Set<Storage>();
-  readonly #index: number;
+  /** Its number in the addon. */
+  readonly index: number;
 
   constructor(readonly name: DeviceName) {
     const library = name === 'cpu' ? native.cpuLibrary() : `turl_${name}`;
@@ -84,7 +87,7 @@ export class Device {
         `device ${name} cannot be used here: ${error instanceof Error ? error.message : String(error)}`,
       );
     }
-    this.#index = opened.index;
+    this.index = opened.index;
     const names = Object.keys(kernelSignatures);
     this.kernels = Object.fromEntries(
       names.map((kernel) => [kernel, this.#launcher(opened.kernels[kernel] ?? this.#missing(kernel))]),
@@ -99,32 +102,39 @@ export class Device {
     };
   }
 
-  /** Kernel arguments cross as handles and numbers; lack of memory is explained. */
+  /** Kernel arguments cross as handles and numbers. */
   #launcher(run: NativeKernel) {
     return (...args: KernelArgument[]): void => {
       const values = args.map(nativeArgument);
-      try {
+      this.explained(() => {
         run(...values);
-      } catch (error) {
-        if (
-          error instanceof Error &&
-          'code' in error &&
-          error.code === 'TURL_OUT_OF_MEMORY' &&
-          'bytes' in error
-        )
-          throw this.#outOfMemory(
-            `temporary memory of ${error.message.split(':')[0] ?? ''}`,
-            Number(error.bytes),
-          );
-        throw error;
-      }
+      });
     };
+  }
+
+  /** Runs native calls; lack of memory is explained. */
+  explained(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (
+        error instanceof Error &&
+        'code' in error &&
+        error.code === 'TURL_OUT_OF_MEMORY' &&
+        'bytes' in error
+      )
+        throw this.#outOfMemory(
+          `temporary memory of ${error.message.split(':')[0] ?? ''}`,
+          Number(error.bytes),
+        );
+      throw error;
+    }
   }
 
   allocate(elements: number, dtype: DType, label: string): Storage {
     if (dtype === 'float64' && this.name !== 'cpu')
       throw new UserError(`${label}: float64 tensors exist on cpu only, not on ${this.name}`);
-    const handle = native.allocate(this.#index, elements, dtypes.indexOf(dtype));
+    const handle = native.allocate(this.index, elements, dtypes.indexOf(dtype));
     if (handle === 0) throw this.#outOfMemory(label, elements * bytesOf[dtype]);
     const storage = new Storage(this, elements, dtype, label, handle);
     this.storages.add(storage);
@@ -142,16 +152,16 @@ export class Device {
 
   /** Waits for all work launched so far. */
   synchronize(): void {
-    native.synchronize(this.#index);
+    native.synchronize(this.index);
   }
 
   statistics(): DeviceStatistics {
-    return native.statistics(this.#index);
+    return native.statistics(this.index);
   }
 
   /** `limit` in bytes; `threads` of the CPU; `resetPeak` starts a new maximum; `trim` gives cached memory back. */
   configure(options: { limit?: number; threads?: number; resetPeak?: true; trim?: true }): void {
-    native.configure(this.#index, options);
+    native.configure(this.index, options);
   }
 
   /** The `count` largest holders of memory: bytes and number of tensors by label, largest first. */

@@ -38,21 +38,21 @@ export function hostArray(dtype: DType, length: number): HostArray {
   }
 }
 
+/** The array itself, or a copy where it lies in shared memory: Node-API knows none. */
+export function unshared(array: HostArray): HostArray {
+  return array.buffer instanceof ArrayBuffer ? array : array.slice();
+}
+
 /**
  * The values as a host array of `dtype` (no bfloat16): themselves, not copied, where they are one already, in memory that the
- * addon can take (Node-API knows no shared memory).
+ * addon can take.
  */
 export function asHostArray(
   dtype: Exclude<DType, 'bfloat16'>,
   values: ArrayLike<number> | HostArray,
 ): HostArray {
   const array = hostArray(dtype, 0);
-  if (
-    ArrayBuffer.isView(values) &&
-    values.constructor === array.constructor &&
-    values.buffer instanceof ArrayBuffer
-  )
-    return values;
+  if (ArrayBuffer.isView(values) && values.constructor === array.constructor) return unshared(values);
   const copy = hostArray(dtype, values.length);
   copy.set(values);
   return copy;

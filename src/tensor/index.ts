@@ -3,4 +3,5 @@ export * from './errors.js';
 export * from './shape.js';
 export * from './scope.js';
 export * from './device.js';
+export * from './recording.js';
 export * from './tensor.js';

@@ -2,6 +2,7 @@
  * The kernel table's twin of native/kernels.h: each kernel's name and its arguments, in the same words. The types of the
  * functions are derived from the text, and the text is compared with the addon's when it is opened.
  */
+import type { HostNumber } from './recording.js';
 import type { Tensor } from './tensor.js';
 
 export const kernelSignatures = {
@@ -81,7 +82,7 @@ type Argument<Text extends string> = Text extends `${'In' | 'Out'} ${string}`
       : Text extends `Ints ${string}`
         ? Int32Array
         : Text extends `${'int64_t' | 'float' | 'double'} ${string}`
-          ? number
+          ? number | HostNumber
           : never;
 
 type Arguments<Text extends string> = Text extends `${infer First}, ${infer Rest}`

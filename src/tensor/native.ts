@@ -18,6 +18,8 @@ export interface DeviceStatistics {
   scratchPeak: number;
   /** Blocks taken from the system, and kernel calls, so far. */
   systemAllocations: number;
+  /** Times that blocks kept for reuse went back to the system because others were wanted. */
+  shortages: number;
   launches: number;
   memoryTotal: number;
   memoryAvailable: number;
@@ -39,6 +41,12 @@ interface NativeAddon {
     options: { limit?: number; threads?: number; resetPeak?: true; trim?: true },
   ) => void;
   synchronize: (device: number) => void;
+  /** A new recording: its number. */
+  record: (device: number) => number;
+  /** On: a new section of the recording notes the device's kernel calls from now on. */
+  listen: (recording: number, on: boolean) => void;
+  replay: (recording: number, section: number) => void;
+  forget: (recording: number) => void;
 }
 
 function open(): NativeAddon {
@@ -80,6 +88,7 @@ export function observeNative(listener: (name: string, start: number, end: numbe
       }
     };
   const { openDevice, allocate, release, transfer, statistics, configure, synchronize } = native;
+  const { record, listen, replay, forget } = native;
   Object.assign(native, {
     openDevice(...args: Parameters<NativeAddon['openDevice']>) {
       const { index, kernels } = openDevice(...args);
@@ -92,5 +101,9 @@ export function observeNative(listener: (name: string, start: number, end: numbe
     statistics: timed('statistics', statistics),
     configure: timed('configure', configure),
     synchronize: timed('synchronize', synchronize),
+    record: timed('record', record),
+    listen: timed('listen', listen),
+    replay: timed('replay', replay),
+    forget: timed('forget', forget),
   });
 }

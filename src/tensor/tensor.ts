@@ -2,7 +2,7 @@
  * Tensors: handles of device memory with a shape and a type. Memory is explicit: a tensor made inside `scope()` is freed at
  * its end unless it leaves it; one made outside lives until `dispose()`.
  */
-import { asHostArray, hostArray, isFloat, type DType, type HostArray } from './dtype.js';
+import { asHostArray, hostArray, isFloat, unshared, type DType, type HostArray } from './dtype.js';
 import { device as deviceOf, type Device, type DeviceName, type Storage } from './device.js';
 import { check } from './errors.js';
 import { formatShape, sizeOf, type Shape } from './shape.js';
@@ -116,7 +116,7 @@ export class Tensor {
       `${this.size} elements of ${this.dtype}`,
       () => `${array.length} of ${array.constructor.name}`,
     );
-    if (this.size > 0) this.device.write(this.storage, array);
+    if (this.size > 0) this.device.write(this.storage, unshared(array));
   }
 
   /** The same values in another element type. Not differentiable; `cast` of autograd is. */

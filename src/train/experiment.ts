@@ -17,10 +17,10 @@ import { Initialiser } from '../nn/initialise.js';
 import { buildBackbone } from '../nn/models.js';
 import { Optimizer } from '../nn/optimizer.js';
 import { Learner, optimizerOptions, prefixed, type Losses, type TrainingBatch } from './learner.js';
-import { networkInput } from './network-input.js';
+import { augmentedInput, imageArrays, networkInput } from './network-input.js';
 import { UserError } from '../tensor/errors.js';
 import { scope } from '../tensor/scope.js';
-import { full, tensor, type Tensor } from '../tensor/tensor.js';
+import { full, type Tensor } from '../tensor/tensor.js';
 
 export interface Embeddings {
   /** [n, D], each of the K groups of length 1. */
@@ -67,47 +67,55 @@ export class Experiment extends Learner {
       );
   }
 
-  protected gradients(batch: TrainingBatch, step: number, index: number, count: number): Losses {
+  protected override get repeats(): boolean {
+    return this.config.stage !== 'uncertainty';
+  }
+
+  protected gradients(batch: TrainingBatch, step: number, index: number, count: number): () => Losses {
     return this.config.stage === 'uncertainty'
       ? this.#uncertaintyGradients(batch, count)
       : this.#identificationGradients(batch, step, index, count);
   }
 
-  #identificationGradients(batch: TrainingBatch, step: number, index: number, count: number): Losses {
+  #identificationGradients(batch: TrainingBatch, step: number, index: number, count: number): () => Losses {
     if (!this.backbone.training) this.backbone.train();
-    this.backbone.dropout.step = step * count + index;
-    return scope(() => {
-      const { device } = this;
-      this.onPhase?.('input');
-      const images = this.#prepare(batch.pixels, batch.augmentation);
-      const labels = tensor(batch.labels, [batch.labels.length], { device, label: 'labels' });
-      const flags = variationTargets(batch.variations, this.#active, batch.soft);
-      const targets = tensor(flags, [batch.labels.length, this.loss.sizes.variations], {
-        device,
-        label: 'targets',
-      });
-      const tape = new Tape();
-      const { total, parts } = tape.record(() => {
-        this.onPhase?.('forward');
-        const { embedding, features } = this.backbone.forward(images);
-        this.onPhase?.('loss');
-        return this.loss.forward({ embedding, features, labels, targets }, step);
-      });
-      this.onPhase?.('backward');
-      tape.backward(
-        total,
-        count === 1 ? undefined : full(total.shape, 1 / count, { device, dtype: total.dtype }),
-      );
-      return readLossParts(parts);
+    this.backbone.dropout.step.value = step * count + index;
+    this.loss.step = step;
+    const samples = batch.labels.length;
+    const { pixels, augmentation, labels, targets } = this.upload({
+      ...imageArrays(this.config, batch),
+      labels: { array: batch.labels, shape: [samples] },
+      targets: {
+        array: variationTargets(batch.variations, this.#active, batch.soft),
+        shape: [samples, this.loss.sizes.variations],
+      },
     });
+    const parts = this.compute(['input', 'forward', 'loss', 'backward'], (enter) =>
+      scope(() => {
+        enter('input');
+        const images = augmentedInput(this.config, pixels, augmentation);
+        const tape = new Tape();
+        const { total, parts } = tape.record(() => {
+          enter('forward');
+          const { embedding, features } = this.backbone.forward(images);
+          enter('loss');
+          return this.loss.forward({ embedding, features, labels, targets });
+        });
+        enter('backward');
+        const { shape, device, dtype } = total;
+        tape.backward(total, count === 1 ? undefined : full(shape, 1 / count, { device, dtype }));
+        return parts;
+      }),
+    );
+    return () => readLossParts(parts);
   }
 
   /** Stage uncertainty: the network stands still, the confidence branch learns the genuine pairs (Eq. 16). */
-  #uncertaintyGradients(batch: TrainingBatch, count: number): Losses {
+  #uncertaintyGradients(batch: TrainingBatch, count: number): () => Losses {
     this.backbone.evaluate();
     const { confidence } = this.loss;
     if (!confidence) throw new UserError('stage: uncertainty needs a confidence branch');
-    return scope(() => {
+    const values = scope(() => {
       const { f, x } = noGrad(() => {
         this.onPhase?.('input');
         const images = this.#prepare(batch.pixels, batch.augmentation);
@@ -127,6 +135,7 @@ export class Experiment extends Learner {
       tape.backward(total);
       return values;
     });
+    return () => values;
   }
 
   #prepare(pixels: Uint8Array, augmentation: Int32Array): Tensor {
@@ -135,6 +144,7 @@ export class Experiment extends Learner {
 
   /** Embeddings of images [n, size, size, 3] with their augmentation parameters, in evaluation mode. */
   embed(pixels: Uint8Array, parameters: Int32Array): Embeddings {
+    this.forgetRecording();
     this.backbone.evaluate();
     return noGrad(() =>
       scope(() => {

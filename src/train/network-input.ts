@@ -9,12 +9,26 @@ import { tensor, type Tensor } from '../tensor/tensor.js';
 
 type Images = Pick<Batch, 'pixels' | 'augmentation'>;
 
-/** The images of a batch on the device, cropped, augmented and normalised: [B, size, size, 3]. */
-export function networkInput(config: Config, device: Device, { pixels, augmentation }: Images): Tensor {
-  const { data, model, precision, augment: variations } = config;
+/** What the device is given of images: each array and its shape. */
+export function imageArrays({ data }: Config, { pixels, augmentation }: Images) {
   const count = augmentation.length / augmentColumns;
-  const bytes = tensor(pixels, [count, data.image_size, data.image_size, 3], { device, label: 'images' });
-  const rows = tensor(augmentation, [count, augmentColumns], { device, label: 'images' });
+  return {
+    pixels: { array: pixels, shape: [count, data.image_size, data.image_size, 3] },
+    augmentation: { array: augmentation, shape: [count, augmentColumns] },
+  };
+}
+
+/** The images of a batch on the device, cropped, augmented and normalised: [B, size, size, 3]. */
+export function networkInput(config: Config, device: Device, images: Images): Tensor {
+  const { pixels, augmentation } = imageArrays(config, images);
+  const bytes = tensor(pixels.array, pixels.shape, { device, label: 'images' });
+  const rows = tensor(augmentation.array, augmentation.shape, { device, label: 'images' });
+  return augmentedInput(config, bytes, rows);
+}
+
+/** The same of images [B, side, side, 3] and rows [B, columns] that are on the device. */
+export function augmentedInput(config: Config, bytes: Tensor, rows: Tensor): Tensor {
+  const { data, model, precision, augment: variations } = config;
   return augment(bytes, rows, {
     size: model.input_size,
     blocks: variations.occlusion.blocks,

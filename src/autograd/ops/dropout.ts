@@ -4,13 +4,14 @@
  */
 import { isFloat } from '../../tensor/dtype.js';
 import { check } from '../../tensor/errors.js';
+import type { HostNumber } from '../../tensor/recording.js';
 import type { Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 
 export interface DropoutOptions {
   seed: number;
   /** The training step: each step draws another mask. */
-  step: number;
+  step: number | HostNumber;
   /** Which dropout of the network it is. */
   layer?: number;
 }

@@ -10,6 +10,7 @@
  */
 import { check } from '../../tensor/errors.js';
 import { accumulator } from '../../tensor/dtype.js';
+import type { HostNumber } from '../../tensor/recording.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 import { defaultEpsilon } from './group-normalize.js';
@@ -18,7 +19,7 @@ export interface MarginSoftmaxOptions {
   /** K, the number of groups that a prototype is normalised in. */
   groups?: number;
   /** m, in units of the logits. */
-  margin?: number;
+  margin?: number | HostNumber;
   epsilon?: number;
 }
 

@@ -1,0 +1,134 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { devices, randomTensor } from '../testing.js';
+import { HostNumber, Recording } from './recording.js';
+import { scope } from './scope.js';
+import { empty, tensor } from './tensor.js';
+
+const test = suite('recording');
+
+for (const device of devices) {
+  test(`${device.name}: a replay computes from what its tensors and numbers hold by then`, () => {
+    const before = device.statistics().live;
+    const recording = new Recording(device);
+    const x = tensor([1, 2, 3], [3], { device });
+    const scale = new HostNumber(2);
+    recording.begin('y');
+    const y = recording.hold(
+      scope(() => {
+        const twice = empty([3], { device });
+        device.kernels.affine(twice, x, scale, 0);
+        const sum = empty([3], { device });
+        device.kernels.binary_forward(sum, twice, x, Int32Array.of(3), Int32Array.of(1), Int32Array.of(1), 0);
+        return sum;
+      }),
+    );
+    recording.begin('x');
+    device.kernels.fill(x, 0);
+    recording.end();
+    assert.equal([...y.toArray()], [3, 6, 9]);
+    assert.equal([...x.toArray()], [0, 0, 0]);
+    const launches = device.statistics().launches;
+    for (const [values, by] of [
+      [[4, 5, 6], 1],
+      [[1, 0, -1], 9],
+    ] as const) {
+      // prettier-ignore
+      x.set(Float32Array.from(values));
+      scale.value = by;
+      // What is made and freed between two replays must not be their memory.
+      const other = tensor([7, 7, 7], [3], { device });
+      recording.replay('y');
+      assert.equal([...y.toArray()], values.map((v) => by * v + v)); // prettier-ignore
+      assert.equal([...other.toArray()], [7, 7, 7]);
+      other.dispose();
+      recording.replay('x');
+      assert.equal([...x.toArray()], [0, 0, 0]);
+    }
+    assert.is(device.statistics().launches - launches, 2 * 3);
+    x.dispose();
+    recording.dispose();
+    recording.dispose();
+    assert.is(device.statistics().live, before);
+  });
+
+  test(`${device.name}: temporary memory of kernels and tensors is the recording's own, and no new one is asked for`, () => {
+    const recording = new Recording(device);
+    const x = randomTensor([40, 1000], 1, { device });
+    recording.begin('sums');
+    const y = recording.hold(
+      scope(() => {
+        const wide = x.clone();
+        const squares = empty([2], { device });
+        device.kernels.square_sums(squares, [wide, x]);
+        return squares;
+      }),
+    );
+    recording.end();
+    const expected = [...y.toArray()];
+    recording.replay('sums');
+    device.configure({ trim: true });
+    const { systemAllocations } = device.statistics();
+    for (let i = 0; i < 3; i++) {
+      device.kernels.fill(y, NaN);
+      recording.replay('sums');
+      assert.equal([...y.toArray()], expected);
+    }
+    assert.is(device.statistics().systemAllocations, systemAllocations);
+    x.dispose();
+    recording.dispose();
+  });
+
+  test(`${device.name}: what a replay could not do is an error`, () => {
+    const recording = new Recording(device);
+    const x = tensor([1], [1], { device });
+    recording.begin('once');
+    assert.throws(() => x.item(), /a copy from or to the host while work is recorded/);
+    assert.throws(() => {
+      x.set(Float32Array.of(1));
+    }, /a copy from or to the host while work is recorded/);
+    const other = new Recording(device);
+    assert.throws(() => {
+      other.begin('of another');
+    }, /another recording is under way/);
+    other.dispose();
+    assert.throws(() => {
+      recording.replay('once');
+    }, /no section to replay/);
+    recording.end();
+    assert.throws(() => {
+      recording.begin('once');
+    }, /section once was recorded before/);
+    assert.throws(() => {
+      recording.replay('twice');
+    }, /no section twice was recorded/);
+    assert.is(x.item(), 1);
+    recording.dispose();
+    assert.throws(() => {
+      recording.replay('once');
+    }, /no such recording/);
+    x.dispose();
+  });
+
+  test(`${device.name}: a number that is no integer where one is expected is an error at its replay`, () => {
+    const recording = new Recording(device);
+    const x = randomTensor([8], 1, { device });
+    const step = new HostNumber(3);
+    recording.begin('dropout');
+    const y = recording.hold(empty([8], { device }));
+    device.kernels.dropout(y, x, 0.5, 1, step, 0);
+    recording.end();
+    const third = [...y.toArray()];
+    step.value = 0.5;
+    assert.throws(() => {
+      recording.replay('dropout');
+    }, /dropout: expected an integer, got 0.5/);
+    step.value = 3;
+    recording.replay('dropout');
+    assert.equal([...y.toArray()], third);
+    recording.dispose();
+    x.dispose();
+  });
+}
+
+test.run();

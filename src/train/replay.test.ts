@@ -1,0 +1,161 @@
+// Updates that are replayed beside updates that are not: the same numbers, bit for bit, with everything in them that changes from
+// step to step: images, labels, variations, dropout, the margin, the rate, the optimiser's own count.
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { configFrom } from '../config/index.js';
+import { augmentColumns, encodeAugmentation } from '../data/augment.js';
+import { variationNames } from '../data/variations.js';
+import { devices, randomValues } from '../testing.js';
+import { Experiment } from './experiment.js';
+import type { Phase, TrainingBatch } from './learner.js';
+
+const test = suite('replayed updates');
+const [side, identities] = [16, 20];
+
+function batch(step: number, count = 8): TrainingBatch {
+  const draw = (n: number, values: number, salt: number) =>
+    randomValues(n, 10 * step + salt).map((v) => Math.floor(((v + 1) / 2) * values));
+  const augmentation = new Int32Array(count * augmentColumns);
+  for (let i = 0; i < count; i++)
+    encodeAugmentation(augmentation, i, { top: 0, left: 0, flip: (step + i) % 2 === 1, blur: i % 4 === 0 ? 3 : 0, occluded: i % 3 === 0 ? [(step + i) % 9] : [] }); // prettier-ignore
+  return {
+    pixels: Uint8Array.from(draw(count * side * side * 3, 256, 1)),
+    labels: Int32Array.from(draw(count, identities, 2)),
+    augmentation,
+    variations: Float32Array.from(draw(count * variationNames.length, 2, 3)),
+  };
+}
+
+const config = (device: string, options: object) =>
+  configFrom({
+    device,
+    model: {
+      name: 'iresnet-small',
+      input_size: side,
+      channels: [4, 4, 8, 8],
+      blocks: [1, 1, 1, 1],
+      embedding_size: 16,
+      dropout: 0.3,
+    },
+    data: { source: 'synthetic', identities, image_size: side },
+    augment: { occlusion: { blocks: 3 } },
+    schedule: { name: 'cosine', warmup_steps: 2 },
+    train: { batch_size: 8, clip_norm: 3 },
+    ...options,
+  });
+
+/** Reports and final state of some updates. */
+function learn(
+  device: string,
+  options: object,
+  { replays, steps, each }: { replays: boolean; steps: number; each?: (e: Experiment, step: number) => void },
+) {
+  const experiment = new Experiment(config(device, options), identities);
+  experiment.replays = replays;
+  const reports = Array.from({ length: steps }, (_, step) => {
+    each?.(experiment, step);
+    return experiment.update([batch(step)], step, 10);
+  });
+  const state = [...experiment.state()].map(([name, t]) => [name, [...t.toBits()]]);
+  experiment.dispose();
+  return { reports, state };
+}
+
+const arms = {
+  'the whole method, SGD': {
+    precision: 'float32',
+    loss: { groups: 4, margin: 2, margin_warmup_steps: 4, confidence: { initial: 4 } },
+    optimizer: { lr: 0.02 },
+  },
+  'the whole method in bfloat16, AdamW': {
+    precision: 'bfloat16',
+    loss: { groups: 4, margin: 2, margin_warmup_steps: 4, confidence: { initial: 4 } },
+    optimizer: { name: 'adamw', lr: 0.002 },
+  },
+  CosFace: {
+    precision: 'float32',
+    loss: { type: 'cosface', scale: 16, cosine_margin: 0.3, margin_warmup_steps: 4, groups: 4 },
+    optimizer: { lr: 0.02 },
+  },
+};
+
+for (const device of devices) {
+  const steps = device.name === 'emulated' ? 4 : 7;
+  for (const [arm, options] of Object.entries(arms))
+    test(`${device.name}: ${arm}`, () => {
+      const before = device.statistics().live;
+      const plain = learn(device.name, options, { replays: false, steps });
+      const replayed = learn(device.name, options, { replays: true, steps });
+      assert.equal(replayed, plain);
+      assert.is(device.statistics().live, before);
+    });
+}
+
+const [arm] = Object.values(arms);
+const [device] = devices;
+
+test('what forgets a recording: an evaluation in between, a batch of another size', () => {
+  if (!arm || !device) throw new Error('no device');
+  const each = (e: Experiment, step: number) => {
+    const { pixels, augmentation } = batch(90, 2);
+    if (step === 4) e.embed(pixels, augmentation);
+    if (step === 6) e.update([batch(91, 3)], 6, 10);
+  };
+  const plain = learn(device.name, arm, { replays: false, steps: 9, each });
+  assert.equal(learn(device.name, arm, { replays: true, steps: 9, each }), plain);
+});
+
+test('a replayed update tells its phases, launches what a plain one does, and allocates nothing', () => {
+  if (!arm || !device) throw new Error('no device');
+  const experiment = new Experiment(config(device.name, arm), identities);
+  const count = (step: number) => {
+    const heard: Phase[] = [];
+    experiment.onPhase = (phase) => heard.push(phase);
+    const { launches, systemAllocations } = device.statistics();
+    experiment.update([batch(step)], step, 10);
+    const after = device.statistics();
+    return {
+      heard: [...new Set(heard)],
+      launches: after.launches - launches,
+      blocks: after.systemAllocations - systemAllocations,
+    };
+  };
+  const [first] = [0, 1].map(count);
+  const third = count(2);
+  assert.equal(third, { ...first, blocks: 0 });
+  assert.equal(third.heard, ['input', 'forward', 'loss', 'backward', 'optimiser']);
+  experiment.dispose();
+});
+
+test('where memory does not suffice to keep what a step uses, updates stay plain', () => {
+  if (!arm || !device) throw new Error('no device');
+  const measure = (limit: number | undefined) => {
+    device.configure({ trim: true, resetPeak: true, ...(limit === undefined ? {} : { limit }) });
+    const start = device.statistics();
+    const { reports } = learn(device.name, arm, { replays: true, steps: 5 });
+    const { peak, shortages } = device.statistics();
+    device.configure({ limit: 0 });
+    return { reports, peak, shortages: shortages - start.shortages };
+  };
+  const ample = measure(undefined);
+  assert.is(ample.shortages, 0);
+  const tight = measure(Math.round(0.9 * ample.peak));
+  assert.ok(tight.shortages > 5, 'every update asks the system again');
+  assert.equal(tight.reports, ample.reports);
+});
+
+test('gradients that are not finite stop a replayed update before it changes a parameter', () => {
+  if (!arm || !device) throw new Error('no device');
+  const experiment = new Experiment(config(device.name, { ...arm, model: { ...config(device.name, arm).model, dropout: 0 } }), identities); // prettier-ignore
+  for (let step = 0; step < 3; step++) experiment.update([batch(step)], step, 10);
+  const parameters = () => [...experiment.optimizer.parameters].map(([name, t]) => [name, [...t.toBits()]]);
+  const before = parameters();
+  const labels = Int32Array.from({ length: 8 }, () => identities); // none of them: NaN
+  assert.throws(() => experiment.update([{ ...batch(3), labels }], 3, 10), /the identification loss is NaN/);
+  assert.equal(parameters(), before);
+  experiment.update([batch(3)], 3, 10);
+  assert.not.equal(parameters(), before);
+  experiment.dispose();
+});
+
+test.run();
