@@ -11,7 +11,7 @@ namespace {
 struct Addon {
   std::vector<std::unique_ptr<Device>> devices;
   BufferTable buffers;
-  std::vector<std::unique_ptr<Recording>> recordings;  // a forgotten one leaves a null pointer
+  std::vector<std::shared_ptr<Recording>> recordings;  // a forgotten one leaves a null pointer
 };
 Addon& state(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 
@@ -27,31 +27,6 @@ Device& device_of(const Napi::CallbackInfo& info) {
   if (index >= devices.size()) throw error(info.Env(), "TURL_NATIVE", "no such device");
   return *devices[index];
 }
-
-// An argument as a call keeps it: get() gives what the kernel receives, again at each replay.
-template <class T> struct Argument {
-  T value;
-  const T& get() const { return value; }
-  void keep() {}
-};
-// A number, or the place (a Float64Array of one) where it is found.
-template <class T> requires std::is_arithmetic_v<T> struct Argument<T> {
-  double value;
-  const double* place = nullptr;
-  T get() const {
-    const double number = place ? *place : value;
-    if constexpr (std::is_integral_v<T>)
-      if (number != double(int64_t(number))) throw std::runtime_error("expected an integer, got " + std::to_string(number));
-    return T(number);
-  }
-  void keep() {}
-};
-template <> struct Argument<Ints> {
-  Ints value;
-  std::vector<int32_t> own;
-  Ints get() const { return own.empty() ? value : Ints{own.data(), int64_t(own.size())}; }
-  void keep() { own.assign(value.data, value.data + value.size); }
-};
 
 bool is_array(Napi::Value value, napi_typedarray_type type) {
   return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
@@ -73,46 +48,49 @@ Buffer& buffer_of(Addon& addon, Device& device, double handle) {
     throw std::runtime_error("a tensor is on " + b.device->name + ", the kernel runs on " + device.name);
   return b;
 }
+// The buffer's number in the recording under way, or -1.
+int32_t block_of(const Buffer& b) { return b.recording && b.recording == b.device->recording ? b.block : -1; }
 Buffer& buffer_argument(Addon& addon, Device& device, Napi::Value value) {
   if (!value.IsNumber()) throw std::runtime_error("expected a tensor");
   return buffer_of(addon, device, value.As<Napi::Number>().DoubleValue());
 }
 // The handles of several tensors.
-template <class List> List list_argument(Addon& addon, Device& device, Napi::Value value) {
+template <class List> Argument<List> list_argument(Addon& addon, Device& device, Napi::Value value) {
   if (!is_array(value, napi_float64_array)) throw std::runtime_error("expected a list of tensors");
   auto handles = value.As<Napi::Float64Array>();
-  List result;
+  Argument<List> result;
   for (size_t i = 0; i < handles.ElementLength(); i++) {
     Buffer& b = buffer_of(addon, device, handles[i]);
-    result.list.push_back({b.data, b.size, b.dtype});
+    result.value.list.push_back({b.data, b.size, b.dtype});
+    result.blocks.push_back(block_of(b));
   }
   return result;
 }
 template <> Argument<InList> argument<InList>(Addon& addon, Device& device, Napi::Value value) {
-  return {list_argument<InList>(addon, device, value)};
+  return list_argument<InList>(addon, device, value);
 }
 template <> Argument<OutList> argument<OutList>(Addon& addon, Device& device, Napi::Value value) {
-  return {list_argument<OutList>(addon, device, value)};
+  return list_argument<OutList>(addon, device, value);
 }
 template <> Argument<In> argument<In>(Addon& addon, Device& device, Napi::Value value) {
   Buffer& b = buffer_argument(addon, device, value);
-  return {{b.data, b.size, b.dtype}};
+  return {{b.data, b.size, b.dtype}, block_of(b)};
 }
 template <> Argument<Out> argument<Out>(Addon& addon, Device& device, Napi::Value value) {
   Buffer& b = buffer_argument(addon, device, value);
-  return {{b.data, b.size, b.dtype}};
+  return {{b.data, b.size, b.dtype}, block_of(b)};
 }
 // The handle 0 stands for an array that is left out.
-template <class Maybe> Maybe maybe_argument(Addon& addon, Device& device, Napi::Value value) {
-  if (value.IsNumber() && value.As<Napi::Number>().DoubleValue() == 0) return {{nullptr, 0, DType::float32}};
+template <class Maybe> Argument<Maybe> maybe_argument(Addon& addon, Device& device, Napi::Value value) {
+  if (value.IsNumber() && value.As<Napi::Number>().DoubleValue() == 0) return {{{nullptr, 0, DType::float32}}, -1};
   Buffer& b = buffer_argument(addon, device, value);
-  return {{b.data, b.size, b.dtype}};
+  return {{{b.data, b.size, b.dtype}}, block_of(b)};
 }
 template <> Argument<MaybeIn> argument<MaybeIn>(Addon& addon, Device& device, Napi::Value value) {
-  return {maybe_argument<MaybeIn>(addon, device, value)};
+  return maybe_argument<MaybeIn>(addon, device, value);
 }
 template <> Argument<MaybeOut> argument<MaybeOut>(Addon& addon, Device& device, Napi::Value value) {
-  return {maybe_argument<MaybeOut>(addon, device, value)};
+  return maybe_argument<MaybeOut>(addon, device, value);
 }
 template <> [[maybe_unused]] Argument<Ints> argument<Ints>(Addon&, Device&, Napi::Value value) {
   if (!is_array(value, napi_int32_array)) throw std::runtime_error("expected an Int32Array");
@@ -125,11 +103,9 @@ struct OutOfMemory : std::runtime_error {
   explicit OutOfMemory(size_t bytes) : std::runtime_error("out of memory"), bytes(bytes) {}
 };
 
-constexpr size_t aligned(size_t bytes) { return (bytes + 255) & ~size_t(255); }
-
 void* take_scratch(void* owner, size_t bytes) {
   auto& device = *static_cast<Device*>(owner);
-  if (device.replay_scratch) {
+  if (device.replaying) {
     char* data = device.replay_scratch;
     if (aligned(bytes) > size_t(device.replay_end - data)) throw std::logic_error("a replay took more memory than its recording");
     device.replay_scratch += aligned(bytes);
@@ -148,7 +124,6 @@ void give_scratch(Device& device) {
   }
   device.scratch.clear();
   device.scratch_peak = std::max(device.scratch_peak, int64_t(total));
-  if (device.recording) device.recording->scratch_bytes = std::max(device.recording->scratch_bytes, total);
 }
 
 // Runs kernel calls; what one throws becomes an error of JavaScript with the `name` that f has set by then.
@@ -170,15 +145,12 @@ template <class... A, size_t... I>
 void invoke(const Napi::CallbackInfo& info, Device& device, const char* name, void (*kernel)(Context&, A...),
             std::index_sequence<I...>) {
   Addon& addon = state(info.Env());
-  std::tuple<Argument<A>...> arguments{argument<A>(addon, device, info[I])...};
-  auto run = [kernel](Context& context, const std::tuple<Argument<A>...>& arguments) {
-    std::apply([&](const auto&... a) { kernel(context, a.get()...); }, arguments);
-  };
-  run(device.backend->context(), arguments);
+  // Braces fix the order in which the arguments are converted.
+  KernelCall<A...> made(name, kernel, std::tuple<Argument<A>...>{argument<A>(addon, device, info[I])...});
+  made.run(device.backend->context());
   if (!device.recording) return;
-  std::apply([](auto&... a) { (a.keep(), ...); }, arguments);
-  device.recording->sections.back().calls.push_back(
-      {name, [run, arguments = std::move(arguments)](Context& context) { run(context, arguments); }});
+  made.keep();
+  device.recording->note(std::make_unique<KernelCall<A...>>(std::move(made)));
 }
 // info.Data() is the device; Field is the table's member.
 template <auto Field, class... A>
@@ -203,7 +175,7 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
     throw error(env, "TURL_NO_DEVICE", e.what());
   }
   device->name = info[1].As<Napi::String>();
-  device->pool = std::make_shared<Pool>(*device->backend);
+  device->pool = std::make_unique<Pool>(*device->backend);
   device->backend->scratch = take_scratch;
   device->backend->scratch_owner = device.get();
   Napi::Object kernels = Napi::Object::New(env);
@@ -236,18 +208,15 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
   Device& device = device_of(info);
   int64_t size = info[1].As<Napi::Number>().Int64Value();
   auto dtype = DType(info[2].As<Napi::Number>().Int32Value());
-  const auto& pool = device.recording ? device.recording->pool : device.pool;
-  void* data = pool->take(size_t(size) * bytes_of(dtype));
+  void* data = device.pool->take(size_t(size) * bytes_of(dtype));
   if (!data) return Napi::Number::New(info.Env(), 0);
-  return Napi::Number::New(info.Env(), state(info.Env()).buffers.add(&device, pool, data, size, dtype));
+  return Napi::Number::New(info.Env(), state(info.Env()).buffers.add(&device, data, size, dtype));
 }
 
 Napi::Value release(const Napi::CallbackInfo& info) {
   Addon& addon = state(info.Env());
   double handle = info[0].As<Napi::Number>().DoubleValue();
   try {
-    Buffer& b = addon.buffers.get(handle);
-    b.pool->give(b.data, size_t(b.size) * bytes_of(b.dtype));
     addon.buffers.remove(handle);
   } catch (const std::runtime_error& e) {
     throw error(info.Env(), "TURL_NATIVE", e.what());
@@ -286,7 +255,6 @@ Napi::Value statistics(const Napi::CallbackInfo& info) {
   auto set = [&](const char* key, int64_t value) { result.Set(key, double(value)); };
   set("live", d.pool->live), set("peak", d.pool->peak), set("cached", d.pool->cached), set("limit", d.pool->limit);
   set("scratchPeak", d.scratch_peak), set("systemAllocations", d.pool->allocations), set("launches", d.launches);
-  set("shortages", d.pool->shortages);
   set("memoryTotal", d.backend->memory_total()), set("memoryAvailable", d.backend->memory_available());
   result.Set("threads", double(d.backend->context().threads));
   result.Set("description", d.backend->describe());
@@ -319,7 +287,7 @@ Recording& recording_of(const Napi::CallbackInfo& info) {
 // record(device): the number of a new recording, which notes nothing yet
 Napi::Value record(const Napi::CallbackInfo& info) {
   auto& recordings = state(info.Env()).recordings;
-  recordings.push_back(std::make_unique<Recording>(device_of(info)));
+  recordings.push_back(std::make_shared<Recording>(device_of(info)));
   return Napi::Number::New(info.Env(), double(recordings.size() - 1));
 }
 
@@ -328,47 +296,50 @@ Napi::Value listen(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   const bool on = info[1].As<Napi::Boolean>().Value();
   if (on && r.device.recording) throw error(info.Env(), "TURL_NATIVE", "another recording is under way");
+  if (on && r.planned()) throw error(info.Env(), "TURL_NATIVE", "the recording has been replayed: it notes nothing more");
   if (on) r.sections.emplace_back();
-  r.device.recording = on ? &r : nullptr;
+  if (on) r.device.recording = state(info.Env()).recordings[info[0].As<Napi::Number>().Uint32Value()];
+  else r.device.recording.reset();
   return info.Env().Undefined();
+}
+
+// plan(recording): takes the memory that replays need; false when there is not as much
+Napi::Value plan(const Napi::CallbackInfo& info) {
+  Recording& r = recording_of(info);
+  return Napi::Boolean::New(info.Env(), r.planned() || r.plan());
 }
 
 // replay(recording, section): the section's kernel calls again
 Napi::Value replay(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   size_t index = info[1].As<Napi::Number>().Uint32Value();
-  if (index >= r.sections.size() || r.device.recording) throw error(info.Env(), "TURL_NATIVE", "no section to replay");
+  if (index >= r.sections.size() || !r.planned()) throw error(info.Env(), "TURL_NATIVE", "no section to replay");
   auto& [calls, graph] = r.sections[index];
   Device& device = r.device;
   Context& context = device.backend->context();
   const char* name = "a replay";
   struct Restore {
     Device& device;
-    ~Restore() { device.replay_scratch = nullptr; }
+    ~Restore() { device.replaying = false; }
   } restore{device};
+  device.replaying = true;
   guarded(info.Env(), device, name, [&] {
-    if (!r.scratch) {
-      r.scratch_bytes = std::max(r.scratch_bytes, aligned(1));
-      r.scratch = device.pool->take(r.scratch_bytes);
-      if (!r.scratch) throw OutOfMemory(r.scratch_bytes);
-    }
     device.backend->again(graph, [&] {
       for (const auto& one : calls) {
-        name = one.name;
+        name = one->name;
         device.launches++;
-        device.replay_scratch = static_cast<char*>(r.scratch);
-        device.replay_end = device.replay_scratch + r.scratch_bytes;
-        one.run(context);
+        device.replay_scratch = one->scratch, device.replay_end = one->scratch + one->scratch_bytes;
+        one->run(context);
       }
     });
   });
   return info.Env().Undefined();
 }
 
-// forget(recording): gives its memory back, but that of tensors which are still held
+// forget(recording): gives its memory back, once the tensors are gone that were made in it
 Napi::Value forget(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
-  if (r.device.recording == &r) r.device.recording = nullptr;
+  if (r.device.recording.get() == &r) r.device.recording.reset();
   r.device.backend->synchronize();
   state(info.Env()).recordings[info[0].As<Napi::Number>().Uint32Value()].reset();
   return info.Env().Undefined();
@@ -396,7 +367,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   bind("openDevice", open_device), bind("signatures", signatures), bind("cpuLibrary", cpu_library);
   bind("allocate", allocate), bind("release", release), bind("transfer", transfer);
   bind("statistics", statistics), bind("configure", configure), bind("synchronize", synchronize);
-  bind("record", record), bind("listen", listen), bind("replay", replay), bind("forget", forget);
+  bind("record", record), bind("listen", listen), bind("plan", plan), bind("replay", replay), bind("forget", forget);
   return exports;
 }
 

@@ -1,5 +1,5 @@
 // Device memory: the pool and the table of buffers.
-#include "addon.h"
+#include "recording.h"
 
 namespace turl {
 
@@ -22,45 +22,49 @@ void* Pool::take(size_t bytes) {
     found->second.pop_back();
     cached -= int64_t(size);
   } else {
-    data = parent_ ? parent_->take(size) : take_new(size);
-    if (!data) return nullptr;
+    if (limit && live + cached + int64_t(size) > limit) trim();
+    if (limit && live + int64_t(size) > limit) return nullptr;
+    data = backend_.allocate(size);
+    if (!data) {
+      trim();
+      data = backend_.allocate(size);
+      if (!data) return nullptr;
+    }
+    allocations++;
   }
   live += int64_t(size);
   peak = std::max(peak, live);
   return data;
 }
 
-void* Pool::take_new(size_t size) {
-  const auto make_room = [&] {
-    if (cached > 0) shortages++;
-    trim();
-  };
-  if (limit && live + cached + int64_t(size) > limit) make_room();
-  if (limit && live + int64_t(size) > limit) return nullptr;
-  void* data = backend_.allocate(size);
-  if (!data) {
-    make_room();
-    data = backend_.allocate(size);
-    if (!data) return nullptr;
-  }
-  allocations++;
-  return data;
-}
-
 void Pool::give(void* data, size_t bytes) {
   size_t size = class_size(bytes);
   live -= int64_t(size);
-  if (backend_.exact && !parent_) return backend_.release(data, size);
+  if (backend_.exact) return backend_.release(data, size);
   free_[size].push_back(data);
   cached += int64_t(size);
 }
 
+void* Pool::take_whole(size_t bytes) {
+  trim();
+  if (limit && live + int64_t(bytes) > limit) return nullptr;
+  void* data = backend_.allocate(bytes);
+  if (!data) return nullptr;
+  allocations++;
+  live += int64_t(bytes);
+  peak = std::max(peak, live);
+  return data;
+}
+
+void Pool::give_whole(void* data, size_t bytes) {
+  live -= int64_t(bytes);
+  backend_.release(data, bytes);
+}
+
 void Pool::trim() {
-  if (!parent_) backend_.synchronize();
+  backend_.synchronize();
   for (auto& [size, blocks] : free_)
-    for (void* block : blocks)
-      if (parent_) parent_->give(block, size);
-      else backend_.release(block, size);
+    for (void* block : blocks) backend_.release(block, size);
   free_.clear();
   cached = 0;
 }
@@ -69,7 +73,7 @@ namespace {
 constexpr int slot_bits = 24;
 }
 
-double BufferTable::add(Device* device, std::shared_ptr<Pool> pool, void* data, int64_t size, DType dtype) {
+double BufferTable::add(Device* device, void* data, int64_t size, DType dtype) {
   if (empty_.empty()) {
     if (slots_.size() == size_t(1) << slot_bits) throw std::runtime_error("too many live tensors");
     empty_.push_back(uint32_t(slots_.size()));
@@ -78,7 +82,9 @@ double BufferTable::add(Device* device, std::shared_ptr<Pool> pool, void* data, 
   uint32_t slot = empty_.back();
   empty_.pop_back();
   Buffer& b = slots_[slot];
-  b.data = data, b.size = size, b.dtype = dtype, b.device = device, b.pool = std::move(pool), b.live = true;
+  b.data = data, b.size = size, b.dtype = dtype, b.device = device, b.live = true;
+  b.recording = device->recording, b.block = -1;
+  if (b.recording) b.block = b.recording->born(data, size_t(size) * bytes_of(dtype));
   b.generation++;
   return double(uint64_t(b.generation) << slot_bits | slot);
 }
@@ -93,8 +99,10 @@ Buffer& BufferTable::get(double handle) {
 
 void BufferTable::remove(double handle) {
   Buffer& b = get(handle);
+  if (b.recording) b.recording->died(b.block);
+  else b.device->pool->give(b.data, size_t(b.size) * bytes_of(b.dtype));
+  b.recording.reset();
   b.live = false;
-  b.pool.reset();
   empty_.push_back(uint32_t(uint64_t(handle) & ((uint64_t(1) << slot_bits) - 1)));
 }
 

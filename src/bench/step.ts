@@ -119,7 +119,7 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
       return (performance.now() - start) / 1000;
     });
   options.tell('warming up');
-  ours(2);
+  ours(4); // plain, recorded, and two replays
   const args = peerArguments(config, identities, device.statistics().threads);
   const opened: (Peer | Absent)[] = [];
   for (const kind of options.peers)

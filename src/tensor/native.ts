@@ -18,8 +18,6 @@ export interface DeviceStatistics {
   scratchPeak: number;
   /** Blocks taken from the system, and kernel calls, so far. */
   systemAllocations: number;
-  /** Times that blocks kept for reuse went back to the system because others were wanted. */
-  shortages: number;
   launches: number;
   memoryTotal: number;
   memoryAvailable: number;
@@ -45,6 +43,8 @@ interface NativeAddon {
   record: (device: number) => number;
   /** On: a new section of the recording notes the device's kernel calls from now on. */
   listen: (recording: number, on: boolean) => void;
+  /** Takes the memory that replays need; false when there is not as much. */
+  plan: (recording: number) => boolean;
   replay: (recording: number, section: number) => void;
   forget: (recording: number) => void;
 }
@@ -88,7 +88,7 @@ export function observeNative(listener: (name: string, start: number, end: numbe
       }
     };
   const { openDevice, allocate, release, transfer, statistics, configure, synchronize } = native;
-  const { record, listen, replay, forget } = native;
+  const { record, listen, plan, replay, forget } = native;
   Object.assign(native, {
     openDevice(...args: Parameters<NativeAddon['openDevice']>) {
       const { index, kernels } = openDevice(...args);
@@ -103,6 +103,7 @@ export function observeNative(listener: (name: string, start: number, end: numbe
     synchronize: timed('synchronize', synchronize),
     record: timed('record', record),
     listen: timed('listen', listen),
+    plan: timed('plan', plan),
     replay: timed('replay', replay),
     forget: timed('forget', forget),
   });

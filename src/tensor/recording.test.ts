@@ -28,6 +28,7 @@ for (const device of devices) {
     recording.end();
     assert.equal([...y.toArray()], [3, 6, 9]);
     assert.equal([...x.toArray()], [0, 0, 0]);
+    assert.ok(recording.plan());
     const launches = device.statistics().launches;
     for (const [values, by] of [
       [[4, 5, 6], 1],
@@ -52,31 +53,69 @@ for (const device of devices) {
     assert.is(device.statistics().live, before);
   });
 
-  test(`${device.name}: temporary memory of kernels and tensors is the recording's own, and no new one is asked for`, () => {
+  test(`${device.name}: blocks whose lives do not meet share a place; no replay asks for more`, () => {
+    const [rows, columns] = [40, 1000];
+    const bytes = 4 * rows * columns;
+    const start = device.statistics().live;
     const recording = new Recording(device);
-    const x = randomTensor([40, 1000], 1, { device });
+    const x = randomTensor([rows, columns], 1, { device });
+    recording.begin('chain');
+    let y = x;
+    for (let i = 0; i < 6; i++) {
+      const next = empty([rows, columns], { device });
+      device.kernels.affine(next, y, 2, 0);
+      if (y !== x) y.dispose();
+      y = next;
+    }
     recording.begin('sums');
-    const y = recording.hold(
-      scope(() => {
-        const wide = x.clone();
-        const squares = empty([2], { device });
-        device.kernels.square_sums(squares, [wide, x]);
-        return squares;
-      }),
-    );
+    const sums = recording.hold(empty([2], { device }));
+    device.kernels.square_sums(sums, [y, x]);
+    y.dispose();
     recording.end();
-    const expected = [...y.toArray()];
-    recording.replay('sums');
+    const expected = [...sums.toArray()];
     device.configure({ trim: true });
-    const { systemAllocations } = device.statistics();
+    const before = device.statistics();
+    assert.ok(recording.plan());
+    const { live, systemAllocations } = device.statistics();
+    const own = live - before.live;
+    assert.ok(
+      own >= 2 * bytes && own < 2.5 * bytes,
+      `two of the six at a time, and what square_sums takes: ${own}`,
+    );
     for (let i = 0; i < 3; i++) {
-      device.kernels.fill(y, NaN);
+      device.kernels.fill(sums, NaN);
+      recording.replay('chain');
       recording.replay('sums');
-      assert.equal([...y.toArray()], expected);
+      assert.equal([...sums.toArray()], expected);
     }
     assert.is(device.statistics().systemAllocations, systemAllocations);
     x.dispose();
     recording.dispose();
+    assert.is(device.statistics().live, start);
+  });
+
+  test(`${device.name}: without memory there is no plan, with it there is one`, () => {
+    const recording = new Recording(device);
+    const x = randomTensor([64], 1, { device });
+    recording.begin('copy');
+    const y = recording.hold(empty([64], { device }));
+    scope(() => {
+      device.kernels.copy(y, x.clone());
+    });
+    recording.end();
+    device.configure({ trim: true });
+    device.configure({ limit: device.statistics().live + 100 });
+    try {
+      assert.not(recording.plan());
+    } finally {
+      device.configure({ limit: 0 });
+    }
+    assert.ok(recording.plan());
+    x.set(Float32Array.from({ length: 64 }, (_, i) => i));
+    recording.replay('copy');
+    assert.equal(y.toArray(), x.toArray());
+    recording.dispose();
+    x.dispose();
   });
 
   test(`${device.name}: what a replay could not do is an error`, () => {
@@ -97,12 +136,19 @@ for (const device of devices) {
     }, /no section to replay/);
     recording.end();
     assert.throws(() => {
+      recording.replay('once');
+    }, /no section to replay/);
+    assert.throws(() => {
       recording.begin('once');
     }, /section once was recorded before/);
     assert.throws(() => {
       recording.replay('twice');
     }, /no section twice was recorded/);
     assert.is(x.item(), 1);
+    assert.ok(recording.plan());
+    assert.throws(() => {
+      recording.begin('late');
+    }, /it notes nothing more/);
     recording.dispose();
     assert.throws(() => {
       recording.replay('once');
@@ -119,6 +165,7 @@ for (const device of devices) {
     device.kernels.dropout(y, x, 0.5, 1, step, 0);
     recording.end();
     const third = [...y.toArray()];
+    assert.ok(recording.plan());
     step.value = 0.5;
     assert.throws(() => {
       recording.replay('dropout');

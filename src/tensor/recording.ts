@@ -33,7 +33,6 @@ export class Recording {
   #listening = false;
   #disposed = false;
 
-  /** Tensors made while it notes take memory of the recording, which is theirs at each replay. */
   constructor(readonly device: Device) {
     this.#number = native.record(device.index);
   }
@@ -58,7 +57,15 @@ export class Recording {
     return tensor;
   }
 
-  /** Makes the kernel calls of a section again. Sections are replayed in the order of the recording, each once in a round. */
+  /**
+   * Takes the memory that replays need: what the recorded work had at most at a time. Nothing more is noted from then on.
+   * @returns false when there is not as much: no replay is possible then
+   */
+  plan(): boolean {
+    return native.plan(this.#number);
+  }
+
+  /** After `plan`: makes the kernel calls of a section again. Sections are replayed in the order of the recording, each once in a round. */
   replay(section: string): void {
     const index = this.#sections.indexOf(section);
     if (index < 0) throw new Error(`no section ${section} was recorded`);

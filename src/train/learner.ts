@@ -77,7 +77,6 @@ export abstract class Learner {
   readonly #computed = new Map<Stretch, Tensor>();
   /** Of the batch that was updated from last, where updates can be replayed. */
   #sizes: string | undefined;
-  #shortages = 0;
 
   /** @param identities N, of the training images */
   constructor(
@@ -152,22 +151,20 @@ export abstract class Learner {
     return result;
   }
 
-  /**
-   * Plain the first time that batches have these sizes, recorded the second, replayed from then on. A recording keeps all blocks that
-   * the plain update used, so it is not made where memory did not suffice to keep them.
-   */
+  /** Plain the first time that batches have these sizes, recorded the second, replayed from then on if memory suffices. */
   #prepare(batches: readonly TrainingBatch[]): void {
     const [batch] = batches;
     const sizes =
       batch && batches.length === 1 && this.replays && this.repeats
         ? [batch.pixels, batch.labels, batch.soft].map((array) => array?.length).join()
         : undefined;
-    const { shortages } = this.device.statistics();
     if (sizes === undefined || sizes !== this.#sizes) this.forgetRecording();
-    else if (this.#recording) this.#replaying = true;
-    else if (shortages === this.#shortages) this.#recording = new Recording(this.device);
+    else if (!this.#recording) this.#recording = new Recording(this.device);
+    else if (!this.#replaying) {
+      this.#replaying = this.replays = this.#recording.plan();
+      if (!this.#replaying) this.forgetRecording();
+    }
     this.#sizes = sizes;
-    this.#shortages = shortages;
   }
 
   /** Frees the memory that is kept for replays; the next update is recorded anew. */
