@@ -26,7 +26,7 @@ let step = 0;
 /** One of the two; run() gives milliseconds of a step. */
 function runner(replays) {
   const experiment = new Experiment(config, config.data.identities);
-  experiment.replays = replays;
+  experiment.rounds.replays = replays;
   const { device } = experiment;
   return {
     device,

@@ -32,7 +32,7 @@ export function countStep(): Counts {
     cpu.configure({ threads: 1, trim: true });
     const before = cpu.statistics().live;
     const experiment = new Experiment(config, identities);
-    experiment.replays = false;
+    experiment.rounds.replays = false;
     const batch = {
       pixels: new Uint8Array(batchSize * side * side * 3).map((_, i) => (31 * i) % 256),
       labels: Int32Array.from({ length: batchSize }, (_, i) => i % identities),
@@ -47,7 +47,7 @@ export function countStep(): Counts {
     counts[`${precision} kernel launches`] = end.launches - start.launches;
     counts[`${precision} blocks from the system`] = end.systemAllocations - start.systemAllocations;
     counts[`${precision} bytes between steps`] = end.live - before;
-    experiment.replays = true;
+    experiment.rounds.replays = true;
     for (let step = 3; step < 6; step++) experiment.update([batch], step, 6);
     // In bfloat16 the products' temporary memory depends on the processor's instructions: 288 to 305 kB here.
     if (precision === 'float32') {

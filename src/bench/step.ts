@@ -151,7 +151,7 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
   };
 
   options.tell('profiling');
-  experiment.replays = false; // so that single calls are seen
+  experiment.rounds.replays = false; // so that single calls are seen
   let holders = device.holders(12);
   experiment.onPhase = (phase) => {
     if (phase === 'backward') holders = device.holders(12); // when all activations are held

@@ -17,6 +17,7 @@ import { Initialiser } from '../nn/initialise.js';
 import { buildBackbone } from '../nn/models.js';
 import { Optimizer } from '../nn/optimizer.js';
 import { Learner, optimizerOptions, prefixed, type Losses, type TrainingBatch } from './learner.js';
+import { Repetition } from './repetition.js';
 import { augmentedInput, imageArrays, networkInput } from './network-input.js';
 import { UserError } from '../tensor/errors.js';
 import { scope } from '../tensor/scope.js';
@@ -37,9 +38,12 @@ export class Experiment extends Learner {
   /** The discriminator's own optimiser. */
   readonly discriminatorOptimizer: Optimizer | undefined;
   readonly #active: Variation[];
+  /** What `embed` does on the device. */
+  readonly #embedding: Repetition;
 
   constructor(config: Config, identities: number) {
     super(config, identities);
+    this.#embedding = new Repetition(this.device);
     const init = new Initialiser(config.seed, { device: this.device });
     this.backbone = buildBackbone(init, config.model);
     this.#active = activeVariations(config.augment);
@@ -81,8 +85,10 @@ export class Experiment extends Learner {
     if (!this.backbone.training) this.backbone.train();
     this.backbone.dropout.step.value = step * count + index;
     this.loss.step = step;
+    this.#embedding.forget();
     const samples = batch.labels.length;
-    const { pixels, augmentation, labels, targets } = this.upload({
+    this.onPhase?.('input');
+    const { pixels, augmentation, labels, targets } = this.rounds.upload({
       ...imageArrays(this.config, batch),
       labels: { array: batch.labels, shape: [samples] },
       targets: {
@@ -90,7 +96,7 @@ export class Experiment extends Learner {
         shape: [samples, this.loss.sizes.variations],
       },
     });
-    const parts = this.compute(['input', 'forward', 'loss', 'backward'], (enter) =>
+    const { parts } = this.rounds.compute(['input', 'forward', 'loss', 'backward'], (enter) =>
       scope(() => {
         enter('input');
         const images = augmentedInput(this.config, pixels, augmentation);
@@ -104,7 +110,7 @@ export class Experiment extends Learner {
         enter('backward');
         const { shape, device, dtype } = total;
         tape.backward(total, count === 1 ? undefined : full(shape, 1 / count, { device, dtype }));
-        return parts;
+        return { parts };
       }),
     );
     return () => readLossParts(parts);
@@ -144,16 +150,34 @@ export class Experiment extends Learner {
 
   /** Embeddings of images [n, size, size, 3] with their augmentation parameters, in evaluation mode. */
   embed(pixels: Uint8Array, parameters: Int32Array): Embeddings {
-    this.forgetRecording();
+    this.rounds.forget();
     this.backbone.evaluate();
+    const rounds = this.#embedding;
+    rounds.begin(String([pixels.length, parameters.length]));
     return noGrad(() =>
       scope(() => {
-        const { embedding, features } = this.backbone.forward(this.#prepare(pixels, parameters));
+        const images = rounds.upload(imageArrays(this.config, { pixels, augmentation: parameters }));
+        const { embedding, confidence } = rounds.compute(['embed'], (enter) =>
+          scope(() => {
+            enter('embed');
+            const input = augmentedInput(this.config, images.pixels, images.augmentation);
+            const { embedding, features } = this.backbone.forward(input);
+            return {
+              embedding: groupNormalize(embedding, this.config.loss.groups),
+              confidence: this.loss.confidence?.forward(features),
+            };
+          }),
+        );
         return {
-          embedding: groupNormalize(embedding, this.config.loss.groups).toArray() as Float32Array,
-          confidence: this.loss.confidence?.forward(features).toArray() as Float32Array | undefined,
+          embedding: embedding.toArray() as Float32Array,
+          confidence: confidence?.toArray() as Float32Array | undefined,
         };
       }),
     );
+  }
+
+  override dispose(): void {
+    this.#embedding.forget();
+    super.dispose();
   }
 }

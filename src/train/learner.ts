@@ -1,9 +1,6 @@
 /**
  * What a stage of training has in common with the others: modules with parameters, an optimiser and a second one for what plays
  * against it; one update from batches; and the state that a checkpoint keeps. A stage gives the gradients of a batch.
- *
- * An update of one batch costs JavaScript little after the first two: what the device does in the second is recorded, and replayed
- * from then on. It is the same work, so the numbers are the same bit for bit.
  */
 import type { Config } from '../config/index.js';
 import type { Batch } from '../data/loader.js';
@@ -12,12 +9,10 @@ import type { Module } from '../nn/module.js';
 import type { Optimizer, OptimizerOptions } from '../nn/optimizer.js';
 import { rateFactor } from '../nn/schedule.js';
 import { device as deviceOf, type Device } from '../tensor/device.js';
-import type { HostArray } from '../tensor/dtype.js';
 import { UserError } from '../tensor/errors.js';
-import { Recording } from '../tensor/recording.js';
 import { scope } from '../tensor/scope.js';
-import type { Shape } from '../tensor/shape.js';
-import { tensor, type Tensor } from '../tensor/tensor.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { Repetition } from './repetition.js';
 
 /** What an update takes of a batch; `soft` [B, T] are labels of mined variations, NaN where unknown. */
 export type TrainingBatch = Pick<Batch, 'pixels' | 'labels' | 'augmentation' | 'variations'> & {
@@ -68,15 +63,8 @@ export abstract class Learner {
   abstract readonly discriminatorOptimizer: Optimizer | undefined;
   /** Told when a phase of an update begins. The device may not have done what it was given in the one before. */
   onPhase: ((phase: Phase) => void) | undefined;
-  /** Whether updates are replayed where they can be. */
-  replays = true;
-  #recording: Recording | undefined;
-  #replaying = false;
-  /** Of a recording: what was uploaded, and what `compute` gave. */
-  readonly #uploaded = new Map<string, Tensor>();
-  readonly #computed = new Map<Stretch, Tensor>();
-  /** Of the batch that was updated from last, where updates can be replayed. */
-  #sizes: string | undefined;
+  /** What updates do on the device. */
+  readonly rounds: Repetition<Stretch>;
 
   /** @param identities N, of the training images */
   constructor(
@@ -84,6 +72,10 @@ export abstract class Learner {
     readonly identities: number,
   ) {
     this.device = deviceOf(config.device);
+    this.rounds = new Repetition(this.device);
+    this.rounds.onStretch = (stretch) => {
+      if (stretch !== 'norms') this.onPhase?.(stretch);
+    };
   }
 
   /**
@@ -102,80 +94,6 @@ export abstract class Learner {
     return false;
   }
 
-  /** Arrays on the device, by name; in the memory of the update before when that is replayed. */
-  protected upload<Name extends string>(
-    arrays: Readonly<Record<Name, { array: HostArray; shape: Shape }>>,
-  ): Record<Name, Tensor> {
-    this.onPhase?.('input');
-    const on = (name: Name): Tensor => {
-      const { array, shape } = arrays[name];
-      const uploaded = this.#uploaded.get(name);
-      if (this.#replaying && uploaded) {
-        uploaded.set(array);
-        return uploaded;
-      }
-      const made = tensor(array, shape, { device: this.device, label: name });
-      if (this.#recording) this.#uploaded.set(name, this.#recording.hold(made));
-      return made;
-    };
-    const entries = (Object.keys(arrays) as Name[]).map((name) => [name, on(name)]);
-    return Object.fromEntries(entries) as Record<Name, Tensor>;
-  }
-
-  /**
-   * What `f` computes on the device, entering `stretches` in turn. It neither copies to the host or from it nor depends on what may
-   * be another at the next update, but `HostNumber`s: when the update is replayed, its kernels run again without it.
-   */
-  protected compute<T extends Tensor | undefined>(
-    stretches: readonly [Stretch, ...Stretch[]],
-    f: (enter: (stretch: Stretch) => void) => T,
-  ): T {
-    const recording = this.#recording;
-    const tell = (stretch: Stretch) => {
-      if (stretch !== 'norms') this.onPhase?.(stretch);
-    };
-    if (recording && this.#replaying) {
-      for (const stretch of stretches) {
-        tell(stretch);
-        recording.replay(stretch);
-      }
-      return this.#computed.get(stretches[0]) as T;
-    }
-    const result = f((stretch) => {
-      recording?.end();
-      tell(stretch);
-      recording?.begin(stretch);
-    });
-    recording?.end();
-    if (recording && result) this.#computed.set(stretches[0], recording.hold(result));
-    return result;
-  }
-
-  /** Plain the first time that batches have these sizes, recorded the second, replayed from then on if memory suffices. */
-  #prepare(batches: readonly TrainingBatch[]): void {
-    const [batch] = batches;
-    const sizes =
-      batch && batches.length === 1 && this.replays && this.repeats
-        ? [batch.pixels, batch.labels, batch.soft].map((array) => array?.length).join()
-        : undefined;
-    if (sizes === undefined || sizes !== this.#sizes) this.forgetRecording();
-    else if (!this.#recording) this.#recording = new Recording(this.device);
-    else if (!this.#replaying) {
-      this.#replaying = this.replays = this.#recording.plan();
-      if (!this.#replaying) this.forgetRecording();
-    }
-    this.#sizes = sizes;
-  }
-
-  /** Frees the memory that is kept for replays; the next update is recorded anew. */
-  protected forgetRecording(): void {
-    this.#recording?.dispose();
-    this.#recording = undefined;
-    this.#replaying = false;
-    this.#uploaded.clear();
-    this.#computed.clear();
-  }
-
   /** Numbers that training changes. */
   get parameterCount(): number {
     const sizes = [this.optimizer, this.discriminatorOptimizer].flatMap((o) => [
@@ -189,11 +107,14 @@ export abstract class Learner {
    * @throws UserError naming what is not finite, before anything has been changed
    */
   update(batches: readonly TrainingBatch[], step: number, steps: number): UpdateReport {
-    this.#prepare(batches);
+    const sizes = batches.map(({ pixels, labels, soft }) =>
+      [pixels, labels, soft].map((array) => array?.length),
+    );
+    this.rounds.begin(this.repeats ? String(sizes) : undefined);
     try {
       return scope(() => ({ ...this.#update(batches, step, steps) }));
     } catch (error) {
-      this.forgetRecording();
+      this.rounds.forget();
       throw error;
     }
   }
@@ -201,10 +122,10 @@ export abstract class Learner {
   #update(batches: readonly TrainingBatch[], step: number, steps: number): UpdateReport {
     const both = [this.optimizer, this.discriminatorOptimizer].filter((one) => one !== undefined);
     const readers = batches.map((batch, i) => this.gradients(batch, step, i, batches.length));
-    this.compute(['norms'], (enter) => {
+    this.rounds.compute(['norms'], (enter) => {
       enter('norms');
       for (const one of both) one.measureGradients();
-      return undefined;
+      return {};
     });
     const parts = readers.map((read) => read());
     const losses: Losses = {};
@@ -221,11 +142,11 @@ export abstract class Learner {
     const learningRate = optimizer.lr * factor;
     this.optimizer.advance(learningRate);
     this.discriminatorOptimizer?.advance(discriminator.optimizer.lr * factor);
-    this.compute(['optimiser'], (enter) => {
+    this.rounds.compute(['optimiser'], (enter) => {
       enter('optimiser');
       if (clip !== null) this.optimizer.clip(clip);
       for (const one of both) one.apply();
-      return undefined;
+      return {};
     });
     return { losses, learningRate, gradientNorm };
   }
@@ -250,7 +171,7 @@ export abstract class Learner {
   }
 
   dispose(): void {
-    this.forgetRecording();
+    this.rounds.forget();
     this.optimizer.dispose();
     this.discriminatorOptimizer?.dispose();
     this.modules.network.dispose();

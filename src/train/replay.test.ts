@@ -1,5 +1,5 @@
-// Updates that are replayed beside updates that are not: the same numbers, bit for bit, with everything in them that changes from
-// step to step: images, labels, variations, dropout, the margin, the rate, the optimiser's own count.
+// Updates and embeddings that are replayed beside those that are not: the same numbers, bit for bit, with everything in them that changes
+// from step to step: images, labels, variations, dropout, the margin, the rate, the optimiser's own count.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../config/index.js';
@@ -52,10 +52,12 @@ function learn(
   { replays, steps, each }: { replays: boolean; steps: number; each?: (e: Experiment, step: number) => void },
 ) {
   const experiment = new Experiment(config(device, options), identities);
-  experiment.replays = replays;
+  experiment.rounds.replays = replays;
   const reports = Array.from({ length: steps }, (_, step) => {
     each?.(experiment, step);
-    return experiment.update([batch(step)], step, 10);
+    const count = experiment.config.train.accumulate;
+    const batches = Array.from({ length: count }, (_, i) => batch(count * step + i));
+    return experiment.update(batches, step, 10);
   });
   const state = [...experiment.state()].map(([name, t]) => [name, [...t.toBits()]]);
   experiment.dispose();
@@ -72,6 +74,12 @@ const arms = {
     precision: 'bfloat16',
     loss: { groups: 4, margin: 2, margin_warmup_steps: 4, confidence: { initial: 4 } },
     optimizer: { name: 'adamw', lr: 0.002 },
+  },
+  'three batches an update': {
+    precision: 'float32',
+    loss: { groups: 4, margin: 2, confidence: { initial: 4 } },
+    optimizer: { lr: 0.02 },
+    train: { batch_size: 8, accumulate: 3, clip_norm: 3 },
   },
   CosFace: {
     precision: 'float32',
@@ -95,7 +103,7 @@ for (const device of devices) {
 const [arm] = Object.values(arms);
 const [device] = devices;
 
-test('what forgets a recording: an evaluation in between, a batch of another size', () => {
+test('an evaluation in between and a batch of another size', () => {
   if (!arm || !device) throw new Error('no device');
   const each = (e: Experiment, step: number) => {
     const { pixels, augmentation } = batch(90, 2);
@@ -105,6 +113,30 @@ test('what forgets a recording: an evaluation in between, a batch of another siz
   const plain = learn(device.name, arm, { replays: false, steps: 9, each });
   assert.equal(learn(device.name, arm, { replays: true, steps: 9, each }), plain);
 });
+
+for (const { name } of devices)
+  test(`${name}: embeddings of batches, an odd one among them`, () => {
+    if (!arm) throw new Error('no arm');
+    const experiment = new Experiment(config(name, arm), identities);
+    const embed = (sizes: readonly number[]) =>
+      sizes.map((count, i) => {
+        const { pixels, augmentation } = batch(i, count);
+        return experiment.embed(pixels, augmentation);
+      });
+    const { launches } = experiment.device.statistics();
+    const all = embed([4, 4, 4, 2, 4, 4]);
+    const counted = experiment.device.statistics().launches - launches;
+    const single = [4, 4, 4, 2, 4, 4].map((count, i) => {
+      const { pixels, augmentation } = batch(i, count);
+      const other = new Experiment(config(name, arm), identities);
+      const embeddings = other.embed(pixels, augmentation);
+      other.dispose();
+      return embeddings;
+    });
+    assert.equal(all, single);
+    assert.is(counted % 6, 0, 'each batch launches the same kernels');
+    experiment.dispose();
+  });
 
 test('a replayed update tells its phases, launches what a plain one does, and allocates nothing', () => {
   if (!arm || !device) throw new Error('no device');
@@ -131,14 +163,14 @@ test('a replayed update tells its phases, launches what a plain one does, and al
 test('where there is no memory for replays, updates stay plain', () => {
   if (!arm || !device) throw new Error('no device');
   const replayed = learn(device.name, arm, { replays: true, steps: 5 });
-  const { plan, replay } = Recording.prototype;
+  const { plan, replay } = Object.getOwnPropertyDescriptors(Recording.prototype);
   let [asked, replays] = [0, 0];
   Recording.prototype.plan = () => ++asked < 0;
   Recording.prototype.replay = () => void replays++;
   try {
     assert.equal(learn(device.name, arm, { replays: true, steps: 5 }), replayed);
   } finally {
-    Object.assign(Recording.prototype, { plan, replay });
+    Object.defineProperties(Recording.prototype, { plan, replay });
   }
   assert.equal([asked, replays], [1, 0]);
 });
