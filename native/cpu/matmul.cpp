@@ -1,5 +1,5 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n].
-// bfloat16 is widened to float32 and the result rounded once (or kept, when y is float32); float64 is computed plainly.
+// bfloat16 is widened to float32 on the way and the result rounded once (or kept, when y is float32); float64 is computed plainly.
 //
 // A chunk owns a block of rows x columns of y. For each block of the inner dimension it packs b into panels that stay in the
 // first-level cache, one at a time, while the register tiles of its rows pass by; rows of a are read where they are, a
@@ -29,19 +29,39 @@ void plain_matmul(Context& context, T* y, const T* a, const T* b, int64_t batch,
   });
 }
 
-// packed [depth][tile_columns] of op(b)[k0 + p][first + j]
-void pack_b(float* packed, const float* b, int64_t first, int64_t columns, int64_t k0, int64_t depth, int64_t n, int64_t k,
+// packed [depth][tile_columns] of op(b)[k0 + p][first + j]. What is packed next is asked for: the next columns, or where b is
+// transposed the next depth.
+template <class T>
+void pack_b(float* packed, const T* b, int64_t first, int64_t columns, int64_t k0, int64_t depth, int64_t n, int64_t k,
             bool transposed) {
-  for (int64_t p = 0; p < depth; p++) {
-    float* out = packed + p * tile_columns;
-    if (transposed)
-      for (int64_t j = 0; j < columns; j++) out[j] = b[(first + j) * k + k0 + p];
-    else memcpy(out, b + (k0 + p) * n + first, size_t(columns) * 4);
-    for (int64_t j = columns; j < tile_columns; j++) out[j] = 0;
+  for (int64_t j = 0; j < tile_columns; j += lanes) {
+    const int valid = int(std::clamp<int64_t>(columns - j, 0, lanes));
+    if (!transposed) {
+      const T* in = b + k0 * n + first + j;
+      for (int64_t p = 0; p < depth; p++, in += n) {
+        __builtin_prefetch(in + tile_columns);
+        store(packed + p * tile_columns + j, valid == lanes ? load(in) : load(in, valid));
+      }
+      continue;
+    }
+    const T* in = b + (first + j) * k + k0;
+    int64_t p = 0;
+    for (; p + lanes <= depth; p += lanes) {
+      vfloat block[lanes] = {};
+      for (int i = 0; i < valid; i++) {
+        __builtin_prefetch(in + i * k + p + depth);
+        block[i] = load(in + i * k + p);
+      }
+      transpose(block);
+      for (int i = 0; i < lanes; i++) store(packed + (p + i) * tile_columns + j, block[i]);
+    }
+    for (; p < depth; p++)
+      for (int i = 0; i < lanes; i++) packed[p * tile_columns + j + i] = i < valid ? float(in[i * k + p]) : 0.0f;
   }
 }
 
-void fast_matmul(Context& context, float* y, const float* a, const float* b, int64_t batch, int64_t m, int64_t n, int64_t k,
+template <class T>
+void fast_matmul(Context& context, float* y, const float* a, const T* b, int64_t batch, int64_t m, int64_t n, int64_t k,
                  bool transpose_a, bool transpose_b) {
   if (k == 0) return std::fill(y, y + batch * m * n, 0.0f);
   const int64_t rows_at_once = round_up(divide_up(m, divide_up(m, 192)), tile_rows), panels = divide_up(n, tile_columns);
@@ -49,11 +69,13 @@ void fast_matmul(Context& context, float* y, const float* a, const float* b, int
   const int64_t panels_at_once = std::clamp<int64_t>(batch * row_blocks * panels / 32, 1, 8);
   const int64_t panel_blocks = divide_up(panels, panels_at_once);
   const int64_t depth = divide_up(k, divide_up(k, panel_depth));
+  const Into at_first = depth == k && worth_streaming(y, batch * m, n) ? Into::memory : Into::place;
   parallel_chunks(context, batch * row_blocks * panel_blocks, [&](int64_t chunk) {
     const int64_t image = chunk / (row_blocks * panel_blocks), first_row = chunk / panel_blocks % row_blocks * rows_at_once;
     const int64_t rows = std::min(rows_at_once, m - first_row);
     const int64_t first_panel = chunk % panel_blocks * panels_at_once, last_panel = std::min(panels, first_panel + panels_at_once);
-    const float *ai = a + image * m * k, *bi = b + image * n * k;
+    const float* ai = a + image * m * k;
+    const T* bi = b + image * n * k;
     float* panel = thread_memory<0>(depth * tile_columns);
     float* packed_a = thread_memory<1>(transpose_a ? rows_at_once * depth : 1);
     // A tile reads tile_rows rows: those past the end read the last one again.
@@ -74,9 +96,10 @@ void fast_matmul(Context& context, float* y, const float* a, const float* b, int
         pack_b(panel, bi, first, columns, k0, count, n, k, transpose_b);
         for (int64_t r = 0; r < rows; r += tile_rows)
           tile(in.data() + r, 0, 1, transpose_a ? 0 : k0, count, panel, out.data() + r, first, rows - r, columns,
-               k0 > 0 ? Into::sum : Into::place);
+               k0 > 0 ? Into::sum : at_first);
       }
     }
+    if (at_first == Into::memory) end_streaming();
   });
 }
 
@@ -87,8 +110,13 @@ void matmul(Context& context, Out y, In a, In b, int64_t batch, int64_t m, int64
   if (y.size == 0) return;
   if (a.dtype == DType::float64)
     return plain_matmul(context, y.as<double>(), a.as<double>(), b.as<double>(), batch, m, n, k, transpose_a, transpose_b);
-  const float *af = widened(context, a), *bf = widened(context, b);
-  with_narrowed(context, y, [&](float* yf) { fast_matmul(context, yf, af, bf, batch, m, n, k, transpose_a, transpose_b); });
+  const float* af = widened(context, a);
+  with_narrowed(context, y, [&](float* yf) {
+    with_float(b.dtype, [&]<class T>() {
+      if constexpr (!std::is_same_v<T, double>)
+        fast_matmul(context, yf, af, b.as<T>(), batch, m, n, k, transpose_a, transpose_b);
+    });
+  });
 }
 
 }  // namespace turl

@@ -84,6 +84,24 @@ inline vfloat select(vint condition, vfloat a, vfloat b) { return condition ? a 
 inline vfloat vmax(vfloat a, vfloat b) { return a > b ? a : b; }
 inline vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
 
+// v[i][j] becomes v[j][i]: blocks of half as many lanes change places, then those of a quarter, and so on.
+inline void transpose(vfloat (&v)[lanes]) {
+  vint lane;
+  for (int i = 0; i < lanes; i++) lane[i] = i;
+#pragma GCC unroll 4
+  for (int width = lanes / 2; width > 0; width /= 2) {
+    const vint upper = lane & width;
+    const vint from_low = upper != 0 ? lane + (lanes - width) : lane, from_high = upper != 0 ? lane + lanes : lane + width;
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; i++)
+      if (!(i & width)) {
+        const vfloat low = v[i], high = v[i + width];
+        v[i] = __builtin_shuffle(low, high, from_low);
+        v[i + width] = __builtin_shuffle(low, high, from_high);
+      }
+  }
+}
+
 // Sum over the lanes, half onto half until one is left, so always in the same order.
 inline float sum(vfloat v) {
 #if defined(__AVX512F__)

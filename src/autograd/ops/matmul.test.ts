@@ -3,9 +3,9 @@ import * as assert from 'uvu/assert';
 import { checkGradients } from '../gradient-check.js';
 import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
 import { Tape } from '../tape.js';
-import { parameter, zeros } from '../../tensor/tensor.js';
+import { parameter, tensor, zeros } from '../../tensor/tensor.js';
 import { scope } from '../../tensor/scope.js';
-import { matmul } from './matmul.js';
+import { matmul, matmulValue } from './matmul.js';
 
 const test = suite('matmul');
 
@@ -103,6 +103,26 @@ for (const device of devices)
               );
             });
     });
+
+// Results that fit no cache are written past them on the CPU.
+test('a large product has the bits of its halves', () => {
+  const [m, n, k] = [66, 32784, 20];
+  const a = randomTensor([m, k], 1);
+  for (const dtype of ['float32', 'bfloat16'] as const) {
+    const b = randomTensor([k, n], 2, { dtype });
+    const product = (from: number, to: number) => {
+      const rows = tensor(a.toArray().slice(from * k, to * k), [to - from, k], { dtype });
+      const y = matmulValue(rows, b, {}, 'float32');
+      const bytes = Buffer.from(y.toArray().buffer);
+      for (const t of [rows, y]) t.dispose();
+      return bytes;
+    };
+    const halves = Buffer.concat([product(0, m / 2), product(m / 2, m)]);
+    assert.ok(product(0, m).equals(halves), dtype);
+    b.dispose();
+  }
+  a.dispose();
+});
 
 test('the gradient equals finite differences', () => {
   // The function is linear in either input: only the rounding of doubles remains.
