@@ -27,27 +27,32 @@ int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
 // Those of a chunk, where results are gathered and where windows slide.
 constexpr int64_t gathered = 1 << 18, slid = 1 << 19;
 
-// Whether to write past the caches: a block of float32 is a cache line.
-template <class T> bool streams(const T* p, int64_t rows, int64_t channels) {
-  return sizeof(T) == 4 && worth_streaming(p, rows, channels);
+// f.operator()<block>() with the channels of a block.
+template <class T, class F> void with_block(int64_t channels, F&& f) {
+  if (channels >= line_channels<T>) f.template operator()<line_channels<T>>();
+  else f.template operator()<least_channels>();
+}
+// Whether to write past the caches: only blocks of whole cache lines are.
+template <int block, class T> bool streams(const T* p, int64_t rows, int64_t channels) {
+  return block * sizeof(T) == 64 && worth_streaming(p, rows, channels);
 }
 
 // y = x with the window w, rows in pairs where there are two.
-template <int stride, class T>
+template <int stride, int block, class T>
 void slide_images(Context& context, const Images<T>& y, const Images<const T>& x, const float* w, int64_t batch,
                   int64_t padding) {
   const int64_t channels = x.channels;
-  const bool past_caches = streams(y.p, batch * y.height * y.width, channels);
+  const bool past_caches = streams<block>(y.p, batch * y.height * y.width, channels);
   parallel_for(context, batch * y.height, rows_per_chunk(y.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin, rows; row < end; row += rows) {
       const int64_t image = row / y.height, i = row % y.height, top = i * stride - padding;
       rows = std::min<int64_t>({2, end - row, y.height - i});
       const int64_t below = i + rows < y.height ? std::max<int64_t>(0, top + rows_read<stride>(int(rows))) : x.height;
-      for (int64_t c = 0; c < channels; c += line_channels) {
-        const int64_t at = std::min(c, channels - line_channels);
+      for (int64_t c = 0; c < channels; c += block) {
+        const int64_t at = std::min(c, channels - block);
         Row<const T> from[rows_read<stride>(2)];
         for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
-        (rows == 2 ? slide<stride, 2, T> : slide<stride, 1, T>)(y.at(image, i) + at, from, w + at, channels, x.width, y.width,
+        (rows == 2 ? slide<stride, 2, block, T> : slide<stride, 1, block, T>)(y.at(image, i) + at, from, w + at, channels, x.width, y.width,
                                                                 padding, past_caches,
                                                                 {x.at(image, below) + c * rows * stride * x.width});
       }
@@ -57,19 +62,19 @@ void slide_images(Context& context, const Images<T>& y, const Images<const T>& x
 }
 
 // Row pair t of an image's gradient with stride 2 are its rows 2 t - padding and the one below.
-template <class T>
+template <int block, class T>
 void spread_images(Context& context, const Images<T>& dx, const Images<const T>& dy, const float* w, int64_t batch,
                    int64_t padding) {
   const int64_t channels = dx.channels, first = padding / 2, pairs = (dx.height + 1 + padding) / 2 - first;
-  const bool past_caches = streams(dx.p, batch * dx.height * dx.width, channels);
+  const bool past_caches = streams<block>(dx.p, batch * dx.height * dx.width, channels);
   parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
     for (int64_t pair = begin; pair < end; pair++) {
       const int64_t image = pair / pairs, t = first + pair % pairs, top = 2 * t - padding, below = std::min(t + 1, dy.height);
-      for (int64_t c = 0; c < channels; c += line_channels) {
-        const int64_t at = std::min(c, channels - line_channels);
+      for (int64_t c = 0; c < channels; c += block) {
+        const int64_t at = std::min(c, channels - block);
         const Row<T> to[2] = {dx.row(image, top, at), dx.row(image, top + 1, at)};
         const Row<const T> from[2] = {dy.row(image, t - 1, at), dy.row(image, t, at)};
-        spread<T>(to, from, w + at, channels, dx.width, dy.width, padding, past_caches, {dy.at(image, below) + c * dy.width});
+        spread<block, T>(to, from, w + at, channels, dx.width, dy.width, padding, past_caches, {dy.at(image, below) + c * dy.width});
       }
     }
     if (past_caches) end_streaming();
@@ -193,7 +198,10 @@ template <class T>
 void slide_forward(Context& context, T* y, const T* x, const float* weight, const Convolution& s) {
   const Images<const T> from{x, s.height, s.width, s.channels};
   const Images<T> to{y, s.out_height(), s.out_width(), s.channels};
-  (s.stride == 1 ? slide_images<1, T> : slide_images<2, T>)(context, to, from, by_tap(context, weight, s), s.batch, s.padding);
+  const float* w = by_tap(context, weight, s);
+  with_block<T>(s.channels, [&]<int block>() {
+    (s.stride == 1 ? slide_images<1, block, T> : slide_images<2, block, T>)(context, to, from, w, s.batch, s.padding);
+  });
 }
 
 template <class T>
@@ -201,8 +209,11 @@ void slide_backward_data(Context& context, T* dx, const T* dy, const float* weig
   const Images<const T> from{dy, s.out_height(), s.out_width(), s.channels};
   const Images<T> to{dx, s.height, s.width, s.channels};
   // With stride 1 it is a convolution itself, with the window turned.
-  if (s.stride == 1) slide_images<1>(context, to, from, by_tap(context, weight, s, true), s.batch, 2 - s.padding);
-  else spread_images(context, to, from, by_tap(context, weight, s), s.batch, s.padding);
+  const float* w = by_tap(context, weight, s, s.stride == 1);
+  with_block<T>(s.channels, [&]<int block>() {
+    if (s.stride == 1) slide_images<1, block>(context, to, from, w, s.batch, 2 - s.padding);
+    else spread_images<block>(context, to, from, w, s.batch, s.padding);
+  });
 }
 
 // Each chunk of rows sums by itself into [taps, step] with add(total, dy, x, begin, end); the chunks, whose number depends on sizes
@@ -241,7 +252,7 @@ void slide_backward_weight(Context& context, float* dweight, const T* dy, const 
 }  // namespace
 
 bool depthwise_slides(const Convolution& s) {
-  return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.padding <= 2 && s.channels >= line_channels;
+  return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.padding <= 2 && s.channels >= least_channels;
 }
 
 void depthwise_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {

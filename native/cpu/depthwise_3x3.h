@@ -10,26 +10,25 @@
 
 namespace turl {
 
-// Channels of a cache line, and the vectors they are.
-constexpr int line_channels = 16;
-struct Block {
-  vfloat part[line_channels / lanes];
+// Channels of a block: the least, and a cache line of T where the registers suffice for its taps and sums.
+constexpr int least_channels = 16;
+template <class T> constexpr int line_channels = lanes == 16 ? 64 / int(sizeof(T)) : least_channels;
+template <int channels> struct Block {
+  static constexpr int vectors = channels / lanes;
+  vfloat part[vectors];
+  template <class T> static Block load(const T* p) {
+    Block b;
+    for (int i = 0; i < vectors; i++) b.part[i] = turl::load(p + i * lanes);
+    return b;
+  }
+  template <class T> void store(T* p, bool past_caches) const {
+    for (int i = 0; i < vectors; i++)
+      if (past_caches) put_past_caches(p + i * lanes, part[i]);
+      else turl::store(p + i * lanes, part[i]);
+  }
 };
-template <class T> inline Block load_block(const T* p) {
-  Block b;
-  for (int i = 0; i < line_channels / lanes; i++) b.part[i] = load(p + i * lanes);
-  return b;
-}
-inline void store_block(float* p, const Block& b, bool past_caches) {
-  for (int i = 0; i < line_channels / lanes; i++)
-    if (past_caches) put_past_caches(p + i * lanes, b.part[i]);
-    else store(p + i * lanes, b.part[i]);
-}
-inline void store_block(bfloat16* p, const Block& b, bool) {
-  for (int i = 0; i < line_channels / lanes; i++) store(p + i * lanes, b.part[i]);
-}
-inline Block fma(const Block& a, const Block& b, Block c) {
-  for (int i = 0; i < line_channels / lanes; i++) c.part[i] = fma(a.part[i], b.part[i], c.part[i]);
+template <int channels> inline Block<channels> fma(const Block<channels>& a, const Block<channels>& b, Block<channels> c) {
+  for (int i = 0; i < Block<channels>::vectors; i++) c.part[i] = fma(a.part[i], b.part[i], c.part[i]);
   return c;
 }
 
@@ -40,7 +39,7 @@ template <class T> struct Row {
   int64_t step;
 };
 
-alignas(64) inline constexpr float zero_pixel[line_channels] = {};  // the same bits in bfloat16
+alignas(64) inline constexpr float zero_pixel[least_channels] = {};  // the same bits in bfloat16
 
 template <class T> struct Images {
   T* p;
@@ -85,14 +84,17 @@ template <int stride> constexpr int64_t column_of(int64_t j, int k, int64_t padd
 }
 template <int stride> constexpr int window_column(int k, int m) { return 3 - (m + 1) * stride + k; }
 
-// y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for rows r of y, which follow each other in memory.
-template <int stride, int rows, class T>
-__attribute__((noinline)) void slide(T* y, const Row<const T>* x, const float* w, int64_t channels, int64_t columns,
+// y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for rows r of y, which follow each other in memory, and
+// a block of channels.
+template <int stride, int rows, int block, class T>
+__attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float* w, int64_t channels, int64_t columns,
                                      int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead) {
   constexpr int lines = rows_read<stride>(rows);
-  Block tap[9], sum[rows][carried<stride> + 1] = {};
+  Row<const T> x[lines];  // y is written through a pointer: these stay in registers
+  std::copy_n(from, lines, x);
+  Block<block> tap[9], sum[rows][carried<stride> + 1] = {};
 #pragma GCC unroll 9
-  for (int t = 0; t < 9; t++) tap[t] = load_block(w + t * channels);
+  for (int t = 0; t < 9; t++) tap[t] = Block<block>::load(w + t * channels);
   along<stride>(columns, results, padding, [&](int64_t j, auto inside) __attribute__((always_inline)) {
 #pragma GCC unroll 2
     for (int k = 0; k < stride; k++) {
@@ -100,8 +102,8 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* x, const float* w
       if (!inside(column)) continue;
 #pragma GCC unroll 5
       for (int l = 0; l < lines; l++) {
-        const Block in = load_block(x[l].p + column * x[l].step);
-        if (l < rows * stride) ahead.prefetch(line_channels);
+        const auto in = Block<block>::load(x[l].p + column * x[l].step);
+        if (l < rows * stride) ahead.prefetch(block);
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
@@ -113,7 +115,7 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* x, const float* w
     }
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-      if (j >= 0) store_block(y + (r * results + j) * channels, sum[r][0], past_caches);
+      if (j >= 0) sum[r][0].store(y + (r * results + j) * channels, past_caches);
 #pragma GCC unroll 2
       for (int m = 0; m < carried<stride>; m++) sum[r][m] = sum[r][m + 1];
       sum[r][carried<stride>] = {};
@@ -123,21 +125,21 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* x, const float* w
 
 // The image's gradient with stride 2. Two rows of it, dx[r][2 c - padding] and those right of them, from two rows of dy: the first
 // row of dx meets them with the taps' rows 2 and 0, the second one meets the lower one with row 1.
-template <class T>
+template <int block, class T>
 __attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, const float* w, int64_t channels, int64_t width,
                                       int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead) {
-  Block tap[9], next[2] = {};
+  Block<block> tap[9], next[2] = {};
 #pragma GCC unroll 9
-  for (int t = 0; t < 9; t++) tap[t] = load_block(w + t * channels);
+  for (int t = 0; t < 9; t++) tap[t] = Block<block>::load(w + t * channels);
   const Row<T> to[2] = {dx[0], dx[1]};
   const Row<const T> above = dy[0], here = dy[1];
   // Column c of dy; which of the two columns of dx lie in the image.
   const auto step = [&](int64_t c, bool read, bool left, bool right) __attribute__((always_inline)) {
-    Block even[2] = {next[0], next[1]}, odd[2] = {};
+    Block<block> even[2] = {next[0], next[1]}, odd[2] = {};
     next[0] = next[1] = {};
     if (read) {
-      const Block a = load_block(above.p + c * above.step), h = load_block(here.p + c * here.step);
-      ahead.prefetch(line_channels);
+      const auto a = Block<block>::load(above.p + c * above.step), h = Block<block>::load(here.p + c * here.step);
+      ahead.prefetch(block);
       even[0] = fma(h, tap[0], fma(a, tap[6], even[0]));
       odd[0] = fma(h, tap[1], fma(a, tap[7], odd[0]));
       next[0] = fma(h, tap[2], fma(a, tap[8], next[0]));
@@ -149,8 +151,8 @@ __attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, 
     for (int r = 0; r < 2; r++) {
       if (!to[r].p) continue;
       T* p = to[r].p + (2 * c - padding) * channels;
-      if (left) store_block(p, even[r], past_caches);
-      if (right) store_block(p + channels, odd[r], past_caches);
+      if (left) even[r].store(p, past_caches);
+      if (right) odd[r].store(p + channels, past_caches);
     }
   };
   const auto edge = [&](int64_t c) __attribute__((always_inline)) {

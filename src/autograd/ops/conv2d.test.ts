@@ -295,6 +295,13 @@ for (const [name, dtype, c] of [
   ['first layer', 'float32', { x: [2, 128, 128, 3], out: 64, kernel: [3, 3], padding: 1 }],
   ['stride 2, dx', 'float32', { x: [2, 128, 128, 64], out: 32, kernel: [3, 3], padding: 1, stride: 2 }],
   ['tiles', 'float32', { x: [2, 128, 128, 32], out: 64, kernel: [3, 3], padding: 1 }],
+  ['depthwise', 'float32', { x: [2, 128, 128, 64], out: 64, kernel: [3, 3], padding: 1, groups: 64 }],
+  ['depthwise', 'bfloat16', { x: [2, 128, 128, 128], out: 128, kernel: [3, 3], padding: 1, groups: 128 }],
+  [
+    'depthwise stride 2, dx',
+    'bfloat16',
+    { x: [2, 128, 128, 128], out: 128, kernel: [3, 3], padding: 1, stride: 2, groups: 128 },
+  ],
   ['tiles, dx', 'float32', { x: [2, 128, 128, 64], out: 32, kernel: [3, 3], padding: 1 }],
 ] as [string, 'float32' | 'bfloat16', Case][])
   test(`${dtype}, ${name}: large results are those of single images, bit for bit`, () =>
