@@ -1,3 +1,4 @@
+// Recordings: what is noted of blocks, and where they are put for replays.
 #include "recording.h"
 #include <algorithm>
 
@@ -37,9 +38,11 @@ size_t Recording::lay_out() {
     b->offset = 0;
     for (const Block* other : placed) {  // by offset
       if (b->offset + aligned(b->bytes) <= other->offset) break;
-      if (b->birth < other->death && other->birth < b->death) b->offset = std::max(b->offset, other->offset + aligned(other->bytes));
+      if (b->birth < other->death && other->birth < b->death)
+        b->offset = std::max(b->offset, other->offset + aligned(other->bytes));
     }
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), b, [](const Block* x, const Block* y) { return x->offset < y->offset; }), b);
+    const auto lower = [](const Block* x, const Block* y) { return x->offset < y->offset; };
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), b, lower), b);
     total = std::max(total, b->offset + aligned(b->bytes));
   }
   return total;
@@ -59,9 +62,12 @@ bool Recording::plan() {
 
 Recording::~Recording() {
   if (!planned()) return;
-  for (const Block& b : blocks_)
-    if (b.death == lives_on) device.pool->give(b.data, b.bytes);
-  device.pool->give_whole(memory_, bytes_);
+  try {
+    for (const Block& b : blocks_)
+      if (b.death == lives_on) device.pool->give(b.data, b.bytes);
+    device.pool->give_whole(memory_, bytes_);
+  } catch (const std::exception&) {  // a device that has failed: what made it fail has been told
+  }
 }
 
 }  // namespace turl
