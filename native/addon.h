@@ -24,6 +24,7 @@ class Pool {
   int64_t allocations = 0;                            // taken from the system
 
  private:
+  void* take_new(size_t size);  // from the system
   Backend& backend_;
   std::map<size_t, std::vector<void*>> free_;
 };

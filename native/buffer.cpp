@@ -22,15 +22,8 @@ void* Pool::take(size_t bytes) {
     found->second.pop_back();
     cached -= int64_t(size);
   } else {
-    if (limit && live + cached + int64_t(size) > limit) trim();
-    if (limit && live + int64_t(size) > limit) return nullptr;
-    data = backend_.allocate(size);
-    if (!data) {
-      trim();
-      data = backend_.allocate(size);
-      if (!data) return nullptr;
-    }
-    allocations++;
+    data = take_new(size);
+    if (!data) return nullptr;
   }
   live += int64_t(size);
   peak = std::max(peak, live);
@@ -45,12 +38,23 @@ void Pool::give(void* data, size_t bytes) {
   cached += int64_t(size);
 }
 
+void* Pool::take_new(size_t size) {
+  if (limit && live + cached + int64_t(size) > limit) trim();
+  if (limit && live + int64_t(size) > limit) return nullptr;
+  void* data = backend_.allocate(size);
+  if (!data) {
+    trim();
+    data = backend_.allocate(size);
+    if (!data) return nullptr;
+  }
+  allocations++;
+  return data;
+}
+
 void* Pool::take_whole(size_t bytes) {
   trim();
-  if (limit && live + int64_t(bytes) > limit) return nullptr;
-  void* data = backend_.allocate(bytes);
+  void* data = take_new(bytes);
   if (!data) return nullptr;
-  allocations++;
   live += int64_t(bytes);
   peak = std::max(peak, live);
   return data;

@@ -1,25 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../config/index.js';
-import { augmentColumns } from '../data/augment.js';
-import { variationNames } from '../data/variations.js';
-import { devices, randomValues } from '../testing.js';
+import { devices } from '../testing.js';
 import { Experiment } from './experiment.js';
-import type { TrainingBatch } from './learner.js';
+import { drawnBatch, identities, side, tinyNetwork } from './testing.js';
 
 const test = suite('memory of training');
-const [batchSize, size, identities] = [8, 16, 20];
-
-function batch(step: number): TrainingBatch {
-  const draw = (n: number, values: number, salt: number) =>
-    randomValues(n, 10 * step + salt).map((v) => Math.floor(((v + 1) / 2) * values));
-  return {
-    pixels: Uint8Array.from(draw(batchSize * size * size * 3, 256, 1)),
-    labels: Int32Array.from(draw(batchSize, identities, 2)),
-    augmentation: new Int32Array(batchSize * augmentColumns),
-    variations: Float32Array.from(draw(batchSize * variationNames.length, 2, 3)),
-  };
-}
+const batchSize = 8;
 
 // The emulated device is about a hundred times slower: a leak of any tensor in a step shows there after two steps as well.
 for (const device of devices)
@@ -29,15 +16,9 @@ for (const device of devices)
       const config = configFrom({
         device: device.name,
         precision,
-        model: {
-          name: 'iresnet-small',
-          input_size: size,
-          channels: [4, 4, 8, 8],
-          blocks: [1, 1, 1, 1],
-          embedding_size: 16,
-          dropout: 0.1,
-        },
-        data: { source: 'synthetic', identities, image_size: size },
+        model: { ...tinyNetwork, dropout: 0.1 },
+        data: { source: 'synthetic', identities, image_size: side },
+        augment: { occlusion: { blocks: 3 } },
         loss: { groups: 4, margin: 2, confidence: { initial: 4 } },
         optimizer: { lr: 0.01 },
         train: { batch_size: batchSize, clip_norm: 10 },
@@ -51,7 +32,7 @@ for (const device of devices)
       device.configure({ resetPeak: true });
       let third: ReturnType<typeof measure> | undefined;
       for (let step = 0; step < last; step++) {
-        experiment.update([batch(step)], step, last);
+        experiment.update([drawnBatch(step, batchSize)], step, last);
         if (step === 2) third = measure();
       }
       assert.equal(measure(), third);
