@@ -2,6 +2,7 @@
 // units), conv_gemm.h (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts
 // of the pixels, added in order.
 #include <algorithm>
+#include "cuda/add_parts.h"
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
 #include "cuda/conv_matrix.h"
@@ -9,15 +10,6 @@
 
 namespace turl {
 namespace {
-
-// total[i] = sum over parts of partial[part][i], one element a thread.
-__global__ void add_parts_kernel(float* total, const float* partial, int64_t parts, int64_t n) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  float sum = 0;
-  for (int64_t part = 0; part < parts; part++) sum += partial[part * n + i];
-  total[i] = sum;
-}
 
 dim3 tiles(int64_t rows, int64_t columns, int64_t groups) {
   return {unsigned(ceil_div<int64_t>(rows, tile_side)), unsigned(ceil_div<int64_t>(columns, tile_side)), unsigned(groups)};
@@ -88,7 +80,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   const int64_t size = s.weight_size(), values = s.taps() * s.group_channels(), outs = s.group_out_channels();
   // Parts of the pixels, summed side by side: enough for 512 blocks, `tiles` of them a part, though no more memory than 64 MiB, and each a
-  // multiple of the 64 pixels that a tile is deep. `grid` [x, y] is that of one part and group. add_parts_kernel adds them in order.
+  // multiple of the 64 pixels that a tile is deep. `grid` [x, y] is that of one part and group.
   const auto in_parts = [&](dim3 grid, int64_t tiles, auto body) {
     const int64_t pixels = s.y_size() / out_channels;
     const int64_t wanted = std::clamp<int64_t>(std::min<int64_t>(512 / tiles, (int64_t(16) << 20) / size), 1, 128);
@@ -97,7 +89,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
     auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
     grid.z *= unsigned(parts);
     if (parts > 0) body(partial, grid, part_pixels);
-    launch(context, add_parts_kernel, blocks_for(size, 256), 256, 0, dweight.as<float>(), partial, parts, size);
+    add_parts(context, dweight.as<float>(), partial, parts, size);
   };
   if (on_matrix_units(s, dy, x))
     return with_matrix_units(context, s, outs, [&]<class Units, bool packed>() {

@@ -18,6 +18,8 @@ const sizes = [
   [1, 136, 72, 40], // rows in packs of 8: bfloat16 takes the matrix units of CUDA, in several tiles
   [1, 264, 136, 8], // of 256 x 128
   [1, 8, 16, 328], // deeper than a ring of four stages of 64
+  [1, 8, 16, 776], // CUDA's blocks share the inner dimension
+  [2, 5, 3, 520],
   [2, 8, 24, 104],
   [2, 13, 21, 16], // inner dimension in packs, outer ones odd
   [1, 1, 16, 8], // one row
@@ -44,7 +46,7 @@ const element =
   (b: number, i: number, p: number) =>
     values[b * rows * columns + (transposed ? p * rows + i : i * columns + p)] as number;
 
-// Terms are below 1 and of random sign: a float32 sum of n <= 530 of them errs by less than sqrt(n) * 6e-8 * sqrt(n / 9) < 2e-5.
+// Terms are below 1 and of random sign: a float32 sum of n <= 776 of them errs by less than sqrt(n) * 6e-8 * sqrt(n / 9) < 2e-5.
 // Products of bfloat16 are exact in float32, so their sums err alike; a bfloat16 result is then rounded once, 2^-8 of its size.
 for (const device of devices)
   for (const [dtype, tolerance] of [

@@ -1,0 +1,47 @@
+// A sum whose terms were divided among blocks: each left its part in memory as float32, and these are added in an order that depends on
+// the sizes only.
+#pragma once
+#include "cuda/device.h"
+
+namespace turl {
+
+constexpr int part_columns = 32, part_lines = 8;
+
+// total[i] = sum over parts of partial[part][i], n elements in groups of `width`. A line of the block takes every eighth part; the lines'
+// sums are added in order.
+template <class T, int width>
+__global__ void add_parts_kernel(T* total, const float* partial, int parts, int64_t n) {
+  struct alignas(width * sizeof(float)) Group {
+    float v[width];
+  };
+  TURL_SHARED(Group, sums, [part_lines][part_columns]);
+  const int64_t i = (int64_t(blockIdx.x) * part_columns + threadIdx.x) * width;
+  Group sum = {};
+  if (i < n)
+#pragma unroll 4
+    for (int part = int(threadIdx.y); part < parts; part += part_lines) {
+      const Group group = *reinterpret_cast<const Group*>(partial + part * n + i);
+#pragma unroll
+      for (int j = 0; j < width; j++) sum.v[j] += group.v[j];
+    }
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || i >= n) return;
+#pragma unroll
+  for (int line = 1; line < part_lines; line++)
+#pragma unroll
+    for (int j = 0; j < width; j++) sum.v[j] += sums[line][threadIdx.x].v[j];
+#pragma unroll
+  for (int j = 0; j < width; j++) total[i + j] = T(sum.v[j]);
+}
+
+template <class T> void add_parts(Context& context, T* total, const float* partial, int64_t parts, int64_t n) {
+  const auto run = [&]<int width>() {
+    launch(context, add_parts_kernel<T, width>, blocks_for(n, part_columns * width), dim3{part_columns, part_lines, 1}, 0, total, partial,
+           parts, n);
+  };
+  if (packs<float>(n, partial)) run.template operator()<4>();
+  else run.template operator()<1>();
+}
+
+}  // namespace turl
