@@ -1,7 +1,8 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual; the
-// formulas stand in cpu/batch_norm.cpp. Sums: a block takes 32 channels of one chunk of rows and leaves float sums of about a
-// hundred terms a thread; the chunks are added in double, in order. Bytes moved: forward x twice and y once, backward x and dy
-// twice and dx once, each with what is added on the way.
+// formulas stand in cpu/batch_norm.cpp. Bytes moved: forward x twice and y once, backward x and dy twice and dx once, each with what is
+// added on the way. A thread owns a few neighbouring channels, whose constants it keeps, and walks over every so many rows of one
+// chunk, two or four at a time; the second walk begins where the first one ended, with what the L2 cache still holds. Sums: a thread leaves
+// float sums of some hundred terms, a block those of its threads, and the chunks are added in double, always in one order.
 #include <algorithm>
 #include "cuda/device.h"
 #include "kernels.h"
@@ -9,56 +10,134 @@
 namespace turl {
 namespace {
 
-constexpr int columns = 32, lines = 8;
+constexpr int threads = 256;
 
-struct Chunks {
-  int64_t rows, count;
-  Chunks(int64_t n) : rows(std::max<int64_t>(64, ceil_div<int64_t>(n, 256))), count(std::max<int64_t>(1, ceil_div(n, rows))) {}
-  dim3 grid(int64_t channels) const { return {unsigned(ceil_div<int64_t>(channels, columns)), unsigned(count), 1}; }
+// `width` neighbouring elements of T, read in one access where width is the pack's size.
+template <class T, int width> struct alignas(width == 1 ? sizeof(T) : 16) Group {
+  T v[width];
 };
 
-// Adds `count` sums of each thread over the lines of the block and writes them to partial[chunk][s][channel].
-template <int count> __device__ void leave_sums(float* partial, float (&sum)[count], int c, int channels) {
-  TURL_SHARED(float, lane_sums, [count][lines][columns]);
-  for (int s = 0; s < count; s++) lane_sums[s][threadIdx.y][threadIdx.x] = sum[s];
-  __syncthreads();
-  if (threadIdx.y != 0 || c >= channels) return;
+// How the threads of a launch walk over [rows, channels]: blocks of columns x lines threads; grid [column blocks, chunks].
+struct Walk {
+  int64_t rows, chunk_rows;
+  int channels, chunks;
+  dim3 grid, block;
+
+  Walk(int64_t rows, int64_t channels, int width) : rows(rows), channels(int(channels)) {
+    const int64_t groups = channels / width;
+    unsigned columns = 1;
+    while (columns < 32 && columns < groups) columns *= 2;
+    block = {columns, threads / columns, 1};
+    const int64_t across = std::max<int64_t>(ceil_div<int64_t>(groups, columns), 1), lines = block.y;
+    // Four blocks for each multiprocessor of an H100, where each thread has four rows or more then.
+    const int64_t wanted = std::clamp<int64_t>(4 * 132 / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
+    chunk_rows = ceil_div(ceil_div(std::max<int64_t>(rows, 1), wanted), lines) * lines;
+    chunks = int(ceil_div(std::max<int64_t>(rows, 1), chunk_rows));
+    grid = {unsigned(across), unsigned(chunks), 1};
+  }
+};
+// The same for the kernels, and the first of the channels of this thread.
+template <int width> struct Rows {
+  int64_t rows, chunk_rows;
+  int channels;
+  explicit Rows(const Walk& walk) : rows(walk.rows), chunk_rows(walk.chunk_rows), channels(walk.channels) {}
+  __device__ int channel() const { return int(blockIdx.x * blockDim.x + threadIdx.x) * width; }
+
+  // use(offset, groups) for each row of the thread: `groups` are what it has of the arrays, at this offset of each; `at_once` rows are
+  // read before the first is used.
+  template <bool backwards, int at_once, class T, int arrays, class F> __device__ void each(const T* const (&from)[arrays], F use) const {
+    if (channel() >= channels) return;
+    const int64_t first = int64_t(blockIdx.y) * chunk_rows + threadIdx.y, end = min(rows, int64_t(blockIdx.y + 1) * chunk_rows);
+    if (first >= end) return;
+    const int lines = int(blockDim.y), count = (int(end - first) + lines - 1) / lines;
+    const int64_t step = int64_t(backwards ? -lines : lines) * channels;
+    int64_t offset = (first + (backwards ? int64_t(count - 1) * lines : 0)) * channels + channel();
+    const auto some = [&]<int n>() {
+      Group<T, width> read[n][arrays];
+#pragma unroll
+      for (int i = 0; i < n; i++)
+#pragma unroll
+        for (int j = 0; j < arrays; j++) read[i][j] = *reinterpret_cast<const Group<T, width>*>(from[j] + offset + i * step);
+#pragma unroll
+      for (int i = 0; i < n; i++, offset += step) use(offset, read[i]);
+    };
+    int left = count;
+#pragma unroll 1
+    for (; left >= at_once; left -= at_once) some.template operator()<at_once>();
+#pragma unroll 1
+    for (; left > 0; left--) some.template operator()<1>();
+  }
+};
+
+// Adds the sums of the threads over the lines of the block and writes them to partial[chunk][s][channel].
+template <int count, int width> __device__ void leave_sums(float* partial, const float (&sum)[count][width], int channels) {
+  TURL_SHARED(float, of_threads, [threads * width]);
+  const int columns = int(blockDim.x) * width, thread = int(threadIdx.y * blockDim.x + threadIdx.x);
+  const int c = int(blockIdx.x) * columns + thread;
+#pragma unroll
   for (int s = 0; s < count; s++) {
-    for (int line = 1; line < lines; line++) sum[s] += lane_sums[s][line][threadIdx.x];
-    partial[(int64_t(blockIdx.y) * count + s) * channels + c] = sum[s];
+    __syncthreads();  // the sums before may still be read
+#pragma unroll
+    for (int j = 0; j < width; j++) of_threads[thread * width + j] = sum[s][j];
+    __syncthreads();
+    if (thread >= columns || c >= channels) continue;
+    float total = 0;
+    for (int line = 0; line < int(blockDim.y); line++) total += of_threads[line * columns + thread];
+    partial[(int64_t(blockIdx.y) * count + s) * channels + c] = total;
   }
 }
-__device__ inline double add_chunks(const float* partial, int64_t chunks, int count, int s, int c, int channels) {
-  double total = 0;
-  for (int64_t chunk = 0; chunk < chunks; chunk++) total += double(partial[(chunk * count + s) * channels + c]);
-  return total;
+
+// The finishing kernels: a block adds the chunks of a few channels, each line every so many of them, then the lines in pairs.
+constexpr int finish_columns = 8, finish_lines = 64;
+dim3 finish_grid(int64_t channels) { return blocks_for(channels, finish_columns); }
+constexpr dim3 finish_block() { return {finish_columns, finish_lines, 1}; }
+
+template <int count> __device__ void add_chunks(double (&total)[count], const float* partial, int chunks, int c, int channels) {
+  TURL_SHARED(double, sums, [count][finish_lines][finish_columns]);
+  const int line = int(threadIdx.y), column = int(threadIdx.x);
+  double sum[count] = {};
+  if (c < channels)
+#pragma unroll 4
+    for (int chunk = line; chunk < chunks; chunk += finish_lines)
+#pragma unroll
+      for (int s = 0; s < count; s++) sum[s] += double(partial[(int64_t(chunk) * count + s) * channels + c]);
+#pragma unroll
+  for (int s = 0; s < count; s++) sums[s][line][column] = sum[s];
+  for (int half = finish_lines / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (line < half)
+      for (int s = 0; s < count; s++) sums[s][line][column] += sums[s][line + half][column];
+  }
+  __syncthreads();
+  for (int s = 0; s < count; s++) total[s] = sums[s][0][column];
 }
 
 // Sums of x - origin and of its square, the origin being the first row: a large mean costs no accuracy.
-template <class T>
-__global__ void statistics_kernel(float* partial, const T* x, int64_t rows, int channels, int64_t chunk_rows) {
-  int c = int(blockIdx.x) * columns + int(threadIdx.x);
-  int64_t begin = blockIdx.y * chunk_rows, end = min(rows, begin + chunk_rows);
-  float sum[2] = {0, 0};
-  if (c < channels) {
-    float origin = float(x[c]);
-    for (int64_t i = begin + threadIdx.y; i < end; i += lines) {
-      float d = float(x[i * channels + c]) - origin;
-      sum[0] += d, sum[1] += d * d;
+template <class T, int width> __global__ void __launch_bounds__(threads, 4) statistics_kernel(float* partial, const T* x, Rows<width> rows) {
+  float sum[2][width] = {}, origin[width];
+  const int c = rows.channel();
+#pragma unroll
+  for (int j = 0; j < width; j++) origin[j] = c < rows.channels ? float(x[c + j]) : 0.0f;
+  rows.template each<false, 4>({x}, [&](int64_t, const Group<T, width>(&in)[1]) {
+#pragma unroll
+    for (int j = 0; j < width; j++) {
+      const float d = float(in[0].v[j]) - origin[j];
+      sum[0][j] += d, sum[1][j] += d * d;
     }
-  }
-  leave_sums<2>(partial, sum, c, channels);
+  });
+  leave_sums(partial, sum, rows.channels);
 }
 
 template <class T>
 __global__ void finish_statistics_kernel(float* moments, float* running_mean, float* running_variance, const T* x,
                                          const float* running_mean0, const float* running_variance0, const float* partial,
-                                         int64_t chunks, int64_t rows, int channels, double momentum, double epsilon) {
-  int c = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (c >= channels) return;
-  double n = double(rows), shifted = add_chunks(partial, chunks, 2, 0, c, channels) / n;
-  double mu = double(float(x[c])) + shifted;
-  double variance = add_chunks(partial, chunks, 2, 1, c, channels) / n - shifted * shifted;
+                                         int chunks, int64_t rows, int channels, double momentum, double epsilon) {
+  const int c = int(blockIdx.x) * finish_columns + int(threadIdx.x);
+  double total[2];
+  add_chunks(total, partial, chunks, c, channels);
+  if (threadIdx.y != 0 || c >= channels) return;
+  const double n = double(rows), shifted = total[0] / n, mu = double(float(x[c])) + shifted;
+  double variance = total[1] / n - shifted * shifted;
   if (variance < 0) variance = 0;
   moments[c] = float(mu), moments[channels + c] = float(1 / sqrt(variance + epsilon));
   running_mean[c] = float((1 - momentum) * double(running_mean0[c]) + momentum * mu);
@@ -70,114 +149,158 @@ __global__ void moments_kernel(float* moments, const float* mean, const float* v
   if (c < channels) moments[c] = mean[c], moments[channels + c] = float(1 / sqrt(double(variance[c]) + epsilon));
 }
 
-// What the element-wise kernels read of a channel; absent arrays are null.
+// The arrays of a layer's channels; absent ones are null.
 struct Channel {
   const float *mean, *inverse, *gamma, *beta, *slope;
   __device__ float scale(int c) const { return gamma ? gamma[c] * inverse[c] : inverse[c]; }
-  __device__ float z(float x, int c) const { return (x - mean[c]) * scale(c) + (beta ? beta[c] : 0.0f); }
 };
 const float* optional(In x) { return x.size > 0 ? x.as<float>() : nullptr; }
 Channel channel_of(In moments, In gamma, In beta, In slope) {
   const float* mean = moments.as<float>();
   return {mean, mean + moments.size / 2, optional(gamma), optional(beta), optional(slope)};
 }
-
-// `width` neighbouring elements of T, read in one access where width is the pack's size.
-template <class T, int width> struct alignas(width == 1 ? sizeof(T) : 16) Group {
-  T v[width];
-};
-
-template <class T, int width>
-__global__ void forward_kernel(T* y, const T* x, const T* residual, Channel k, int64_t groups, int channels) {
-  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= groups) return;
-  using G = Group<T, width>;
-  G in = reinterpret_cast<const G*>(x)[i], out, rest = residual ? reinterpret_cast<const G*>(residual)[i] : in;
-  int first = int(i % (channels / width)) * width;
-#pragma unroll
-  for (int j = 0; j < width; j++) {
-    int c = first + j;
-    float z = k.z(float(in.v[j]), c);
-    if (k.slope) z = z > 0 ? z : k.slope[c] * z;
-    if (residual) z += float(rest.v[j]);
-    out.v[j] = T(z);
-  }
-  reinterpret_cast<G*>(y)[i] = out;
+// Whether the channels' arrays and `arrays` can be read in packs.
+template <class T, class... A> bool packs_of(const Channel& k, int64_t channels, const A*... arrays) {
+  return packs<T>(channels, arrays...) && packs<float>(channels, k.mean, k.inverse, k.gamma, k.beta, k.slope);
 }
 
-// Sums of g, of g (x - mean), and of z dy where z <= 0.
-template <class T>
-__global__ void backward_sums_kernel(float* partial, const T* dy, const T* x, Channel k, int64_t rows, int channels,
-                                     int64_t chunk_rows) {
-  int c = int(blockIdx.x) * columns + int(threadIdx.x);
-  int64_t begin = blockIdx.y * chunk_rows, end = min(rows, begin + chunk_rows);
-  float sum[3] = {0, 0, 0};
-  if (c < channels) {
-    float mean = k.mean[c], scale = k.scale(c), shift = k.beta ? k.beta[c] : 0.0f, slope = k.slope ? k.slope[c] : 1.0f;
-    for (int64_t i = begin + threadIdx.y; i < end; i += lines) {
-      float d = float(x[i * channels + c]) - mean, g = float(dy[i * channels + c]), z = d * scale + shift;
-      if (!(z > 0)) sum[2] += z * g, g *= slope;
-      sum[0] += g, sum[1] += g * d;
-    }
+// Some channels from c on.
+template <int width> __device__ void take(float (&to)[width], const float* from, int c) {
+  constexpr int at_a_time = width == 1 ? 1 : 4;
+#pragma unroll
+  for (int j = 0; j < width; j += at_a_time) {
+    const auto group = *reinterpret_cast<const Group<float, at_a_time>*>(from + c + j);
+#pragma unroll
+    for (int n = 0; n < at_a_time; n++) to[j + n] = group.v[n];
   }
-  leave_sums<3>(partial, sum, c, channels);
+}
+// What a thread keeps of its channels: z = (x - mean) scale + shift, times slope where it is not positive.
+template <int width> struct Constants {
+  float mean[width] = {}, scale[width] = {}, shift[width] = {}, slope[width] = {};
+  __device__ Constants(const Channel& k, int c, int channels) {
+    if (c >= channels) return;
+    take(mean, k.mean, c), take(scale, k.inverse, c);
+    if (k.beta) take(shift, k.beta, c);
+    if (k.slope) take(slope, k.slope, c);
+    if (!k.gamma) return;
+    float gamma[width];
+    take(gamma, k.gamma, c);
+#pragma unroll
+    for (int j = 0; j < width; j++) scale[j] *= gamma[j];
+  }
+};
+
+template <class T, int width, bool prelu, bool residual>
+__global__ void __launch_bounds__(threads, 4) forward_kernel(T* y, const T* x, const T* more, Channel k, Rows<width> rows) {
+  const Constants<width> of(k, rows.channel(), rows.channels);
+  const auto use = [&](int64_t offset, const auto& in) {
+    Group<T, width> out;
+#pragma unroll
+    for (int j = 0; j < width; j++) {
+      float z = (float(in[0].v[j]) - of.mean[j]) * of.scale[j] + of.shift[j];
+      if constexpr (prelu) z = z > 0 ? z : of.slope[j] * z;
+      if constexpr (residual) z += float(in[1].v[j]);
+      out.v[j] = T(z);
+    }
+    *reinterpret_cast<Group<T, width>*>(y + offset) = out;
+  };
+  if constexpr (residual) rows.template each<true, 2>({x, more}, use);
+  else rows.template each<true, prelu ? 2 : 4>({x}, use);
+}
+
+// Sums of g, of g (x - mean), and with PReLU of z dy where z <= 0.
+template <class T, int width, bool prelu>
+__global__ void __launch_bounds__(threads, prelu ? 2 : 4) backward_sums_kernel(float* partial, const T* dy, const T* x, Channel k, Rows<width> rows) {
+  const Constants<width> of(k, rows.channel(), rows.channels);
+  float sum[prelu ? 3 : 2][width] = {};
+  rows.template each<false, prelu ? 4 : 2>({x, dy}, [&](int64_t, const Group<T, width>(&in)[2]) {
+#pragma unroll
+    for (int j = 0; j < width; j++) {
+      const float d = float(in[0].v[j]) - of.mean[j];
+      float g = float(in[1].v[j]);
+      if constexpr (prelu) {
+        const float z = d * of.scale[j] + of.shift[j];
+        if (!(z > 0)) sum[2][j] += z * g, g *= of.slope[j];
+      }
+      sum[0][j] += g, sum[1][j] += g * d;
+    }
+  });
+  leave_sums(partial, sum, rows.channels);
 }
 
 // The gradients of the channel, and the constants of dx = scale g + offset + (x - mean) slant + more.
+template <bool prelu>
 __global__ void finish_backward_kernel(float* dgamma, float* dbeta, float* dslope, float* offset, float* slant, const float* partial,
-                                       Channel k, int64_t chunks, int64_t rows, int channels, int training) {
-  int c = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (c >= channels) return;
-  double sum_g = add_chunks(partial, chunks, 3, 0, c, channels);
-  double sum_gh = add_chunks(partial, chunks, 3, 1, c, channels) * double(k.inverse[c]);
+                                       Channel k, int chunks, int64_t rows, int channels, int training) {
+  const int c = int(blockIdx.x) * finish_columns + int(threadIdx.x);
+  double total[prelu ? 3 : 2];
+  add_chunks(total, partial, chunks, c, channels);
+  if (threadIdx.y != 0 || c >= channels) return;
+  const double sum_g = total[0], sum_gh = total[1] * double(k.inverse[c]);
   dbeta[c] = float(sum_g), dgamma[c] = float(sum_gh);
-  if (k.slope) dslope[c] = float(add_chunks(partial, chunks, 3, 2, c, channels));
+  if constexpr (prelu) dslope[c] = float(total[2]);
   offset[c] = training ? float(-double(k.scale(c)) * sum_g / double(rows)) : 0.0f;
   slant[c] = training ? float(-double(k.scale(c)) * double(k.inverse[c]) * sum_gh / double(rows)) : 0.0f;
 }
 
-template <class T, int width>
-__global__ void backward_kernel(T* dx, const T* dy, const T* x, const T* more, const float* offset, const float* slant, Channel k,
-                                int64_t groups, int channels) {
-  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= groups) return;
-  using G = Group<T, width>;
-  G in = reinterpret_cast<const G*>(x)[i], up = reinterpret_cast<const G*>(dy)[i], out;
-  G rest = more ? reinterpret_cast<const G*>(more)[i] : in;
-  int first = int(i % (channels / width)) * width;
+template <class T, int width, bool prelu, bool added>
+__global__ void __launch_bounds__(threads, 2)
+    backward_kernel(T* dx, const T* dy, const T* x, const T* more, const float* offset, const float* slant, Channel k, Rows<width> rows) {
+  const int c = rows.channel();
+  const Constants<width> of(k, c, rows.channels);
+  float constant[width] = {}, factor[width] = {};
+  if (c < rows.channels) take(constant, offset, c), take(factor, slant, c);
+  const auto use = [&](int64_t at, const auto& in) {
+    Group<T, width> out;
 #pragma unroll
-  for (int j = 0; j < width; j++) {
-    int c = first + j;
-    float v = float(in.v[j]), g = float(up.v[j]);
-    if (k.slope && !(k.z(v, c) > 0)) g *= k.slope[c];
-    float d = k.scale(c) * g + offset[c] + (v - k.mean[c]) * slant[c];
-    out.v[j] = T(more ? d + float(rest.v[j]) : d);
-  }
-  reinterpret_cast<G*>(dx)[i] = out;
+    for (int j = 0; j < width; j++) {
+      const float d = float(in[0].v[j]) - of.mean[j];
+      float g = float(in[1].v[j]);
+      if constexpr (prelu)
+        if (!(d * of.scale[j] + of.shift[j] > 0)) g *= of.slope[j];
+      float result = of.scale[j] * g + constant[j] + d * factor[j];
+      if constexpr (added) result += float(in[2].v[j]);
+      out.v[j] = T(result);
+    }
+    *reinterpret_cast<Group<T, width>*>(dx + at) = out;
+  };
+  if constexpr (added) rows.template each<true, 4>({x, dy, more}, use);
+  else rows.template each<true, 4>({x, dy}, use);
+}
+
+// f with the elements that a thread takes at once.
+template <class T, class F> void with_width(bool packed, F f) {
+  packed ? f.template operator()<Pack<T>::size>() : f.template operator()<1>();
+}
+template <class F> void with_flags(bool a, bool b, F f) {
+  if (a) b ? f.template operator()<true, true>() : f.template operator()<true, false>();
+  else b ? f.template operator()<false, true>() : f.template operator()<false, false>();
 }
 
 template <class T>
 void statistics(Context& context, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
                 In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon) {
-  Chunks chunks(rows);
-  auto* partial = static_cast<float*>(context.scratch(size_t(chunks.count * channels * 2) * sizeof(float)));
-  launch(context, statistics_kernel<T>, chunks.grid(channels), dim3{columns, lines, 1}, 0, partial, x.as<T>(), rows, channels,
-         chunks.rows);
-  launch(context, finish_statistics_kernel<T>, blocks_for(channels, 64), 64, 0, moments.as<float>(), running_mean.as<float>(),
-         running_variance.as<float>(), x.as<T>(), running_mean0.as<float>(), running_variance0.as<float>(), partial, chunks.count,
-         rows, channels, momentum, epsilon);
+  with_width<T>(packs<T>(channels, x.as<T>()), [&]<int width>() {
+    const Walk walk(rows, channels, width);
+    auto* partial = static_cast<float*>(context.scratch(size_t(walk.chunks * channels * 2) * sizeof(float)));
+    launch(context, statistics_kernel<T, width>, walk.grid, walk.block, 0, partial, x.as<T>(), Rows<width>(walk));
+    launch(context, finish_statistics_kernel<T>, finish_grid(channels), finish_block(), 0, moments.as<float>(),
+           running_mean.as<float>(), running_variance.as<float>(), x.as<T>(), running_mean0.as<float>(),
+           running_variance0.as<float>(), partial, walk.chunks, rows, channels, momentum, epsilon);
+  });
 }
 
 template <class T>
 void forward(Context& context, Out y, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels) {
-  const T* rest = residual.size > 0 ? residual.as<T>() : nullptr;
-  Channel k = channel_of(moments, gamma, beta, slope);
-  auto run = [&]<int width>() {
-    int64_t groups = rows * channels / width;
-    launch(context, forward_kernel<T, width>, blocks_for(groups, 256), 256, 0, y.as<T>(), x.as<T>(), rest, k, groups, channels);
-  };
-  if (packs<T>(channels, y.as<T>(), x.as<T>(), rest)) run.template operator()<Pack<T>::size>();
-  else run.template operator()<1>();
+  const T* more = residual.size > 0 ? residual.as<T>() : nullptr;
+  const Channel k = channel_of(moments, gamma, beta, slope);
+  with_width<T>(packs_of<T>(k, channels, y.as<T>(), x.as<T>(), more), [&]<int width>() {
+    const Walk walk(rows, channels, width);
+    with_flags(k.slope, more, [&]<bool prelu, bool added>() {
+      launch(context, forward_kernel<T, width, prelu, added>, walk.grid, walk.block, 0, y.as<T>(), x.as<T>(), more, k,
+             Rows<width>(walk));
+    });
+  });
 }
 
 }  // namespace
@@ -208,23 +331,24 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
                          MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn more, int64_t rows, int64_t channels,
                          int64_t training) {
   with_float(x.dtype, [&]<class T>() {
-    Chunks chunks(rows);
-    auto* partial = static_cast<float*>(context.scratch(size_t((chunks.count * 3 + 2) * channels) * sizeof(float)));
-    float *offset = partial + chunks.count * 3 * channels, *slant = offset + channels;
-    Channel k = channel_of(moments, gamma, beta, slope);
-    launch(context, backward_sums_kernel<T>, chunks.grid(channels), dim3{columns, lines, 1}, 0, partial, dy.as<T>(), x.as<T>(), k,
-           rows, channels, chunks.rows);
-    launch(context, finish_backward_kernel, blocks_for(channels, 64), 64, 0, dgamma.as<float>(), dbeta.as<float>(),
-           slope.size > 0 ? dslope.as<float>() : nullptr, offset, slant, partial, k, chunks.count, rows, channels, training);
-    if (dx.size == 0) return;
+    const Channel k = channel_of(moments, gamma, beta, slope);
     const T* rest = more.size > 0 ? more.as<T>() : nullptr;
-    auto run = [&]<int width>() {
-      int64_t groups = dx.size / width;
-      launch(context, backward_kernel<T, width>, blocks_for(groups, 256), 256, 0, dx.as<T>(), dy.as<T>(), x.as<T>(), rest, offset,
-             slant, k, groups, channels);
-    };
-    if (packs<T>(channels, dx.as<T>(), dy.as<T>(), x.as<T>(), rest)) run.template operator()<Pack<T>::size>();
-    else run.template operator()<1>();
+    const T* result = dx.size > 0 ? dx.as<T>() : nullptr;
+    with_width<T>(packs_of<T>(k, channels, result, dy.as<T>(), x.as<T>(), rest), [&]<int width>() {
+      const Walk walk(rows, channels, width);
+      auto* partial = static_cast<float*>(context.scratch(size_t((walk.chunks * 3 + 2) * channels) * sizeof(float)));
+      float *offset = partial + walk.chunks * 3 * channels, *slant = offset + channels;
+      with_flags(k.slope, rest, [&]<bool prelu, bool added>() {
+        launch(context, backward_sums_kernel<T, width, prelu>, walk.grid, walk.block, 0, partial, dy.as<T>(), x.as<T>(), k,
+               Rows<width>(walk));
+        launch(context, finish_backward_kernel<prelu>, finish_grid(channels), finish_block(), 0, dgamma.as<float>(),
+               dbeta.as<float>(), prelu ? dslope.as<float>() : nullptr, offset, slant, partial, k, walk.chunks, rows, channels,
+               training);
+        if (result)
+          launch(context, backward_kernel<T, width, prelu, added>, walk.grid, walk.block, 0, dx.as<T>(), dy.as<T>(), x.as<T>(), rest,
+                 offset, slant, k, Rows<width>(walk));
+      });
+    });
   });
 }
 
