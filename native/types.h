@@ -42,10 +42,14 @@ struct bfloat16 {
   uint16_t bits;
   bfloat16() = default;
   TURL_BOTH bfloat16(float value) {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
     uint32_t u;
     memcpy(&u, &value, 4);
     bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40u)
                                            : uint16_t((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+#endif
   }
   TURL_BOTH operator float() const {
     uint32_t u = uint32_t(bits) << 16;

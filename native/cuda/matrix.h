@@ -46,7 +46,13 @@ namespace turl {
 
 // Two floats as a register of two bfloat16, the first in the low half.
 __device__ inline uint32_t pack_bfloat16(float low, float high) {
+#ifdef __CUDA_ARCH__
+  uint32_t both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+#else
   return uint32_t(bfloat16(high).bits) << 16 | bfloat16(low).bits;
+#endif
 }
 
 }  // namespace turl
