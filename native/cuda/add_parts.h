@@ -11,16 +11,14 @@ constexpr int part_columns = 32, part_lines = 8;
 // sums are added in order.
 template <class T, int width>
 __global__ void add_parts_kernel(T* total, const float* partial, int parts, int64_t n) {
-  struct alignas(width * sizeof(float)) Group {
-    float v[width];
-  };
-  TURL_SHARED(Group, sums, [part_lines][part_columns]);
+  using G = Group<float, width>;
+  TURL_SHARED(G, sums, [part_lines][part_columns]);
   const int64_t i = (int64_t(blockIdx.x) * part_columns + threadIdx.x) * width;
-  Group sum = {};
+  G sum = {};
   if (i < n)
 #pragma unroll 4
     for (int part = int(threadIdx.y); part < parts; part += part_lines) {
-      const Group group = *reinterpret_cast<const Group*>(partial + part * n + i);
+      const G group = *reinterpret_cast<const G*>(partial + part * n + i);
 #pragma unroll
       for (int j = 0; j < width; j++) sum.v[j] += group.v[j];
     }

@@ -1,91 +1,12 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual; the
 // formulas stand in cpu/batch_norm.cpp. Bytes moved: forward x twice and y once, backward x and dy twice and dx once, each with what is
-// added on the way. A thread owns a few neighbouring channels, whose constants it keeps, and walks over every so many rows of one
-// chunk, two or four at a time; the second walk begins where the first one ended, with what the L2 cache still holds. Sums: a thread leaves
-// float sums of some hundred terms, a block those of its threads, and the chunks are added in double, always in one order.
-#include <algorithm>
-#include "cuda/device.h"
+// added on the way. Threads walk over rows as rows.h says and keep the constants of their channels; the second walk begins where the first
+// one ended, with what the L2 cache still holds. The chunks' sums are added in double, always in one order.
+#include "cuda/rows.h"
 #include "kernels.h"
 
 namespace turl {
 namespace {
-
-constexpr int threads = 256;
-
-// `width` neighbouring elements of T, read in one access where width is the pack's size.
-template <class T, int width> struct alignas(width == 1 ? sizeof(T) : 16) Group {
-  T v[width];
-};
-
-// How the threads of a launch walk over [rows, channels]: blocks of columns x lines threads; grid [column blocks, chunks].
-struct Walk {
-  int64_t rows, chunk_rows;
-  int channels, chunks;
-  dim3 grid, block;
-
-  Walk(int64_t rows, int64_t channels, int width) : rows(rows), channels(int(channels)) {
-    const int64_t groups = channels / width;
-    unsigned columns = 1;
-    while (columns < 32 && columns < groups) columns *= 2;
-    block = {columns, threads / columns, 1};
-    const int64_t across = std::max<int64_t>(ceil_div<int64_t>(groups, columns), 1), lines = block.y;
-    // Four blocks for each multiprocessor of an H100, where each thread has four rows or more then.
-    const int64_t wanted = std::clamp<int64_t>(4 * 132 / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
-    chunk_rows = ceil_div(ceil_div(std::max<int64_t>(rows, 1), wanted), lines) * lines;
-    chunks = int(ceil_div(std::max<int64_t>(rows, 1), chunk_rows));
-    grid = {unsigned(across), unsigned(chunks), 1};
-  }
-};
-// The same for the kernels, and the first of the channels of this thread.
-template <int width> struct Rows {
-  int64_t rows, chunk_rows;
-  int channels;
-  explicit Rows(const Walk& walk) : rows(walk.rows), chunk_rows(walk.chunk_rows), channels(walk.channels) {}
-  __device__ int channel() const { return int(blockIdx.x * blockDim.x + threadIdx.x) * width; }
-
-  // use(offset, groups) for each row of the thread: `groups` are what it has of the arrays, at this offset of each; `at_once` rows are
-  // read before the first is used.
-  template <bool backwards, int at_once, class T, int arrays, class F> __device__ void each(const T* const (&from)[arrays], F use) const {
-    if (channel() >= channels) return;
-    const int64_t first = int64_t(blockIdx.y) * chunk_rows + threadIdx.y, end = min(rows, int64_t(blockIdx.y + 1) * chunk_rows);
-    if (first >= end) return;
-    const int lines = int(blockDim.y), count = (int(end - first) + lines - 1) / lines;
-    const int64_t step = int64_t(backwards ? -lines : lines) * channels;
-    int64_t offset = (first + (backwards ? int64_t(count - 1) * lines : 0)) * channels + channel();
-    const auto some = [&]<int n>() {
-      Group<T, width> read[n][arrays];
-#pragma unroll
-      for (int i = 0; i < n; i++)
-#pragma unroll
-        for (int j = 0; j < arrays; j++) read[i][j] = *reinterpret_cast<const Group<T, width>*>(from[j] + offset + i * step);
-#pragma unroll
-      for (int i = 0; i < n; i++, offset += step) use(offset, read[i]);
-    };
-    int left = count;
-#pragma unroll 1
-    for (; left >= at_once; left -= at_once) some.template operator()<at_once>();
-#pragma unroll 1
-    for (; left > 0; left--) some.template operator()<1>();
-  }
-};
-
-// Adds the sums of the threads over the lines of the block and writes them to partial[chunk][s][channel].
-template <int count, int width> __device__ void leave_sums(float* partial, const float (&sum)[count][width], int channels) {
-  TURL_SHARED(float, of_threads, [threads * width]);
-  const int columns = int(blockDim.x) * width, thread = int(threadIdx.y * blockDim.x + threadIdx.x);
-  const int c = int(blockIdx.x) * columns + thread;
-#pragma unroll
-  for (int s = 0; s < count; s++) {
-    __syncthreads();  // the sums before may still be read
-#pragma unroll
-    for (int j = 0; j < width; j++) of_threads[thread * width + j] = sum[s][j];
-    __syncthreads();
-    if (thread >= columns || c >= channels) continue;
-    float total = 0;
-    for (int line = 0; line < int(blockDim.y); line++) total += of_threads[line * columns + thread];
-    partial[(int64_t(blockIdx.y) * count + s) * channels + c] = total;
-  }
-}
 
 // The finishing kernels: a block adds the chunks of a few channels, each line every so many of them, then the lines in pairs.
 constexpr int finish_columns = 8, finish_lines = 64;
@@ -113,7 +34,7 @@ template <int count> __device__ void add_chunks(double (&total)[count], const fl
 }
 
 // Sums of x - origin and of its square, the origin being the first row: a large mean costs no accuracy.
-template <class T, int width> __global__ void __launch_bounds__(threads, 4) statistics_kernel(float* partial, const T* x, Rows<width> rows) {
+template <class T, int width> __global__ void __launch_bounds__(row_threads, 4) statistics_kernel(float* partial, const T* x, Rows<width> rows) {
   float sum[2][width] = {}, origin[width];
   const int c = rows.channel();
 #pragma unroll
@@ -164,16 +85,6 @@ template <class T, class... A> bool packs_of(const Channel& k, int64_t channels,
   return packs<T>(channels, arrays...) && packs<float>(channels, k.mean, k.inverse, k.gamma, k.beta, k.slope);
 }
 
-// Some channels from c on.
-template <int width> __device__ void take(float (&to)[width], const float* from, int c) {
-  constexpr int at_a_time = width == 1 ? 1 : 4;
-#pragma unroll
-  for (int j = 0; j < width; j += at_a_time) {
-    const auto group = *reinterpret_cast<const Group<float, at_a_time>*>(from + c + j);
-#pragma unroll
-    for (int n = 0; n < at_a_time; n++) to[j + n] = group.v[n];
-  }
-}
 // What a thread keeps of its channels: z = (x - mean) scale + shift, times slope where it is not positive.
 template <int width> struct Constants {
   float mean[width] = {}, scale[width] = {}, shift[width] = {}, slope[width] = {};
@@ -191,7 +102,7 @@ template <int width> struct Constants {
 };
 
 template <class T, int width, bool prelu, bool residual>
-__global__ void __launch_bounds__(threads, 4) forward_kernel(T* y, const T* x, const T* more, Channel k, Rows<width> rows) {
+__global__ void __launch_bounds__(row_threads, 4) forward_kernel(T* y, const T* x, const T* more, Channel k, Rows<width> rows) {
   const Constants<width> of(k, rows.channel(), rows.channels);
   const auto use = [&](int64_t offset, const auto& in) {
     Group<T, width> out;
@@ -210,7 +121,7 @@ __global__ void __launch_bounds__(threads, 4) forward_kernel(T* y, const T* x, c
 
 // Sums of g, of g (x - mean), and with PReLU of z dy where z <= 0.
 template <class T, int width, bool prelu>
-__global__ void __launch_bounds__(threads, prelu ? 2 : 4) backward_sums_kernel(float* partial, const T* dy, const T* x, Channel k, Rows<width> rows) {
+__global__ void __launch_bounds__(row_threads, prelu ? 2 : 4) backward_sums_kernel(float* partial, const T* dy, const T* x, Channel k, Rows<width> rows) {
   const Constants<width> of(k, rows.channel(), rows.channels);
   float sum[prelu ? 3 : 2][width] = {};
   rows.template each<false, prelu ? 4 : 2>({x, dy}, [&](int64_t, const Group<T, width>(&in)[2]) {
@@ -244,7 +155,7 @@ __global__ void finish_backward_kernel(float* dgamma, float* dbeta, float* dslop
 }
 
 template <class T, int width, bool prelu, bool added>
-__global__ void __launch_bounds__(threads, 2)
+__global__ void __launch_bounds__(row_threads, 2)
     backward_kernel(T* dx, const T* dy, const T* x, const T* more, const float* offset, const float* slant, Channel k, Rows<width> rows) {
   const int c = rows.channel();
   const Constants<width> of(k, c, rows.channels);
@@ -268,10 +179,6 @@ __global__ void __launch_bounds__(threads, 2)
   else rows.template each<true, 4>({x, dy}, use);
 }
 
-// f with the elements that a thread takes at once.
-template <class T, class F> void with_width(bool packed, F f) {
-  packed ? f.template operator()<Pack<T>::size>() : f.template operator()<1>();
-}
 template <class F> void with_flags(bool a, bool b, F f) {
   if (a) b ? f.template operator()<true, true>() : f.template operator()<true, false>();
   else b ? f.template operator()<false, true>() : f.template operator()<false, false>();

@@ -1,43 +1,53 @@
 // A bias for each channel: y = x + bias, dbias[c] = sum over rows of dy. x, y [rows, channels]; bias [channels] is float32.
-#include "cuda/device.h"
+#include "cuda/add_parts.h"
+#include "cuda/rows.h"
 #include "kernels.h"
 
 namespace turl {
 namespace {
 
-template <class T> __global__ void bias_forward_kernel(T* y, const T* x, const float* bias, int64_t n, int64_t channels) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < n) y[i] = T(float(x[i]) + bias[i % channels]);
+template <class T, int width>
+__global__ void __launch_bounds__(row_threads, 4) bias_forward_kernel(T* y, const T* x, const float* bias, Rows<width> rows) {
+  float b[width] = {};
+  if (rows.channel() < rows.channels) take(b, bias, rows.channel());
+  rows.template each<false, 4>({x}, [&](int64_t offset, const Group<T, width>(&in)[1]) {
+    Group<T, width> out;
+#pragma unroll
+    for (int j = 0; j < width; j++) out.v[j] = T(float(in[0].v[j]) + b[j]);
+    *reinterpret_cast<Group<T, width>*>(y + offset) = out;
+  });
 }
 
-// A block sums 32 channels over all rows: 8 lines of threads take every eighth row, and their sums are added in order.
-constexpr int columns = 32, lines = 8;
-template <class T> __global__ void bias_backward_kernel(float* dbias, const T* dy, int64_t rows, int64_t channels) {
-  TURL_SHARED(float, sums, [lines][columns]);
-  const int64_t c = int64_t(blockIdx.x) * columns + threadIdx.x;
-  float sum = 0;
-  if (c < channels)
-    for (int64_t i = threadIdx.y; i < rows; i += lines) sum += float(dy[i * channels + c]);
-  sums[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y != 0 || c >= channels) return;
-  for (int line = 1; line < lines; line++) sum += sums[line][threadIdx.x];
-  dbias[c] = sum;
+template <class T, int width>
+__global__ void __launch_bounds__(row_threads, 4) bias_backward_kernel(float* partial, const T* dy, Rows<width> rows) {
+  float sum[1][width] = {};
+  rows.template each<false, 4>({dy}, [&](int64_t, const Group<T, width>(&in)[1]) {
+#pragma unroll
+    for (int j = 0; j < width; j++) sum[0][j] += float(in[0].v[j]);
+  });
+  leave_sums(partial, sum, rows.channels);
 }
 
 }  // namespace
 
 void bias_forward(Context& context, Out y, In x, In bias, int64_t rows, int64_t channels) {
   with_float(x.dtype, [&]<class T>() {
-    launch(context, bias_forward_kernel<T>, blocks_for(rows * channels, 256), 256, 0, y.as<T>(), x.as<T>(), bias.as<float>(),
-           rows * channels, channels);
+    const float* b = bias.as<float>();
+    with_width<T>(packs<T>(channels, y.as<T>(), x.as<T>(), b), [&]<int width>() {
+      const Walk walk(rows, channels, width);
+      launch(context, bias_forward_kernel<T, width>, walk.grid, walk.block, 0, y.as<T>(), x.as<T>(), b, Rows<width>(walk));
+    });
   });
 }
 
 void bias_backward(Context& context, Out dbias, In dy, int64_t rows, int64_t channels) {
   with_float(dy.dtype, [&]<class T>() {
-    launch(context, bias_backward_kernel<T>, blocks_for(channels, columns), dim3{columns, lines, 1}, 0, dbias.as<float>(),
-           dy.as<T>(), rows, channels);
+    with_width<T>(packs<T>(channels, dy.as<T>()), [&]<int width>() {
+      const Walk walk(rows, channels, width);
+      auto* partial = static_cast<float*>(context.scratch(size_t(walk.chunks * channels) * sizeof(float)));
+      launch(context, bias_backward_kernel<T, width>, walk.grid, walk.block, 0, partial, dy.as<T>(), Rows<width>(walk));
+      add_parts(context, dbias.as<float>(), partial, walk.chunks, channels);
+    });
   });
 }
 

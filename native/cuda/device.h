@@ -71,6 +71,11 @@ template <class T> struct alignas(16) Pack {
   TURL_BOTH T& operator[](int i) { return v[i]; }
   TURL_BOTH const T& operator[](int i) const { return v[i]; }
 };
+// `width` neighbouring elements of T, up to 16 bytes of them, read and written in one access.
+template <class T, int width> struct alignas(width * sizeof(T)) Group {
+  static_assert(width * sizeof(T) <= 16);
+  T v[width];
+};
 // Whether rows of `columns` elements at these addresses can be read in packs.
 template <class T, class... A> bool packs(int64_t columns, const A*... arrays) {
   return columns % Pack<T>::size == 0 && ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...);

@@ -1,5 +1,5 @@
-// Element-wise operations, one element a thread; the formulas are in elementwise.h.
-#include "cuda/device.h"
+// Element-wise operations; the formulas are in elementwise.h.
+#include "cuda/map.h"
 #include "cuda/strided.h"
 #include "elementwise.h"
 #include "kernels.h"
@@ -7,38 +7,28 @@
 namespace turl {
 namespace {
 
-constexpr int threads = 256;
-#define TURL_ELEMENT(i, n)                                       \
-  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;    \
-  if (i >= n) return
+template <class Op> struct Forward {
+  __device__ float operator()(float x) const { return Op::template forward<float>(x); }
+  __device__ float operator()(float a, float b) const { return Op::template forward<float>(a, b); }
+};
+template <class Op> struct Backward {
+  __device__ float operator()(float dy, float saved) const { return Op::template backward<float>(dy, saved); }
+};
+struct Affine {
+  float scale, shift;
+  __device__ float operator()(float x) const { return scale * x + shift; }
+};
 
-template <class Op, class T> __global__ void same_size_kernel(T* y, const T* a, const T* b, int64_t n) {
-  TURL_ELEMENT(i, n);
-  y[i] = T(Op::template forward<float>(float(a[i]), float(b[i])));
-}
+// One element a thread.
 template <class Op, class T> __global__ void broadcast_kernel(T* y, const T* a, const T* b, Space space, int64_t n) {
-  TURL_ELEMENT(i, n);
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
   int64_t p, q;
   space.offsets(i, p, q);
   y[i] = T(Op::template forward<float>(float(a[p]), float(b[q])));
 }
-template <class Op, class T> __global__ void unary_forward_kernel(T* y, const T* x, int64_t n) {
-  TURL_ELEMENT(i, n);
-  y[i] = T(Op::template forward<float>(float(x[i])));
-}
-template <class Op, class T> __global__ void unary_backward_kernel(T* dx, const T* dy, const T* saved, int64_t n) {
-  TURL_ELEMENT(i, n);
-  dx[i] = T(Op::template backward<float>(float(dy[i]), float(saved[i])));
-}
-template <class T> __global__ void affine_kernel(T* y, const T* x, float scale, float shift, int64_t n) {
-  TURL_ELEMENT(i, n);
-  y[i] = T(scale * float(x[i]) + shift);
-}
-
 template <class Op> void same_size(Context& context, Out y, In a, In b) {
-  with_float(y.dtype, [&]<class T>() {
-    launch(context, same_size_kernel<Op, T>, blocks_for(y.size, threads), threads, 0, y.as<T>(), a.as<T>(), b.as<T>(), y.size);
-  });
+  with_float(y.dtype, [&]<class T>() { map(context, Forward<Op>{}, y.size, y.as<T>(), a.as<T>(), b.as<T>()); });
 }
 
 }  // namespace
@@ -52,33 +42,27 @@ void binary_forward(Context& context, Out y, In a, In b, Ints shape, Ints a_stri
     if (shape.size == 0) return same_size<Op>(context, y, a, b);
     Space space(shape, a_strides, b_strides);
     with_float(y.dtype, [&]<class T>() {
-      launch(context, broadcast_kernel<Op, T>, blocks_for(y.size, threads), threads, 0, y.as<T>(), a.as<T>(), b.as<T>(), space,
-             y.size);
+      launch(context, broadcast_kernel<Op, T>, blocks_for(y.size, 256), 256, 0, y.as<T>(), a.as<T>(), b.as<T>(), space, y.size);
     });
   });
 }
 
 void unary_forward(Context& context, Out y, In x, int64_t op) {
   with_unary(op, [&]<class Op>() {
-    with_float(y.dtype, [&]<class T>() {
-      launch(context, unary_forward_kernel<Op, T>, blocks_for(y.size, threads), threads, 0, y.as<T>(), x.as<T>(), y.size);
-    });
+    with_float(y.dtype, [&]<class T>() { map(context, Forward<Op>{}, y.size, y.as<T>(), x.as<T>()); });
   });
 }
 
 void unary_backward(Context& context, Out dx, In dy, In saved, int64_t op) {
   with_unary(op, [&]<class Op>() {
-    with_float(dx.dtype, [&]<class T>() {
-      launch(context, unary_backward_kernel<Op, T>, blocks_for(dx.size, threads), threads, 0, dx.as<T>(), dy.as<T>(),
-             saved.as<T>(), dx.size);
-    });
+    with_float(dx.dtype, [&]<class T>() { map(context, Backward<Op>{}, dx.size, dx.as<T>(), dy.as<T>(), saved.as<T>()); });
   });
 }
 
 // y = scale x + shift
 void affine(Context& context, Out y, In x, double scale, double shift) {
   with_float(y.dtype, [&]<class T>() {
-    launch(context, affine_kernel<T>, blocks_for(y.size, threads), threads, 0, y.as<T>(), x.as<T>(), scale, shift, y.size);
+    map(context, Affine{float(scale), float(shift)}, y.size, y.as<T>(), x.as<T>());
   });
 }
 

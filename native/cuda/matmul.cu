@@ -93,9 +93,7 @@ __global__ void __launch_bounds__(plain_threads, 2) matmul_kernel(R* y, const T*
         for (int j = 0; j < 8; j++) sums[i][j] = fmaf(p[i], q[j], sums[i][j]);
     }
   }
-  struct alignas(4 * sizeof(R)) Four {
-    R v[4];
-  };
+  using Four = Group<R, 4>;
   y += int64_t(blockIdx.z) * s.m * s.n;
 #pragma unroll
   for (int i = 0; i < 8; i++)

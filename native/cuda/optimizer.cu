@@ -51,6 +51,7 @@ __global__ void square_sums_kernel(double* partial, Tensors<1> x) {
   int64_t begin, end;
   const float* in = x.at[0][x.find(int(blockIdx.x), begin, end)];
   double sum = 0;
+#pragma unroll 4
   for (int64_t i = begin + threadIdx.x; i < end; i += threads) sum += double(in[i]) * double(in[i]);
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
@@ -73,19 +74,46 @@ __global__ void clip_scale_kernel(float* scale, const float* squares, int64_t n,
   if (threadIdx.x == 0) *scale = float(sum > max_norm ? max_norm / sum : 1.0);
 }
 
-__global__ void sgd_kernel(Tensors<3> all, const float* scale, SgdRule<float> rule) {  // p, v, g
+// f(the elements at one place of each array) for a block's elements, of which it may change those of all arrays but the last. Tensors
+// that begin at a multiple of 16 bytes are read by four.
+template <int arrays, class F> __device__ void each_element(const Tensors<arrays>& all, F f) {
   int64_t begin, end;
   const int t = all.find(int(blockIdx.x), begin, end);
-  float *p = all.at[0][t], *v = all.at[1][t];
-  const float *g = all.at[2][t], by = *scale;
-  for (int64_t i = begin + threadIdx.x; i < end; i += threads) rule(p[i], v[i], by * g[i]);
+  float* at[arrays];
+  bool packed = true;
+#pragma unroll
+  for (int array = 0; array < arrays; array++) {
+    at[array] = all.at[array][t];
+    packed = packed && reinterpret_cast<uintptr_t>(at[array]) % 16 == 0;
+  }
+  const auto some = [&]<int width>(int64_t i) {
+    Group<float, width> groups[arrays];
+#pragma unroll
+    for (int array = 0; array < arrays; array++) groups[array] = *reinterpret_cast<Group<float, width>*>(at[array] + i);
+#pragma unroll
+    for (int j = 0; j < width; j++) {
+      float of[arrays];
+#pragma unroll
+      for (int array = 0; array < arrays; array++) of[array] = groups[array].v[j];
+      f(of);
+#pragma unroll
+      for (int array = 0; array < arrays - 1; array++) groups[array].v[j] = of[array];
+    }
+#pragma unroll
+    for (int array = 0; array < arrays - 1; array++) *reinterpret_cast<Group<float, width>*>(at[array] + i) = groups[array];
+  };
+  const int64_t whole = packed ? begin + (end - begin) / 4 * 4 : begin;
+  for (int64_t i = begin + threadIdx.x * 4; i < whole; i += threads * 4) some.template operator()<4>(i);
+  for (int64_t i = whole + threadIdx.x; i < end; i += threads) some.template operator()<1>(i);
+}
+
+__global__ void sgd_kernel(Tensors<3> all, const float* scale, SgdRule<float> rule) {  // p, v, g
+  const float by = *scale;
+  each_element(all, [&](float (&of)[3]) { rule(of[0], of[1], by * of[2]); });
 }
 __global__ void adamw_kernel(Tensors<4> all, const float* scale, AdamWRule<float> rule) {  // p, m, v, g
-  int64_t begin, end;
-  const int t = all.find(int(blockIdx.x), begin, end);
-  float *p = all.at[0][t], *m = all.at[1][t], *v = all.at[2][t];
-  const float *g = all.at[3][t], by = *scale;
-  for (int64_t i = begin + threadIdx.x; i < end; i += threads) rule(p[i], m[i], v[i], by * g[i]);
+  const float by = *scale;
+  each_element(all, [&](float (&of)[4]) { rule(of[0], of[1], of[2], by * of[3]); });
 }
 
 // Kernels do not write through an input's address.

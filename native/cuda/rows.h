@@ -1,0 +1,105 @@
+// Kernels over [rows, channels] in which every channel has constants or sums of its own: a thread owns a few neighbouring channels and
+// walks over every so many rows of one chunk, several at a time. Sums: a thread leaves float sums of some hundred terms, a block those of
+// its threads; what is left of the chunks is to be added afterwards.
+#pragma once
+#include <algorithm>
+#include "cuda/device.h"
+
+namespace turl {
+
+constexpr int row_threads = 256;
+
+// How the threads of a launch walk over [rows, channels]: blocks of columns x lines threads; grid [column blocks, chunks].
+struct Walk {
+  int64_t rows, chunk_rows;
+  int channels, chunks;
+  dim3 grid, block;
+
+  Walk(int64_t rows, int64_t channels, int width) : rows(rows), channels(int(channels)) {
+    const int64_t groups = channels / width;
+    unsigned columns = 1;
+    while (columns < 32 && columns < groups) columns *= 2;
+    block = {columns, row_threads / columns, 1};
+    const int64_t across = std::max<int64_t>(ceil_div<int64_t>(groups, columns), 1), lines = block.y;
+    // Four blocks for each multiprocessor of an H100, where each thread has four rows or more then.
+    const int64_t wanted = std::clamp<int64_t>(4 * 132 / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
+    chunk_rows = ceil_div(ceil_div(std::max<int64_t>(rows, 1), wanted), lines) * lines;
+    chunks = int(ceil_div(std::max<int64_t>(rows, 1), chunk_rows));
+    grid = {unsigned(across), unsigned(chunks), 1};
+  }
+};
+// The same for the kernels, and the first of the channels of this thread.
+template <int width> struct Rows {
+  int64_t rows, chunk_rows;
+  int channels;
+  explicit Rows(const Walk& walk) : rows(walk.rows), chunk_rows(walk.chunk_rows), channels(walk.channels) {}
+  __device__ int channel() const { return int(blockIdx.x * blockDim.x + threadIdx.x) * width; }
+
+  // use(offset, groups) for each row of the thread: `groups` are what it has of the arrays, at this offset of each; `at_once` rows are
+  // read before the first is used.
+  template <bool backwards, int at_once, class T, int arrays, class F> __device__ void each(const T* const (&from)[arrays], F use) const {
+    if (channel() >= channels) return;
+    const int64_t first = int64_t(blockIdx.y) * chunk_rows + threadIdx.y, end = min(rows, int64_t(blockIdx.y + 1) * chunk_rows);
+    if (first >= end) return;
+    const int lines = int(blockDim.y), count = (int(end - first) + lines - 1) / lines;
+    const int64_t step = int64_t(backwards ? -lines : lines) * channels;
+    int64_t offset = (first + (backwards ? int64_t(count - 1) * lines : 0)) * channels + channel();
+    const auto some = [&]<int n>() {
+      Group<T, width> read[n][arrays];
+#pragma unroll
+      for (int i = 0; i < n; i++)
+#pragma unroll
+        for (int j = 0; j < arrays; j++) read[i][j] = *reinterpret_cast<const Group<T, width>*>(from[j] + offset + i * step);
+#pragma unroll
+      for (int i = 0; i < n; i++, offset += step) use(offset, read[i]);
+    };
+    int left = count;
+#pragma unroll 1
+    for (; left >= at_once; left -= at_once) some.template operator()<at_once>();
+#pragma unroll 1
+    for (; left > 0; left--) some.template operator()<1>();
+  }
+  // use(i) for each row of the thread.
+  template <class F> __device__ void each_place(F use) const {
+    if (channel() >= channels) return;
+    const int64_t end = min(rows, int64_t(blockIdx.y + 1) * chunk_rows);
+#pragma unroll 1
+    for (int64_t i = int64_t(blockIdx.y) * chunk_rows + threadIdx.y; i < end; i += blockDim.y) use(i);
+  }
+};
+
+// Adds the sums of the threads over the lines of the block and writes them to partial[chunk][s][channel], or [chunk][channel][s].
+template <bool by_channel = false, int count, int width> __device__ inline void leave_sums(float* partial, const float (&sum)[count][width], int channels) {
+  TURL_SHARED(float, of_threads, [row_threads * width]);
+  const int columns = int(blockDim.x) * width, thread = int(threadIdx.y * blockDim.x + threadIdx.x);
+  const int c = int(blockIdx.x) * columns + thread;
+#pragma unroll
+  for (int s = 0; s < count; s++) {
+    __syncthreads();  // the sums before may still be read
+#pragma unroll
+    for (int j = 0; j < width; j++) of_threads[thread * width + j] = sum[s][j];
+    __syncthreads();
+    if (thread >= columns || c >= channels) continue;
+    float total = 0;
+    for (int line = 0; line < int(blockDim.y); line++) total += of_threads[line * columns + thread];
+    partial[int64_t(blockIdx.y) * count * channels + (by_channel ? c * count + s : s * channels + c)] = total;
+  }
+}
+
+// Some channels from c on.
+template <int width> __device__ inline void take(float (&to)[width], const float* from, int c) {
+  constexpr int at_a_time = width == 1 ? 1 : 4;
+#pragma unroll
+  for (int j = 0; j < width; j += at_a_time) {
+    const auto group = *reinterpret_cast<const Group<float, at_a_time>*>(from + c + j);
+#pragma unroll
+    for (int n = 0; n < at_a_time; n++) to[j + n] = group.v[n];
+  }
+}
+
+// f with the elements that a thread takes at once.
+template <class T, class F> void with_width(bool packed, F f) {
+  packed ? f.template operator()<Pack<T>::size>() : f.template operator()<1>();
+}
+
+}  // namespace turl
