@@ -21,4 +21,7 @@ struct Convolution {
   TURL_BOTH int64_t weight_size() const { return out_channels * taps() * group_channels(); }
 };
 
+// Whether i is one of 0 to size - 1.
+TURL_BOTH bool within(int i, int size) { return unsigned(i) < unsigned(size); }
+
 }  // namespace turl

@@ -29,6 +29,16 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
   else with_matrix_units(context, columns, [&]<class Units>() { f.template operator()<Units, true>(); });
 }
 
+// Whether the depthwise kernels for 3 x 3 take it.
+template <class T, class... A> bool in_segments(const Convolution& s, const A*... arrays) {
+  return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.batch * (s.height + 2) * (s.width + 2) < (1 << 30) &&
+         packs<T>(s.channels, arrays...);
+}
+// f with the stride, 1 or 2.
+template <class F> void with_stride(int64_t stride, F f) {
+  stride == 1 ? f.template operator()<1>() : f.template operator()<2>();
+}
+
 }  // namespace
 
 void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
@@ -43,7 +53,14 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
              MatrixConvolution(s, Units::tap_multiple));
     });
   with_float(x.dtype, [&]<class T>() {
-    if (s.depthwise())
+    if (in_segments<T>(s, y.as<T>(), x.as<T>()))
+      with_stride(stride, [&]<int step>() {
+        const Depthwise sizes(height, width, channels, s.out_height(), s.out_width(), padding);
+        const Walk walk(batch * sizes.out_height * sizes.segments, channels, Pack<T>::size);
+        launch(context, depthwise_3x3_kernel<T, Pack<T>::size, step, false>, walk.grid, walk.block, 0, y.as<T>(), x.as<T>(),
+               weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
+      });
+    else if (s.depthwise())
       launch(context, depthwise_forward_kernel<T>, blocks_for(y.size, 256), 256, 0, y.as<T>(), x.as<T>(), weight.as<T>(), s);
     else
       launch(context, conv_forward_kernel<T>, tiles(y.size / out_channels, s.group_out_channels(), groups), tile_threads, 0,
@@ -65,7 +82,12 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
              MatrixConvolution(s, Units::tap_multiple));
     });
   with_float(dx.dtype, [&]<class T>() {
-    if (s.depthwise())
+    if (in_segments<T>(s, dx.as<T>(), dy.as<T>())) {
+      const Depthwise sizes(s.out_height(), s.out_width(), channels, height, width, stride == 1 ? 2 - padding : padding);
+      const Walk walk(batch * height * sizes.segments, channels, Pack<T>::size);
+      launch(context, stride == 1 ? depthwise_3x3_kernel<T, Pack<T>::size, 1, true> : depthwise_3x3_backward_data_kernel<T, Pack<T>::size>,
+             walk.grid, walk.block, 0, dx.as<T>(), dy.as<T>(), weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
+    } else if (s.depthwise())
       launch(context, depthwise_backward_data_kernel<T>, blocks_for(dx.size, 256), 256, 0, dx.as<T>(), dy.as<T>(),
              weight.as<T>(), s);
     else
@@ -101,7 +123,16 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
       });
     });
   with_float(x.dtype, [&]<class T>() {
-    if (s.depthwise())
+    if (in_segments<T>(s, dy.as<T>(), x.as<T>()))
+      with_stride(stride, [&]<int step>() {
+        const Depthwise sizes(height, width, channels, s.out_height(), s.out_width(), padding);
+        const Walk walk(batch * sizes.out_height * sizes.segments, channels, 4);
+        auto* partial = static_cast<float*>(context.scratch(size_t(walk.chunks * size) * sizeof(float)));
+        launch(context, depthwise_3x3_backward_weight_kernel<T, step>, walk.grid, walk.block, 0, partial, dy.as<T>(), x.as<T>(), sizes,
+               Rows<4>(walk));
+        add_parts(context, dweight.as<float>(), partial, walk.chunks, size);
+      });
+    else if (s.depthwise())
       in_parts({unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), 1}, groups,
                [&](float* partial, dim3 grid, int64_t part_pixels) {
                  launch(context, depthwise_backward_weight_kernel<T>, grid, 64, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);

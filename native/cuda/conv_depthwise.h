@@ -1,10 +1,153 @@
 // Depthwise convolution: weight [C, kh, kw, 1], one filter for each channel. Neighbouring threads take neighbouring channels, so
-// every access but the weight's is contiguous; the products are few for each byte, and memory sets the pace.
+// every access but the weight's is contiguous; the products are few for each byte, and memory sets the pace. Windows of 3 x 3 whose
+// channels come in packs have kernels of their own, in which a thread takes a group of channels of four neighbouring pixels at once.
 #pragma once
 #include "convolution.h"
-#include "cuda/device.h"
+#include "cuda/rows.h"
+#include "divisor.h"
 
 namespace turl {
+
+// The sizes of a convolution of 3 x 3 for the kernels that take segments of `span` pixels of a row of the result.
+constexpr int span = 4;
+struct Depthwise {
+  int height, width, channels, out_height, out_width, padding, segments;
+  Divisor by_segments, by_out_height;
+  Depthwise(int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t padding)
+      : height(int(height)), width(int(width)), channels(int(channels)), out_height(int(out_height)), out_width(int(out_width)),
+        padding(int(padding)), segments(int(ceil_div<int64_t>(out_width, span))), by_segments(std::max(segments, 1)),
+        by_out_height(std::max(int(out_height), 1)) {}
+
+  // Where segment number `item` begins: image, row and column of the result.
+  __device__ void find(int item, int& image, int& i, int& j) const {
+    const int row = by_segments.quotient(item);
+    image = by_out_height.quotient(row), i = by_out_height.rest(row, image), j = by_segments.rest(item, row) * span;
+  }
+};
+
+// `count` neighbouring pixels of one row of an image, from column `first` on; zeros beyond its edges.
+template <int count, class T, int width>
+__device__ inline void take_pixels(Group<T, width> (&to)[count], const T* row, int first, int columns, int channels) {
+#pragma unroll
+  for (int n = 0; n < count; n++)
+    if (within(first + n, columns)) to[n] = *reinterpret_cast<const Group<T, width>*>(row + int64_t(first + n) * channels);
+    else
+#pragma unroll
+      for (int j = 0; j < width; j++) to[n].v[j] = T(0.0f);
+}
+
+// y of x; with the weight turned by half a turn, and dy in place of x, the image's gradient for stride 1.
+template <class T, int width, int stride, bool turned>
+__global__ void __launch_bounds__(row_threads, 2)
+    depthwise_3x3_kernel(T* y, const T* x, const T* weight, Depthwise s, Rows<width> segments) {
+  constexpr int window = (span - 1) * stride + 3;
+  TURL_SHARED(float, taps, [9][32 * width]);
+  const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
+  for (int i = int(threadIdx.y * blockDim.x + threadIdx.x); i < 9 * columns; i += row_threads) {
+    const int tap = i / columns, channel = int(blockIdx.x) * columns + i % columns;
+    taps[tap][i % columns] = channel < s.channels ? float(weight[channel * 9 + (turned ? 8 - tap : tap)]) : 0.0f;
+  }
+  __syncthreads();
+  segments.each_place([&](int64_t item) {
+    int image, i, j;
+    s.find(int(item), image, i, j);
+    float sums[span][width] = {};
+#pragma unroll
+    for (int u = 0; u < 3; u++) {
+      const int iy = i * stride + u - s.padding;
+      if (!within(iy, s.height)) continue;
+      Group<T, width> in[window];
+      take_pixels(in, x + (int64_t(image) * s.height + iy) * s.width * s.channels + c, j * stride - s.padding, s.width, s.channels);
+#pragma unroll
+      for (int v = 0; v < 3; v++)
+#pragma unroll
+        for (int n = 0; n < span; n++)
+#pragma unroll
+          for (int k = 0; k < width; k++) sums[n][k] += float(in[n * stride + v].v[k]) * taps[u * 3 + v][own + k];
+    }
+    T* const to = y + ((int64_t(image) * s.out_height + i) * s.out_width + j) * s.channels + c;
+#pragma unroll
+    for (int n = 0; n < span; n++) {
+      if (j + n >= s.out_width) continue;
+      Group<T, width> out;
+#pragma unroll
+      for (int k = 0; k < width; k++) out.v[k] = T(sums[n][k]);
+      *reinterpret_cast<Group<T, width>*>(to + int64_t(n) * s.channels) = out;
+    }
+  });
+}
+
+// dx for stride 2, of which s is the image and whose height and width are those of dy: every other tap of a row or column meets a pixel.
+template <class T, int width>
+__global__ void __launch_bounds__(row_threads, 2)
+    depthwise_3x3_backward_data_kernel(T* dx, const T* dy, const T* weight, Depthwise s, Rows<width> segments) {
+  TURL_SHARED(float, taps, [9][32 * width]);
+  const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
+  for (int i = int(threadIdx.y * blockDim.x + threadIdx.x); i < 9 * columns; i += row_threads) {
+    const int channel = int(blockIdx.x) * columns + i % columns;
+    taps[i / columns][i % columns] = channel < s.channels ? float(weight[channel * 9 + i / columns]) : 0.0f;
+  }
+  __syncthreads();
+  segments.each_place([&](int64_t item) {
+    int image, i, j;
+    s.find(int(item), image, i, j);
+    float sums[span][width] = {};
+#pragma unroll
+    for (int u = 0; u < 3; u++) {
+      const int ty = i + s.padding - u;
+      if (ty % 2 != 0 || !within(ty / 2, s.height)) continue;
+      const T* const row = dy + (int64_t(image) * s.height + ty / 2) * s.width * s.channels + c;
+#pragma unroll
+      for (int v = 0; v < 3; v++)
+#pragma unroll
+        for (int n = 0; n < span; n++) {
+          const int tx = j + n + s.padding - v;
+          if (tx % 2 != 0 || !within(tx / 2, s.width)) continue;
+          const auto in = *reinterpret_cast<const Group<T, width>*>(row + int64_t(tx / 2) * s.channels);
+#pragma unroll
+          for (int k = 0; k < width; k++) sums[n][k] += float(in.v[k]) * taps[u * 3 + v][own + k];
+        }
+    }
+    T* const to = dx + ((int64_t(image) * s.out_height + i) * s.out_width + j) * s.channels + c;
+#pragma unroll
+    for (int n = 0; n < span; n++) {
+      if (j + n >= s.out_width) continue;
+      Group<T, width> out;
+#pragma unroll
+      for (int k = 0; k < width; k++) out.v[k] = T(sums[n][k]);
+      *reinterpret_cast<Group<T, width>*>(to + int64_t(n) * s.channels) = out;
+    }
+  });
+}
+
+// The weight's gradient over one chunk of the segments: partial[chunk][C][taps].
+template <class T, int stride>
+__global__ void __launch_bounds__(row_threads, 2)
+    depthwise_3x3_backward_weight_kernel(float* partial, const T* dy, const T* x, Depthwise s, Rows<4> segments) {
+  constexpr int window = (span - 1) * stride + 3;
+  const int c = segments.channel();
+  float sums[9][4] = {};
+  segments.each_place([&](int64_t item) {
+    int image, i, j;
+    s.find(int(item), image, i, j);
+    Group<T, 4> up[span];
+    take_pixels(up, dy + (int64_t(image) * s.out_height + i) * s.out_width * s.channels + c, j, s.out_width, s.channels);
+#pragma unroll
+    for (int u = 0; u < 3; u++) {
+      const int iy = i * stride + u - s.padding;
+      if (!within(iy, s.height)) continue;
+      Group<T, 4> in[window];
+      take_pixels(in, x + (int64_t(image) * s.height + iy) * s.width * s.channels + c, j * stride - s.padding, s.width, s.channels);
+#pragma unroll
+      for (int v = 0; v < 3; v++)
+#pragma unroll
+        for (int n = 0; n < span; n++)
+#pragma unroll
+          for (int k = 0; k < 4; k++) sums[u * 3 + v][k] += float(in[n * stride + v].v[k]) * float(up[n].v[k]);
+    }
+  });
+  leave_sums<true>(partial, sums, s.channels);
+}
 
 // One thread, one element of y.
 template <class T> __global__ void depthwise_forward_kernel(T* y, const T* x, const T* weight, Convolution s) {

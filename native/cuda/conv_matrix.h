@@ -57,8 +57,6 @@ template <class P, class B> __device__ auto right_operand(const TensorMap& matri
   return InBlocks{[=, &matrix](Pack<bfloat16>* to, int side, int k, Mbarrier& full) { by_blocks(to, matrix, side, k, full); }};
 }
 
-__device__ inline bool within(int i, int size) { return unsigned(i) < unsigned(size); }
-
 // Rows are pixels of y, columns output channels; grid [row tiles, column tiles, groups].
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))

@@ -38,6 +38,25 @@ const cases: Record<string, Case> = {
   'depthwise 3x3, no padding': { x: [2, 4, 3, 17], out: 17, kernel: [3, 3], groups: 17 },
   'depthwise 3x3, padding 2': { x: [1, 3, 2, 33], out: 33, kernel: [3, 3], padding: 2, groups: 33 },
   'depthwise 3x3, padding 3': { x: [1, 3, 4, 16], out: 16, kernel: [3, 3], padding: 3, groups: 16 },
+  // Several chunks of CUDA's kernels for channels in packs, and threads without channels.
+  'depthwise 3x3, packs': { x: [2, 12, 13, 136], out: 136, kernel: [3, 3], padding: 1, groups: 136 },
+  'depthwise 3x3, packs, no padding': { x: [1, 6, 9, 24], out: 24, kernel: [3, 3], groups: 24 },
+  'depthwise 3x3, packs, stride 2': {
+    x: [3, 23, 10, 136],
+    out: 136,
+    kernel: [3, 3],
+    stride: 2,
+    padding: 1,
+    groups: 136,
+  },
+  'depthwise 3x3, packs, stride 2, padding 2': {
+    x: [1, 6, 7, 24],
+    out: 24,
+    kernel: [3, 3],
+    stride: 2,
+    padding: 2,
+    groups: 24,
+  },
   'depthwise 3x3 stride 2, one column': {
     x: [2, 4, 1, 40],
     out: 40,
