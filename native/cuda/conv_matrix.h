@@ -74,20 +74,20 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   Units::template product<Fast::depth, Fast::depth>(
       0, depth,
       [&](Pack<bfloat16>* to, int i, int, int first_k) {
-        put<packed>(to, x, first_k, [&](int k) {
+        put<packed>(to, first_k, [&](int k) {
           const int tap = s.by_group_channels.quotient(k), c = s.by_group_channels.rest(k, tap);
           const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.rest(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
           const bool inside = k < depth && within(iy, s.height) && within(ix, s.width);
-          return At{inside, int64_t(inside ? at.first[i] + u * s.width + v : 0) * s.channels + c};
+          return At{inside, x + ((u * s.width + v) * s.channels + c) + int64_t(at.first[i]) * s.channels};
         });
       },
       right_operand(
           weight,
           [&](Pack<bfloat16>* to, const bfloat16* weight, int side, int first_k) {
-            put<packed>(to, weight, first_k, [&](int k) {
+            put<packed>(to, first_k, [&](int k) {
               const int o = group * s.group_out_channels + first_channel + side;
               const bool inside = first_channel + side < s.group_out_channels && k < depth;
-              return At{inside, inside ? int64_t(o) * depth + k : 0};
+              return At{inside, weight + k + int64_t(o) * depth};
             });
           },
           [&](Pack<bfloat16>* to, const TensorMap& weight, int side, int k, Mbarrier& full) {
@@ -139,15 +139,15 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
         const int tap = s.by_tap_depth.quotient(k), o = s.by_tap_depth.rest(k, tap);
         const int a = by_taps_x.quotient(tap), b = by_taps_x.rest(tap, a), oy = at.y[i] - a, ox = at.x[i] - b;
         const bool inside = k < depth && o < og && within(oy, s.out_height) && within(ox, s.out_width);
-        copy_async(to, dy + (inside ? int64_t(at.first[i] - a * s.out_width - b) * s.out_channels + o : 0), inside);
+        copy_async(to, dy + (o - (a * s.out_width + b) * s.out_channels) + int64_t(at.first[i]) * s.out_channels, inside);
       },
       right_operand(
           weight,
           [&](Pack<bfloat16>* to, const bfloat16* weight, int side, int k) {
             const int tap = s.by_tap_depth.quotient(k), o = group * og + s.by_tap_depth.rest(k, tap);
-            put<packed>(to, weight, first_channel + side, [&](int c) {
+            put<packed>(to, first_channel + side, [&](int c) {
               const bool inside = c < cg && k < depth;
-              return At{inside, inside ? int64_t(o * s.taps + tap_of(tap)) * cg + c : 0};
+              return At{inside, weight + int64_t(o * s.taps + tap_of(tap)) * cg + c};
             });
           },
           [&](Pack<bfloat16>* to, const TensorMap& weight, int side, int k, Mbarrier& full) {
@@ -186,11 +186,11 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       [&](Pack<bfloat16>* to, int, int side, int p) {
         const int row = s.by_out_width.quotient(p), image = s.by_out_height.quotient(row);
         const int y = s.by_out_height.rest(row, image) * s.stride - s.padding, x0 = s.by_out_width.rest(p, row) * s.stride - s.padding;
-        put<packed>(to, x, first_row + side, [&](int value) {  // a tap and channel, the same for all pixels
+        put<packed>(to, first_row + side, [&](int value) {  // a tap and channel, the same for all pixels
           const int tap = s.by_group_channels.quotient(value), c = s.by_group_channels.rest(value, tap);
           const int u = s.by_kernel_w.quotient(tap), iy = y + u, ix = x0 + s.by_kernel_w.rest(tap, u);
           const bool inside = value < depth && p < end && within(iy, s.height) && within(ix, s.width);
-          return At{inside, int64_t(inside ? (image * s.height + iy) * s.width + ix : 0) * s.channels + c};
+          return At{inside, x + c + int64_t((image * s.height + iy) * s.width + ix) * s.channels};
         });
       },
       right_operand(
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
           [&](Pack<bfloat16>* to, const bfloat16* dy, int side, int p) {
             const int o = first_column + side;
             const bool inside = o < og && p < end;
-            copy_async(to, dy + (inside ? int64_t(p) * s.out_channels + group * og + o : 0), inside);
+            copy_async(to, dy + (group * og + o) + int64_t(p) * s.out_channels, inside);
           },
           [&](Pack<bfloat16>* to, const TensorMap& dy, int side, int p, Mbarrier& full) {
             copy_block(to, dy, first_column + side, p, 0, full);

@@ -122,13 +122,11 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
       s.begin(), s.end(),
       [&](Pack<bfloat16>* to, int, int side, int k) {
         const int row = first_row + side;
-        const bool inside = row < s.m && k < s.k;
-        copy_async(to, inside ? a + (transpose_a ? int64_t(k) * s.m + row : int64_t(row) * s.k + k) : a, inside);
+        copy_async(to, transpose_a ? a + row + int64_t(k) * s.m : a + k + int64_t(row) * s.k, row < s.m && k < s.k);
       },
       [&](Pack<bfloat16>* to, int, int side, int k) {
         const int column = first_column + side;
-        const bool inside = column < s.n && k < s.k;
-        copy_async(to, inside ? b + (transpose_b ? int64_t(column) * s.k + k : int64_t(k) * s.n + column) : b, inside);
+        copy_async(to, transpose_b ? b + k + int64_t(column) * s.k : b + column + int64_t(k) * s.n, column < s.n && k < s.k);
       },
       [&](auto& sums) {
         sums.each_row([&](int m, int half) {

@@ -7,24 +7,24 @@
 
 namespace turl {
 
-// Where an element of an operand is, from some base; outside of the matrix any place that exists.
+// Where an element of an operand is; outside of the matrix any place, from where nothing is read.
 struct At {
   bool inside;
-  int64_t offset;
+  const bfloat16* from;
 };
 
 // Eight elements of an operand into shared memory: the n-th is that of at(k + n), or zero outside. When `packed` they lie side by side
 // from a multiple of 16 bytes, and one asynchronous copy fetches them; else they are read one by one.
-template <bool packed, class F> __device__ inline void put(Pack<bfloat16>* to, const bfloat16* base, int k, F at) {
+template <bool packed, class F> __device__ inline void put(Pack<bfloat16>* to, int k, F at) {
   if constexpr (packed) {
-    const At from = at(k);
-    copy_async(to, base + from.offset, from.inside);
+    const At one = at(k);
+    copy_async(to, one.from, one.inside);
   } else {
     Pack<bfloat16> pack;
 #pragma unroll
     for (int n = 0; n < 8; n++) {
-      const At from = at(k + n);
-      pack[n] = from.inside ? base[from.offset] : bfloat16(0.0f);
+      const At one = at(k + n);
+      pack[n] = one.inside ? *one.from : bfloat16(0.0f);
     }
     *to = pack;
   }

@@ -1,11 +1,12 @@
 // A 256 x 128 or 256 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
-// three warpgroups with roles of their own.
+// four warpgroups with roles of their own.
 //
-// The first copies the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of a tensor
-// by the copy engine), and says by an mbarrier when a stage is full. The other two own 128 rows of the tile each, multiply what is
-// there (wgmma, four steps of 16 by two blocks of 64 rows to a stage), and say by another mbarrier when a stage is free. While the
-// products of one stage go on, those of the next are asked for. For each step a block reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes
-// 48 KiB, all four 192 KiB: one block on a multiprocessor.
+// The first two copy the operands into a ring of four or five stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of
+// a tensor by the copy engine), and say by an mbarrier when a stage is full; the copies of all stages but two may be under way. The other
+// two own 128 rows of the tile each, multiply what is there (wgmma, four steps of 16 by two blocks of 64 rows to a stage), and say by
+// another mbarrier when a stage is free. While the products of one stage go on, those of the next are asked for. For each step a block
+// reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes 48 KiB, all four 192 KiB: one block on a
+// multiprocessor.
 #pragma once
 #include "cuda/capability.h"
 #include "cuda/matrix_product.h"
@@ -22,7 +23,8 @@ template <class T> constexpr bool in_blocks = false;
 template <class F> constexpr bool in_blocks<InBlocks<F>> = true;
 
 template <int width> struct Hopper {
-  static constexpr int rows = 256, columns = width, depth = block_depth, threads = 3 * warpgroup_threads, stages = 4;
+  static constexpr int rows = 256, columns = width, depth = block_depth, stages = width == 64 ? 5 : 4;
+  static constexpr int copiers = 2 * warpgroup_threads, threads = copiers + 2 * warpgroup_threads;
   static constexpr int left_packs = rows / block_sides * block_packs, stage_packs = left_packs + columns / block_sides * block_packs;
   static constexpr int shared_bytes = stages * (stage_packs * 16 + 2 * int(sizeof(Mbarrier)));
   static constexpr int blocks(bool) { return 1; }
@@ -33,21 +35,21 @@ template <int width> struct Hopper {
   using Narrow = Hopper<64>;
   using Tile = Sums<Hopper, 2, columns / 8>;
 
-  // The first warpgroup has no part of the tile.
+  // The warpgroups that copy have no part of the tile.
   __device__ static int first_row(int m) {
-    return (int(threadIdx.x) / warpgroup_threads - 1) * 128 + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
+    return (int(threadIdx.x) - copiers) / warpgroup_threads * 128 + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
   }
   __device__ static int first_column() { return 0; }
 
-  // One piece of an operand, as warpgroup.h says. What side() and depth() tell is meant for the first warpgroup.
+  // One piece of an operand, as warpgroup.h says. What side() and depth() tell is meant for those that copy.
   template <Fast fast, int sides> struct Piece {
-    static constexpr int packs = sides / block_sides * block_packs, per_thread = packs / warpgroup_threads, side_packs = sides / 8;
+    static constexpr int packs = sides / block_sides * block_packs, per_thread = packs / copiers, side_packs = sides / 8;
 
     __device__ static int side(int i) {
-      return fast == Fast::depth ? int(threadIdx.x) / 8 + i * (warpgroup_threads / 8) : int(threadIdx.x) % side_packs * 8;
+      return fast == Fast::depth ? int(threadIdx.x) / 8 + i * (copiers / 8) : int(threadIdx.x) % side_packs * 8;
     }
     __device__ static int depth(int i) {
-      return fast == Fast::depth ? int(threadIdx.x) % 8 * 8 : int(threadIdx.x) / side_packs + i * (warpgroup_threads / side_packs);
+      return fast == Fast::depth ? int(threadIdx.x) % 8 * 8 : int(threadIdx.x) / side_packs + i * (copiers / side_packs);
     }
     __device__ static Pack<bfloat16>* at(Pack<bfloat16>* piece, int side, int depth) {
       return fast == Fast::depth ? piece + side * 8 + (depth / 8 ^ side % 8)
@@ -64,18 +66,18 @@ template <int width> struct Hopper {
     auto* const empty = full + stages;
     if (threadIdx.x == 0) {
       for (int s = 0; s < stages; s++) {
-        init_mbarrier(full[s], warpgroup_threads + in_blocks<B>);
+        init_mbarrier(full[s], copiers / 32 + in_blocks<B>);
         init_mbarrier(empty[s], 2 * warpgroup_threads / 32);
       }
       fence_mbarrier_init();
     }
     __syncthreads();
     const int steps = k1 > k0 ? ceil_div(k1 - k0, depth) : 0;
-    if (threadIdx.x < warpgroup_threads) {
-      give_registers<152>();
+    if (threadIdx.x < copiers) {
+      give_registers<80>();
       fill<a_fast, b_fast>(ring, full, empty, k0, steps, a, b);
     } else {
-      take_registers<176>();  // 152 + 2 x 176 is what the block has, 3 x 168
+      take_registers<176>();  // 2 x 80 + 2 x 176 is what the block has, 4 x 128
       Tile sums = {};
       multiply<a_fast, b_fast>(sums, ring, full, empty, steps);
       use(sums);
@@ -83,12 +85,13 @@ template <int width> struct Hopper {
   }
 
  private:
-  // The first warpgroup. What a thread has copied, it fences one step later, when it has come, while the next copies are under way.
+  // The first two warpgroups. What a thread has copied, it fences some steps later, when it has come, while the next copies are under way.
   template <Fast a_fast, Fast b_fast, class A, class B>
   __device__ static void fill(Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int k0, int steps, A a, B b) {
     using Left = Piece<a_fast, rows>;
     using Right = Piece<b_fast, columns>;
-    for (int step = 0; step <= steps; step++) {
+    constexpr int ahead = stages - 2;
+    for (int step = 0; step < steps + ahead; step++) {
       if (step < steps) {
         if (step >= stages) wait_mbarrier(empty[step % stages], (step / stages - 1) % 2);
         Pack<bfloat16>* const left = ring + step % stages * stage_packs;
@@ -109,10 +112,11 @@ template <int width> struct Hopper {
             b(Right::at(right, Right::side(i), Right::depth(i)), i, Right::side(i), k + Right::depth(i));
       }
       commit_copies();
-      if (step == 0) continue;
-      wait_copies<1>();
+      if (step < ahead) continue;
+      wait_copies<ahead>();
       fence_async();
-      arrive(full[(step - 1) % stages]);
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) arrive(full[(step - ahead) % stages]);
     }
     wait_copies<0>();
   }
@@ -121,7 +125,7 @@ template <int width> struct Hopper {
   template <Fast a_fast, Fast b_fast>
   __device__ static void multiply(Tile& sums, const Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int steps) {
     constexpr bool a_by_side = a_fast == Fast::side, b_by_side = b_fast == Fast::side;
-    const int first_block = (int(threadIdx.x) / warpgroup_threads - 1) * 2;
+    const int first_block = (int(threadIdx.x) - copiers) / warpgroup_threads * 2;
     const auto begin = [&](int step) {
       const Pack<bfloat16>* const left = ring + step % stages * stage_packs + first_block * block_packs;
       const Pack<bfloat16>* const right = ring + step % stages * stage_packs + left_packs;
