@@ -2,6 +2,7 @@
 // units), conv_gemm.h (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts
 // of the pixels, added in order.
 #include <algorithm>
+#include <cmath>
 #include "cuda/add_parts.h"
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
@@ -34,6 +35,20 @@ template <class T, class... A> bool in_segments(const Convolution& s, const A*..
   return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.batch * (s.height + 2) * (s.width + 2) < (1 << 30) &&
          packs<T>(s.channels, arrays...);
 }
+// The number of parts of the pixels for which the weight's gradient takes least time on an H100, by a rough account: its multiprocessors
+// hold `blocks` each and multiply-add 1,500 times a nanosecond; a block does as much beside as for 8 steps of 64 pixels; and a
+// part is written and read at 3,000 bytes a nanosecond.
+template <class Units> int64_t cheapest_parts(int64_t pixels, int64_t tiles, int64_t size, int64_t most, int64_t blocks) {
+  int64_t best = 1;
+  double least = INFINITY;
+  for (int64_t parts = 1; parts <= most; parts++) {
+    const int64_t waves = ceil_div(tiles * parts, 132 * blocks), steps = ceil_div(ceil_div(pixels, parts), int64_t(64)) + 8;
+    const double time = double(waves * blocks * steps * Units::rows * Units::columns) * 64 / 1500 + double(parts * size) * 8 / 3000;
+    if (time < least) least = time, best = parts;
+  }
+  return best;
+}
+
 // f with the stride, 1 or 2.
 template <class F> void with_stride(int64_t stride, F f) {
   stride == 1 ? f.template operator()<1>() : f.template operator()<2>();
@@ -101,12 +116,11 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
                             int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   const int64_t size = s.weight_size(), values = s.taps() * s.group_channels(), outs = s.group_out_channels();
-  // Parts of the pixels, summed side by side: enough for 512 blocks, `tiles` of them a part, though no more memory than 64 MiB, and each a
-  // multiple of the 64 pixels that a tile is deep. `grid` [x, y] is that of one part and group.
-  const auto in_parts = [&](dim3 grid, int64_t tiles, auto body) {
-    const int64_t pixels = s.y_size() / out_channels;
-    const int64_t wanted = std::clamp<int64_t>(std::min<int64_t>(512 / tiles, (int64_t(16) << 20) / size), 1, 128);
-    const int64_t part_pixels = ceil_div<int64_t>(ceil_div(std::max<int64_t>(pixels, 1), wanted), 64) * 64;
+  // Parts of the pixels, summed side by side, each a multiple of the 64 pixels that a tile is deep; no more memory than 64 MiB. `grid`
+  // [x, y] is that of one part and group.
+  const int64_t pixels = s.y_size() / out_channels, most_parts = std::clamp<int64_t>((int64_t(16) << 20) / size, 1, 128);
+  const auto in_parts = [&](dim3 grid, int64_t wanted, auto body) {
+    const int64_t part_pixels = ceil_div<int64_t>(ceil_div(std::max<int64_t>(pixels, 1), std::clamp<int64_t>(wanted, 1, most_parts)), 64) * 64;
     const int64_t parts = ceil_div(pixels, part_pixels);
     auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
     grid.z *= unsigned(parts);
@@ -116,7 +130,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   if (on_matrix_units(s, dy, x))
     return with_matrix_units(context, s, outs, [&]<class Units, bool packed>() {
       const dim3 one = matrix_tiles<Units>(values, outs, groups);
-      in_parts(one, int64_t(one.x) * one.y * groups, [&](float* partial, dim3 grid, int64_t part_pixels) {
+      in_parts(one, cheapest_parts<Units>(pixels, int64_t(one.x) * one.y * groups, size, most_parts, Units::blocks(packed)), [&](float* partial, dim3 grid, int64_t part_pixels) {
         launch(context, conv_backward_weight_matrix_kernel<Units, packed>, grid, Units::threads, Units::shared_bytes, partial,
                Units::matrix(dy.as<bfloat16>(), {out_channels, dy.size / out_channels, 1}, 1), x.as<bfloat16>(),
                MatrixConvolution(s, Units::tap_multiple), part_pixels);
@@ -133,12 +147,12 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
         add_parts(context, dweight.as<float>(), partial, walk.chunks, size);
       });
     else if (s.depthwise())
-      in_parts({unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), 1}, groups,
+      in_parts({unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), 1}, 512 / groups,
                [&](float* partial, dim3 grid, int64_t part_pixels) {
                  launch(context, depthwise_backward_weight_kernel<T>, grid, 64, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
                });
     else
-      in_parts(tiles(outs, values, groups), ceil_div<int64_t>(outs, tile_side) * ceil_div<int64_t>(values, tile_side) * groups,
+      in_parts(tiles(outs, values, groups), 512 / (ceil_div<int64_t>(outs, tile_side) * ceil_div<int64_t>(values, tile_side) * groups),
                [&](float* partial, dim3 grid, int64_t part_pixels) {
                  launch(context, conv_backward_weight_kernel<T>, grid, tile_threads, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
                });
