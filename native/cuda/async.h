@@ -2,6 +2,7 @@
 //
 // By every thread for itself (sm_80): 16 bytes at a time, collected in groups.
 //   copy_async(tile + i, x + i, inside);   16 bytes, both addresses aligned so; zeros where `inside` is false (x is not read then)
+//   copy_async_cached(...);                the same, of what is soon read again: it stays in the L1 cache
 //   commit_copies();                       closes this thread's group
 //   wait_copies<n>();                      until at most the n latest groups are still under way; then __syncthreads()
 //
@@ -31,6 +32,10 @@ namespace turl {
 
 __device__ inline void copy_async(void* shared, const void* global, bool inside = true) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(inside ? 16 : 0)
+               : "memory");
+}
+__device__ inline void copy_async_cached(void* shared, const void* global, bool inside = true) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(inside ? 16 : 0)
                : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

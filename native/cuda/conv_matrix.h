@@ -1,6 +1,7 @@
 // Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h, warpgroup_product.h), for output channels that come in
 // packs of 8; shapes and formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the pixels that its
-// threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies. Input
+// threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies. On Hopper it
+// runs over all taps of 64 channels, then over those of the next 64: pixels that one tap has met are in the L1 cache when the next does. Input
 // channels that come in no packs, as the three of an image, are gathered one by one (packed = false).
 // A block computes a tile of Units::rows x Units::columns; the rows are what there is most of, the columns channels of one group.
 #pragma once
@@ -24,16 +25,19 @@ struct MatrixConvolution {
   int batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups;
   int out_height, out_width, taps, group_channels, group_out_channels;
   int tap_depth;  // output channels of a group, and zeros up to a multiple of what a copy by blocks takes
-  Divisor by_group_channels, by_tap_depth, by_kernel_w, by_out_height, by_out_width;
+  int in_chunk, out_chunk;  // channels of a group, in and out, that follow one another in the inner dimension
+  Divisor by_group_channels, by_in_chunk, by_in_taps, by_out_chunk, by_kernel_w, by_out_height, by_out_width;
 
   MatrixConvolution(const Convolution& s, int tap_multiple)
       : batch(int(s.batch)), height(int(s.height)), width(int(s.width)), channels(int(s.channels)),
         out_channels(int(s.out_channels)), kernel_h(int(s.kernel_h)), kernel_w(int(s.kernel_w)), stride(int(s.stride)),
         padding(int(s.padding)), groups(int(s.groups)), out_height(int(s.out_height())), out_width(int(s.out_width())),
         taps(int(s.taps())), group_channels(int(s.group_channels())), group_out_channels(int(s.group_out_channels())),
-        tap_depth(ceil_div(group_out_channels, tap_multiple) * tap_multiple), by_group_channels(group_channels),
-        by_tap_depth(tap_depth), by_kernel_w(kernel_w),
-        by_out_height(out_height), by_out_width(out_width) {}
+        tap_depth(ceil_div(group_out_channels, tap_multiple) * tap_multiple),
+        in_chunk(tap_multiple > 1 && group_channels % tap_multiple == 0 ? tap_multiple : group_channels),
+        out_chunk(tap_multiple > 1 ? tap_multiple : tap_depth), by_group_channels(group_channels), by_in_chunk(in_chunk),
+        by_in_taps(taps * in_chunk), by_out_chunk(out_chunk), by_kernel_w(kernel_w), by_out_height(out_height),
+        by_out_width(out_width) {}
 };
 
 // The pixels that a thread copies: the position that tap (0, 0) meets in an image of height x width, in as few registers as may be.
@@ -71,11 +75,16 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   for (int i = 0; i < Piece::per_thread; i++)
     at.set(i, first_pixel + Piece::side(i), pixels, s.out_height, s.out_width, s.stride, -s.padding, -s.padding,
            s.height, s.width);
+  const auto place = [&](int k, int& tap, int& c) {
+    const int chunk = s.by_in_taps.quotient(k), rest = s.by_in_taps.rest(k, chunk);
+    tap = s.by_in_chunk.quotient(rest), c = chunk * s.in_chunk + s.by_in_chunk.rest(rest, tap);
+  };
   Units::template product<Fast::depth, Fast::depth>(
       0, depth,
       [&](Pack<bfloat16>* to, int i, int, int first_k) {
-        put<packed>(to, first_k, [&](int k) {
-          const int tap = s.by_group_channels.quotient(k), c = s.by_group_channels.rest(k, tap);
+        put<packed, true>(to, first_k, [&](int k) {
+          int tap, c;
+          place(k, tap, c);
           const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.rest(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
           const bool inside = k < depth && within(iy, s.height) && within(ix, s.width);
           return At{inside, x + ((u * s.width + v) * s.channels + c) + int64_t(at.first[i]) * s.channels};
@@ -91,7 +100,9 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
             });
           },
           [&](Pack<bfloat16>* to, const TensorMap& weight, int side, int k, Mbarrier& full) {
-            copy_block(to, weight, k, first_channel + side, 0, full);
+            int tap, c;
+            place(k, tap, c);
+            copy_block(to, weight, tap * s.group_channels + c, first_channel + side, 0, full);
           }),
       [&](const auto& sums) {
         sums.each_row([&](int m, int half) {
@@ -123,7 +134,11 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   const int u0 = (p + s.padding) % stride, v0 = (q + s.padding) % stride;
   const int taps_y = max(0, (s.kernel_h - u0 + stride - 1) / stride), taps_x = max(0, (s.kernel_w - v0 + stride - 1) / stride);
   const int depth = taps_y * taps_x * s.tap_depth;
-  const Divisor by_taps_x{max(1, taps_x)};
+  const Divisor by_taps_x{max(1, taps_x)}, by_taps{max(1, taps_y * taps_x * s.out_chunk)};
+  const auto place = [&](int k, int& tap, int& o) {
+    const int chunk = by_taps.quotient(k), rest = by_taps.rest(k, chunk);
+    tap = s.by_out_chunk.quotient(rest), o = chunk * s.out_chunk + s.by_out_chunk.rest(rest, tap);
+  };
   const auto tap_of = [&](int tap) {  // of the whole window, the phase's tap number `tap`
     const int a = by_taps_x.quotient(tap);
     return (u0 + stride * a) * s.kernel_w + v0 + stride * by_taps_x.rest(tap, a);
@@ -136,23 +151,26 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   Units::template product<Fast::depth, Fast::side>(
       0, depth,
       [&](Pack<bfloat16>* to, int i, int, int k) {
-        const int tap = s.by_tap_depth.quotient(k), o = s.by_tap_depth.rest(k, tap);
+        int tap, o;
+        place(k, tap, o);
         const int a = by_taps_x.quotient(tap), b = by_taps_x.rest(tap, a), oy = at.y[i] - a, ox = at.x[i] - b;
         const bool inside = k < depth && o < og && within(oy, s.out_height) && within(ox, s.out_width);
-        copy_async(to, dy + (o - (a * s.out_width + b) * s.out_channels) + int64_t(at.first[i]) * s.out_channels, inside);
+        copy_async_cached(to, dy + (o - (a * s.out_width + b) * s.out_channels) + int64_t(at.first[i]) * s.out_channels, inside);
       },
       right_operand(
           weight,
           [&](Pack<bfloat16>* to, const bfloat16* weight, int side, int k) {
-            const int tap = s.by_tap_depth.quotient(k), o = group * og + s.by_tap_depth.rest(k, tap);
+            int tap, o;
+            place(k, tap, o);
             put<packed>(to, first_channel + side, [&](int c) {
               const bool inside = c < cg && k < depth;
-              return At{inside, weight + int64_t(o * s.taps + tap_of(tap)) * cg + c};
+              return At{inside, weight + int64_t((group * og + o) * s.taps + tap_of(tap)) * cg + c};
             });
           },
           [&](Pack<bfloat16>* to, const TensorMap& weight, int side, int k, Mbarrier& full) {
-            const int tap = s.by_tap_depth.quotient(k);
-            copy_block(to, weight, first_channel + side, tap_of(tap), s.by_tap_depth.rest(k, tap), full);
+            int tap, o;
+            place(k, tap, o);
+            copy_block(to, weight, first_channel + side, tap_of(tap), o, full);
           }),
       [&](const auto& sums) {
         sums.each_row([&](int m, int half) {

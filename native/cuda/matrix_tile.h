@@ -14,11 +14,13 @@ struct At {
 };
 
 // Eight elements of an operand into shared memory: the n-th is that of at(k + n), or zero outside. When `packed` they lie side by side
-// from a multiple of 16 bytes, and one asynchronous copy fetches them; else they are read one by one.
-template <bool packed, class F> __device__ inline void put(Pack<bfloat16>* to, int k, F at) {
+// from a multiple of 16 bytes, and one asynchronous copy fetches them, through the L1 cache when they are `reused`; else they are read one
+// by one.
+template <bool packed, bool reused = false, class F> __device__ inline void put(Pack<bfloat16>* to, int k, F at) {
   if constexpr (packed) {
     const At one = at(k);
-    copy_async(to, one.from, one.inside);
+    if constexpr (reused) copy_async_cached(to, one.from, one.inside);
+    else copy_async(to, one.from, one.inside);
   } else {
     Pack<bfloat16> pack;
 #pragma unroll

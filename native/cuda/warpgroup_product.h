@@ -1,12 +1,12 @@
 // A 256 x 128 or 256 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
 // four warpgroups with roles of their own.
 //
-// The first two copy the operands into a ring of four or five stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of
+// The first two copy the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of
 // a tensor by the copy engine), and say by an mbarrier when a stage is full; the copies of all stages but two may be under way. The other
 // two own 128 rows of the tile each, multiply what is there (wgmma, four steps of 16 by two blocks of 64 rows to a stage), and say by
 // another mbarrier when a stage is free. While the products of one stage go on, those of the next are asked for. For each step a block
 // reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes 48 KiB, all four 192 KiB: one block on a
-// multiprocessor.
+// multiprocessor, whose L1 cache keeps some 60 KiB.
 #pragma once
 #include "cuda/capability.h"
 #include "cuda/matrix_product.h"
@@ -23,7 +23,7 @@ template <class T> constexpr bool in_blocks = false;
 template <class F> constexpr bool in_blocks<InBlocks<F>> = true;
 
 template <int width> struct Hopper {
-  static constexpr int rows = 256, columns = width, depth = block_depth, stages = width == 64 ? 5 : 4;
+  static constexpr int rows = 256, columns = width, depth = block_depth, stages = 4;
   static constexpr int copiers = 2 * warpgroup_threads, threads = copiers + 2 * warpgroup_threads;
   static constexpr int left_packs = rows / block_sides * block_packs, stage_packs = left_packs + columns / block_sides * block_packs;
   static constexpr int shared_bytes = stages * (stage_packs * 16 + 2 * int(sizeof(Mbarrier)));

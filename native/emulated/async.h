@@ -11,6 +11,9 @@ void wait_groups(int latest);
 namespace turl {
 
 void copy_async(void* shared, const void* global, bool inside = true, TURL_HERE);
+inline void copy_async_cached(void* shared, const void* global, bool inside = true, TURL_HERE) {
+  copy_async(shared, global, inside, file, line);
+}
 void commit_copies();
 template <int n> void wait_copies() { emulated::wait_groups(n); }
 
