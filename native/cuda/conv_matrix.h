@@ -27,6 +27,7 @@ struct MatrixConvolution {
   int tap_depth;  // output channels of a group, and zeros up to a multiple of what a copy by blocks takes
   int in_chunk, out_chunk;  // channels of a group, in and out, that follow one another in the inner dimension
   Divisor by_group_channels, by_in_chunk, by_in_taps, by_out_chunk, by_kernel_w, by_out_height, by_out_width;
+  Divisor by_rows, by_more_rows, by_columns, by_more_columns;  // of a phase of the image's gradient; the first phases may have one more
 
   MatrixConvolution(const Convolution& s, int tap_multiple)
       : batch(int(s.batch)), height(int(s.height)), width(int(s.width)), channels(int(s.channels)),
@@ -37,7 +38,8 @@ struct MatrixConvolution {
         in_chunk(tap_multiple > 1 && group_channels % tap_multiple == 0 ? tap_multiple : group_channels),
         out_chunk(tap_multiple > 1 ? tap_multiple : tap_depth), by_group_channels(group_channels), by_in_chunk(in_chunk),
         by_in_taps(taps * in_chunk), by_out_chunk(out_chunk), by_kernel_w(kernel_w), by_out_height(out_height),
-        by_out_width(out_width) {}
+        by_out_width(out_width), by_rows(std::max(height / stride, 1)), by_more_rows(height / stride + 1),
+        by_columns(std::max(width / stride, 1)), by_more_columns(width / stride + 1) {}
 };
 
 // The pixels that a thread copies: the position that tap (0, 0) meets in an image of height x width, in as few registers as may be.
@@ -45,9 +47,10 @@ template <int count> struct Pixels {
   int first[count];            // the number of that pixel among all of the batch; beyond the image too, where it is not read
   int16_t y[count], x[count];  // row -2^14 past the last pixel
 
-  __device__ void set(int i, int pixel, int pixels, int rows, int columns, int step, int shift_y, int shift_x, int height, int width) {
-    const int p = pixel < pixels ? pixel : 0, image = p / columns / rows;
-    const int top = p / columns % rows * step + shift_y, left = p % columns * step + shift_x;
+  __device__ void set(int i, int pixel, int pixels, const Divisor& by_rows, const Divisor& by_columns, int step, int shift_y, int shift_x,
+                      int height, int width) {
+    const int p = pixel < pixels ? pixel : 0, line = by_columns.quotient(p), image = by_rows.quotient(line);
+    const int top = by_rows.rest(line, image) * step + shift_y, left = by_columns.rest(p, line) * step + shift_x;
     first[i] = (image * height + top) * width + left;
     y[i] = int16_t(pixel < pixels ? top : -(1 << 14)), x[i] = int16_t(left);
   }
@@ -73,7 +76,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   Pixels<Piece::per_thread> at;
 #pragma unroll
   for (int i = 0; i < Piece::per_thread; i++)
-    at.set(i, first_pixel + Piece::side(i), pixels, s.out_height, s.out_width, s.stride, -s.padding, -s.padding,
+    at.set(i, first_pixel + Piece::side(i), pixels, s.by_out_height, s.by_out_width, s.stride, -s.padding, -s.padding,
            s.height, s.width);
   const auto place = [&](int k, int& tap, int& c) {
     const int chunk = s.by_in_taps.quotient(k), rest = s.by_in_taps.rest(k, chunk);
@@ -128,6 +131,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   const int rows = (s.height - p + stride - 1) / stride, columns = (s.width - q + stride - 1) / stride;
   const int pixels = s.batch * rows * columns, first_pixel = int(blockIdx.x) * Units::rows;
   if (first_pixel >= pixels) return;
+  const Divisor by_rows = p < s.height % stride ? s.by_more_rows : s.by_rows;
+  const Divisor by_columns = q < s.width % stride ? s.by_more_columns : s.by_columns;
   const int first_channel = int(blockIdx.y) * Units::columns;
   dy += group * og, dx += group * cg;
   // Taps (u0 + stride a, v0 + stride b), a < taps_y, b < taps_x; they meet row i + (p + padding - u0) / stride - a of dy.
@@ -146,7 +151,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   Pixels<Piece::per_thread> at;
 #pragma unroll
   for (int i = 0; i < Piece::per_thread; i++)
-    at.set(i, first_pixel + Piece::side(i), pixels, rows, columns, 1, (p + s.padding - u0) / stride, (q + s.padding - v0) / stride,
+    at.set(i, first_pixel + Piece::side(i), pixels, by_rows, by_columns, 1, (p + s.padding - u0) / stride, (q + s.padding - v0) / stride,
            s.out_height, s.out_width);
   Units::template product<Fast::depth, Fast::side>(
       0, depth,
@@ -175,7 +180,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       [&](const auto& sums) {
         sums.each_row([&](int m, int half) {
           const int pixel = first_pixel + sums.row(m, half);
-          const int i = pixel / columns % rows, j = pixel % columns, image = pixel / columns / rows;
+          const int line = by_columns.quotient(pixel), image = by_rows.quotient(line);
+          const int i = by_rows.rest(line, image), j = by_columns.rest(pixel, line);
           const int to = (image * s.height + i * stride + p) * s.width + j * stride + q;
           sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
             const int c = first_channel + column;
