@@ -26,8 +26,8 @@ const peak = { operations: 989, bytes: 3.35 };
 
 /** The tile that a block of a kernel for matrix units computes, and the shared memory that its launch adds (native/cuda/*_product.h). */
 function tileOf(name) {
-  const width = /<Hopper<(\d+)>/.exec(name)?.[1];
-  if (width) return { rows: 256, columns: Number(width), added: 4 * ((256 + Number(width)) * 128 + 16) };
+  const width = Number(/<Hopper<(\d+)>/.exec(name)?.[1] ?? 0);
+  if (width > 0) return { rows: 2 * width, columns: width, added: 4 * (3 * width * 128 + 16) };
   return name.includes('<Ampere') ? { rows: 128, columns: 64, added: 0 } : undefined;
 }
 

@@ -1,12 +1,13 @@
-// A 256 x 128 or 256 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
-// four warpgroups with roles of their own.
+// A 256 x 128 or 128 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
+// warpgroups with roles of their own.
 //
-// The first two copy the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each; blocks of
-// a tensor by the copy engine), and say by an mbarrier when a stage is full; the copies of all stages but two may be under way. The other
-// two own 128 rows of the tile each, multiply what is there (wgmma, four steps of 16 by two blocks of 64 rows to a stage), and say by
-// another mbarrier when a stage is free. While the products of one stage go on, those of the next are asked for. For each step a block
+// The first two (for 128 x 64 one) copy the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each;
+// blocks of a tensor by the copy engine), and say by an mbarrier when a stage is full; the copies of all stages but two may be under way.
+// The last two own half of the tile's rows each, multiply what is there (wgmma, four steps of 16 by blocks of 64 rows to a stage), and say
+// by another mbarrier when a stage is free. While the products of one stage go on, those of the next are asked for. For each step a block
 // reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes 48 KiB, all four 192 KiB: one block on a
-// multiprocessor, whose L1 cache keeps some 60 KiB.
+// multiprocessor, whose L1 cache keeps some 60 KiB. Of 128 x 64, whose products are soon done, there are two: while one begins or writes
+// its results, the other multiplies.
 #pragma once
 #include "cuda/capability.h"
 #include "cuda/matrix_product.h"
@@ -23,21 +24,22 @@ template <class T> constexpr bool in_blocks = false;
 template <class F> constexpr bool in_blocks<InBlocks<F>> = true;
 
 template <int width> struct Hopper {
-  static constexpr int rows = 256, columns = width, depth = block_depth, stages = 4;
-  static constexpr int copiers = 2 * warpgroup_threads, threads = copiers + 2 * warpgroup_threads;
+  static constexpr int rows = 2 * width, columns = width, depth = block_depth, stages = 4;
+  static constexpr int row_blocks = rows / 2 / block_sides;  // of each warpgroup that multiplies
+  static constexpr int copiers = row_blocks * warpgroup_threads, threads = copiers + 2 * warpgroup_threads;
   static constexpr int left_packs = rows / block_sides * block_packs, stage_packs = left_packs + columns / block_sides * block_packs;
   static constexpr int shared_bytes = stages * (stage_packs * 16 + 2 * int(sizeof(Mbarrier)));
-  static constexpr int blocks(bool) { return 1; }
+  static constexpr int blocks(bool) { return width == 64 ? 2 : 1; }
   static constexpr int row_warps = 1;
   using Matrix = TensorMap;
   static Matrix matrix(const bfloat16* x, const int64_t (&sizes)[3], int rows) { return tensor_map(x, sizes, rows); }
   static constexpr int tap_multiple = 64;
   using Narrow = Hopper<64>;
-  using Tile = Sums<Hopper, 2, columns / 8>;
+  using Tile = Sums<Hopper, row_blocks, columns / 8>;
 
   // The warpgroups that copy have no part of the tile.
   __device__ static int first_row(int m) {
-    return (int(threadIdx.x) - copiers) / warpgroup_threads * 128 + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
+    return (int(threadIdx.x) - copiers) / warpgroup_threads * (rows / 2) + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
   }
   __device__ static int first_column() { return 0; }
 
@@ -74,10 +76,10 @@ template <int width> struct Hopper {
     __syncthreads();
     const int steps = k1 > k0 ? ceil_div(k1 - k0, depth) : 0;
     if (threadIdx.x < copiers) {
-      give_registers<80>();
+      if constexpr (row_blocks == 2) give_registers<80>();
       fill<a_fast, b_fast>(ring, full, empty, k0, steps, a, b);
     } else {
-      take_registers<176>();  // 2 x 80 + 2 x 176 is what the block has, 4 x 128
+      if constexpr (row_blocks == 2) take_registers<176>();  // 2 x 80 + 2 x 176 is what the block has, 4 x 128
       Tile sums = {};
       multiply<a_fast, b_fast>(sums, ring, full, empty, steps);
       use(sums);
@@ -85,7 +87,7 @@ template <int width> struct Hopper {
   }
 
  private:
-  // The first two warpgroups. What a thread has copied, it fences some steps later, when it has come, while the next copies are under way.
+  // The warpgroups that copy. What a thread has copied, it fences some steps later, when it has come, while the next copies are under way.
   template <Fast a_fast, Fast b_fast, class A, class B>
   __device__ static void fill(Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int k0, int steps, A a, B b) {
     using Left = Piece<a_fast, rows>;
@@ -121,11 +123,11 @@ template <int width> struct Hopper {
     wait_copies<0>();
   }
 
-  // The other two.
+  // The last two.
   template <Fast a_fast, Fast b_fast>
   __device__ static void multiply(Tile& sums, const Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int steps) {
     constexpr bool a_by_side = a_fast == Fast::side, b_by_side = b_fast == Fast::side;
-    const int first_block = (int(threadIdx.x) - copiers) / warpgroup_threads * 2;
+    const int first_block = (int(threadIdx.x) - copiers) / warpgroup_threads * row_blocks;
     const auto begin = [&](int step) {
       const Pack<bfloat16>* const left = ring + step % stages * stage_packs + first_block * block_packs;
       const Pack<bfloat16>* const right = ring + step % stages * stage_packs + left_packs;
@@ -134,7 +136,7 @@ template <int width> struct Hopper {
 #pragma unroll
       for (int k = 0; k < depth; k += 16)
 #pragma unroll
-        for (int m = 0; m < 2; m++)
+        for (int m = 0; m < row_blocks; m++)
           warpgroup_mma<a_by_side, b_by_side>(sums.at[m], operand<a_by_side>(left + m * block_packs, k),
                                               operand<b_by_side>(right, k));
       warpgroup_commit();
