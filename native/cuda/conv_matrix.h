@@ -210,7 +210,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       [&](Pack<bfloat16>* to, int, int side, int p) {
         const int row = s.by_out_width.quotient(p), image = s.by_out_height.quotient(row);
         const int y = s.by_out_height.rest(row, image) * s.stride - s.padding, x0 = s.by_out_width.rest(p, row) * s.stride - s.padding;
-        put<packed>(to, first_row + side, [&](int value) {  // a tap and channel, the same for all pixels
+        // In a narrow layer the rows of a tile are several taps, which meet the same pixels.
+        put<packed, Units::columns == 64>(to, first_row + side, [&](int value) {  // a tap and channel, the same for all pixels
           const int tap = s.by_group_channels.quotient(value), c = s.by_group_channels.rest(value, tap);
           const int u = s.by_kernel_w.quotient(tap), iy = y + u, ix = x0 + s.by_kernel_w.rest(tap, u);
           const bool inside = value < depth && p < end && within(iy, s.height) && within(ix, s.width);
