@@ -1,7 +1,7 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual; the
 // formulas stand in cpu/batch_norm.cpp. Bytes moved: forward x twice and y once, backward x and dy twice and dx once, each with what is
-// added on the way. Threads walk over rows as rows.h says and keep the constants of their channels; the second walk begins where the first
-// one ended, with what the L2 cache still holds. The chunks' sums are added in double, always in one order.
+// added on the way. Threads walk over rows as rows.h says and keep the constants of their channels: first backwards, from what the kernel
+// before wrote last, then forwards. The chunks' sums are added in double, always in one order.
 #include "cuda/rows.h"
 #include "kernels.h"
 
@@ -34,12 +34,13 @@ template <int count> __device__ void add_chunks(double (&total)[count], const fl
 }
 
 // Sums of x - origin and of its square, the origin being the first row: a large mean costs no accuracy.
-template <class T, int width> __global__ void __launch_bounds__(row_threads, 4) statistics_kernel(float* partial, const T* x, Rows<width> rows) {
+template <class T, int width>
+__global__ void __launch_bounds__(row_threads, 4) statistics_kernel(float* partial, const T* x, Rows<width> rows) {
   float sum[2][width] = {}, origin[width];
   const int c = rows.channel();
 #pragma unroll
   for (int j = 0; j < width; j++) origin[j] = c < rows.channels ? float(x[c + j]) : 0.0f;
-  rows.template each<false, 4>({x}, [&](int64_t, const Group<T, width>(&in)[1]) {
+  rows.template each<true, 4>({x}, [&](int64_t, const Group<T, width>(&in)[1]) {
 #pragma unroll
     for (int j = 0; j < width; j++) {
       const float d = float(in[0].v[j]) - origin[j];
@@ -115,16 +116,17 @@ __global__ void __launch_bounds__(row_threads, 4) forward_kernel(T* y, const T* 
     }
     *reinterpret_cast<Group<T, width>*>(y + offset) = out;
   };
-  if constexpr (residual) rows.template each<true, 2>({x, more}, use);
-  else rows.template each<true, prelu ? 2 : 4>({x}, use);
+  if constexpr (residual) rows.template each<false, 2>({x, more}, use);
+  else rows.template each<false, prelu ? 2 : 4>({x}, use);
 }
 
 // Sums of g, of g (x - mean), and with PReLU of z dy where z <= 0.
 template <class T, int width, bool prelu>
-__global__ void __launch_bounds__(row_threads, prelu ? 2 : 4) backward_sums_kernel(float* partial, const T* dy, const T* x, Channel k, Rows<width> rows) {
+__global__ void __launch_bounds__(row_threads, prelu ? 2 : 4)
+    backward_sums_kernel(float* partial, const T* dy, const T* x, Channel k, Rows<width> rows) {
   const Constants<width> of(k, rows.channel(), rows.channels);
   float sum[prelu ? 3 : 2][width] = {};
-  rows.template each<false, prelu ? 4 : 2>({x, dy}, [&](int64_t, const Group<T, width>(&in)[2]) {
+  rows.template each<true, prelu ? 4 : 2>({x, dy}, [&](int64_t, const Group<T, width>(&in)[2]) {
 #pragma unroll
     for (int j = 0; j < width; j++) {
       const float d = float(in[0].v[j]) - of.mean[j];
@@ -175,8 +177,8 @@ __global__ void __launch_bounds__(row_threads, 2)
     }
     *reinterpret_cast<Group<T, width>*>(dx + at) = out;
   };
-  if constexpr (added) rows.template each<true, 4>({x, dy, more}, use);
-  else rows.template each<true, 4>({x, dy}, use);
+  if constexpr (added) rows.template each<false, 4>({x, dy, more}, use);
+  else rows.template each<false, 4>({x, dy}, use);
 }
 
 template <class F> void with_flags(bool a, bool b, F f) {
@@ -242,18 +244,18 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
     const T* rest = more.size > 0 ? more.as<T>() : nullptr;
     const T* result = dx.size > 0 ? dx.as<T>() : nullptr;
     with_width<T>(packs_of<T>(k, channels, result, dy.as<T>(), x.as<T>(), rest), [&]<int width>() {
-      const Walk walk(rows, channels, width);
-      auto* partial = static_cast<float*>(context.scratch(size_t((walk.chunks * 3 + 2) * channels) * sizeof(float)));
-      float *offset = partial + walk.chunks * 3 * channels, *slant = offset + channels;
       with_flags(k.slope, rest, [&]<bool prelu, bool added>() {
+        const Walk walk(rows, channels, width, prelu ? 2 : 4), second(rows, channels, width, 2);
+        auto* partial = static_cast<float*>(context.scratch(size_t((walk.chunks * 3 + 2) * channels) * sizeof(float)));
+        float *offset = partial + walk.chunks * 3 * channels, *slant = offset + channels;
         launch(context, backward_sums_kernel<T, width, prelu>, walk.grid, walk.block, 0, partial, dy.as<T>(), x.as<T>(), k,
                Rows<width>(walk));
         launch(context, finish_backward_kernel<prelu>, finish_grid(channels), finish_block(), 0, dgamma.as<float>(),
                dbeta.as<float>(), prelu ? dslope.as<float>() : nullptr, offset, slant, partial, k, walk.chunks, rows, channels,
                training);
         if (result)
-          launch(context, backward_kernel<T, width, prelu, added>, walk.grid, walk.block, 0, dx.as<T>(), dy.as<T>(), x.as<T>(), rest,
-                 offset, slant, k, Rows<width>(walk));
+          launch(context, backward_kernel<T, width, prelu, added>, second.grid, second.block, 0, dx.as<T>(), dy.as<T>(), x.as<T>(), rest,
+                 offset, slant, k, Rows<width>(second));
       });
     });
   });

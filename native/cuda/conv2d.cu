@@ -71,7 +71,7 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
     if (in_segments<T>(s, y.as<T>(), x.as<T>()))
       with_stride(stride, [&]<int step>() {
         const Depthwise sizes(height, width, channels, s.out_height(), s.out_width(), padding);
-        const Walk walk(batch * sizes.out_height * sizes.segments, channels, Pack<T>::size);
+        const Walk walk(batch * sizes.out_height * sizes.segments, channels, Pack<T>::size, 2);
         launch(context, depthwise_3x3_kernel<T, Pack<T>::size, step, false>, walk.grid, walk.block, 0, y.as<T>(), x.as<T>(),
                weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
       });
@@ -99,7 +99,7 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
   with_float(dx.dtype, [&]<class T>() {
     if (in_segments<T>(s, dx.as<T>(), dy.as<T>())) {
       const Depthwise sizes(s.out_height(), s.out_width(), channels, height, width, stride == 1 ? 2 - padding : padding);
-      const Walk walk(batch * height * sizes.segments, channels, Pack<T>::size);
+      const Walk walk(batch * height * sizes.segments, channels, Pack<T>::size, 2);
       launch(context, stride == 1 ? depthwise_3x3_kernel<T, Pack<T>::size, 1, true> : depthwise_3x3_backward_data_kernel<T, Pack<T>::size>,
              walk.grid, walk.block, 0, dx.as<T>(), dy.as<T>(), weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
     } else if (s.depthwise())
@@ -120,7 +120,8 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   // [x, y] is that of one part and group.
   const int64_t pixels = s.y_size() / out_channels, most_parts = std::clamp<int64_t>((int64_t(16) << 20) / size, 1, 128);
   const auto in_parts = [&](dim3 grid, int64_t wanted, auto body) {
-    const int64_t part_pixels = ceil_div<int64_t>(ceil_div(std::max<int64_t>(pixels, 1), std::clamp<int64_t>(wanted, 1, most_parts)), 64) * 64;
+    wanted = std::clamp<int64_t>(wanted, 1, most_parts);
+    const int64_t part_pixels = ceil_div<int64_t>(ceil_div(std::max<int64_t>(pixels, 1), wanted), 64) * 64;
     const int64_t parts = ceil_div(pixels, part_pixels);
     auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
     grid.z *= unsigned(parts);
@@ -130,7 +131,9 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   if (on_matrix_units(s, dy, x))
     return with_matrix_units(context, s, outs, [&]<class Units, bool packed>() {
       const dim3 one = matrix_tiles<Units>(values, outs, groups);
-      in_parts(one, cheapest_parts<Units>(pixels, int64_t(one.x) * one.y * groups, size, most_parts, Units::blocks(packed)), [&](float* partial, dim3 grid, int64_t part_pixels) {
+      const int64_t tiles = int64_t(one.x) * one.y * groups;
+      const int64_t wanted = cheapest_parts<Units>(pixels, tiles, size, most_parts, Units::blocks(packed));
+      in_parts(one, wanted, [&](float* partial, dim3 grid, int64_t part_pixels) {
         launch(context, conv_backward_weight_matrix_kernel<Units, packed>, grid, Units::threads, Units::shared_bytes, partial,
                Units::matrix(dy.as<bfloat16>(), {out_channels, dy.size / out_channels, 1}, 1), x.as<bfloat16>(),
                MatrixConvolution(s, Units::tap_multiple), part_pixels);
@@ -140,7 +143,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
     if (in_segments<T>(s, dy.as<T>(), x.as<T>()))
       with_stride(stride, [&]<int step>() {
         const Depthwise sizes(height, width, channels, s.out_height(), s.out_width(), padding);
-        const Walk walk(batch * sizes.out_height * sizes.segments, channels, 4);
+        const Walk walk(batch * sizes.out_height * sizes.segments, channels, 4, 2);
         auto* partial = static_cast<float*>(context.scratch(size_t(walk.chunks * size) * sizeof(float)));
         launch(context, depthwise_3x3_backward_weight_kernel<T, step>, walk.grid, walk.block, 0, partial, dy.as<T>(), x.as<T>(), sizes,
                Rows<4>(walk));

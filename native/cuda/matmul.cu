@@ -19,7 +19,8 @@ struct MatmulSizes {
 };
 
 // A 128 x 128 tile in float32 by 256 threads. Pieces of both operands pass through shared memory 8 deep; while one is multiplied, the
-// threads read the next into registers. A thread has the sums of 8 x 8: rows 4 (t / 16) + {0, 1, 2, 3} and the same + 64, columns with t % 16.
+// threads read the next into registers. Thread t has the sums of 8 x 8: rows 4 (t / 16) + {0, 1, 2, 3} and the same + 64, columns so with
+// t % 16.
 constexpr int plain_side = 128, plain_depth = 8, plain_threads = 256;
 using PlainPiece = float[plain_depth][plain_side + 4];
 

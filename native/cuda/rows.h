@@ -1,6 +1,7 @@
 // Kernels over [rows, channels] in which every channel has constants or sums of its own: a thread owns a few neighbouring channels and
-// walks over every so many rows of one chunk, several at a time. Sums: a thread leaves float sums of some hundred terms, a block those of
-// its threads; what is left of the chunks is to be added afterwards.
+// walks over every so many rows, several at a time. All blocks go through the array side by side, from its beginning to its end or
+// backwards: a walk that begins where the one before ended finds what the L2 cache still holds. Sums: a thread leaves float sums of some
+// hundred terms, a block those of its threads, a chunk; the chunks are to be added afterwards.
 #pragma once
 #include <algorithm>
 #include "cuda/device.h"
@@ -15,14 +16,15 @@ struct Walk {
   int channels, chunks;
   dim3 grid, block;
 
-  Walk(int64_t rows, int64_t channels, int width) : rows(rows), channels(int(channels)) {
+  // `blocks` are those that a multiprocessor holds: all of them walk at once.
+  Walk(int64_t rows, int64_t channels, int width, int blocks = 4) : rows(rows), channels(int(channels)) {
     const int64_t groups = channels / width;
     unsigned columns = 1;
     while (columns < 32 && columns < groups) columns *= 2;
     block = {columns, row_threads / columns, 1};
     const int64_t across = std::max<int64_t>(ceil_div<int64_t>(groups, columns), 1), lines = block.y;
-    // Four blocks for each multiprocessor of an H100, where each thread has four rows or more then.
-    const int64_t wanted = std::clamp<int64_t>(4 * 132 / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
+    // As many as an H100 holds, where each thread has four rows or more then.
+    const int64_t wanted = std::clamp<int64_t>(blocks * 132 / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
     chunk_rows = ceil_div(ceil_div(std::max<int64_t>(rows, 1), wanted), lines) * lines;
     chunks = int(ceil_div(std::max<int64_t>(rows, 1), chunk_rows));
     grid = {unsigned(across), unsigned(chunks), 1};
@@ -35,15 +37,14 @@ template <int width> struct Rows {
   explicit Rows(const Walk& walk) : rows(walk.rows), chunk_rows(walk.chunk_rows), channels(walk.channels) {}
   __device__ int channel() const { return int(blockIdx.x * blockDim.x + threadIdx.x) * width; }
 
-  // use(offset, groups) for each row of the thread: `groups` are what it has of the arrays, at this offset of each; `at_once` rows are
-  // read before the first is used.
+  // use(offset, groups) for each row of the thread, every gridDim.y x blockDim.y-th of all: `groups` are what it has of the arrays, at
+  // this offset of each; `at_once` rows are read before the first is used.
   template <bool backwards, int at_once, class T, int arrays, class F> __device__ void each(const T* const (&from)[arrays], F use) const {
-    if (channel() >= channels) return;
-    const int64_t first = int64_t(blockIdx.y) * chunk_rows + threadIdx.y, end = min(rows, int64_t(blockIdx.y + 1) * chunk_rows);
-    if (first >= end) return;
-    const int lines = int(blockDim.y), count = (int(end - first) + lines - 1) / lines;
-    const int64_t step = int64_t(backwards ? -lines : lines) * channels;
-    int64_t offset = (first + (backwards ? int64_t(count - 1) * lines : 0)) * channels + channel();
+    const int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y, next = int64_t(gridDim.y) * blockDim.y;
+    if (channel() >= channels || first >= rows) return;
+    const int count = int((rows - first + next - 1) / next);
+    const int64_t step = (backwards ? -next : next) * channels;
+    int64_t offset = (first + (backwards ? (count - 1) * next : 0)) * channels + channel();
     const auto some = [&]<int n>() {
       Group<T, width> read[n][arrays];
 #pragma unroll
@@ -59,7 +60,7 @@ template <int width> struct Rows {
 #pragma unroll 1
     for (; left > 0; left--) some.template operator()<1>();
   }
-  // use(i) for each row of the thread.
+  // use(i) for each row of the thread in a chunk of neighbouring rows.
   template <class F> __device__ void each_place(F use) const {
     if (channel() >= channels) return;
     const int64_t end = min(rows, int64_t(blockIdx.y + 1) * chunk_rows);
@@ -69,7 +70,8 @@ template <int width> struct Rows {
 };
 
 // Adds the sums of the threads over the lines of the block and writes them to partial[chunk][s][channel], or [chunk][channel][s].
-template <bool by_channel = false, int count, int width> __device__ inline void leave_sums(float* partial, const float (&sum)[count][width], int channels) {
+template <bool by_channel = false, int count, int width>
+__device__ inline void leave_sums(float* partial, const float (&sum)[count][width], int channels) {
   TURL_SHARED(float, of_threads, [row_threads * width]);
   const int columns = int(blockDim.x) * width, thread = int(threadIdx.y * blockDim.x + threadIdx.x);
   const int c = int(blockIdx.x) * columns + thread;
