@@ -101,7 +101,8 @@ void backward_matrix(Context& context, float* dw, float* partial, const Problem&
     const unsigned sample_tiles = tiles_of(p.samples, Units::rows), element_tiles = tiles_of(p.size, Units::columns);
     using Narrow = typename Units::Narrow;
     launch(context, softmax_gradient_matrix_kernel<Narrow>,
-           dim3{tiles_of(slice.count, Narrow::columns), tiles_of(p.samples, Narrow::rows), 1}, Narrow::threads, Narrow::shared_bytes, gradient, g, slice, p, given.labels, given.dloss, given.loss, given.logsumexp, stride);
+           dim3{tiles_of(slice.count, Narrow::columns), tiles_of(p.samples, Narrow::rows), 1}, Narrow::threads,
+           Narrow::shared_bytes, gradient, g, slice, p, given.labels, given.dloss, given.loss, given.logsumexp, stride);
     launch(context, prototype_gradient_matrix_kernel<Units>, dim3{tiles_of(slice.count, Units::rows), element_tiles, 1},
            Units::threads, Units::shared_bytes, dw + slice.first * p.size, gradient, g, p.samples, slice.count, stride, p.size);
     launch(context, embedding_gradient_matrix_kernel<Units>, dim3{element_tiles, sample_tiles, splits}, Units::threads,
