@@ -150,7 +150,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
         add_parts(context, dweight.as<float>(), partial, walk.chunks, size);
       });
     else if (s.depthwise())
-      in_parts({unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), 1}, 512 / groups,
+      in_parts({unsigned(ceil_div<int64_t>(channels, 64)), unsigned(s.taps()), 1}, 512 / (ceil_div<int64_t>(channels, 64) * s.taps()),
                [&](float* partial, dim3 grid, int64_t part_pixels) {
                  launch(context, depthwise_backward_weight_kernel<T>, grid, 64, 0, partial, dy.as<T>(), x.as<T>(), s, part_pixels);
                });
