@@ -27,6 +27,8 @@ void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   if (y.size == 0) return;
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
+  if (x.dtype == DType::bfloat16 && matrix_suits(s))
+    return matrix_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
   if (pairs_win(x.dtype, s, s.group_channels()))
     return pairs_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
@@ -48,6 +50,8 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
   if (dx.size == 0) return;
   if (dy.dtype == DType::float64)
     return plain_conv_backward_data(context, dx.as<double>(), dy.as<double>(), weight.as<double>(), s);
+  if (dy.dtype == DType::bfloat16 && matrix_suits(s))
+    return matrix_conv_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), s);
   if (pairs_win(dy.dtype, s, s.group_out_channels()))
     return pairs_conv_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
@@ -70,6 +74,8 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   if (x.dtype == DType::float64)
     return plain_conv_backward_weight(context, dweight.as<double>(), dy.as<double>(), x.as<double>(), s);
   float* dw = dweight.as<float>();
+  if (x.dtype == DType::bfloat16 && matrix_suits(s))
+    return matrix_conv_backward_weight(context, dw, dy.as<bfloat16>(), x.as<bfloat16>(), s);
   if (pairs_win(x.dtype, s, 2)) return pairs_conv_backward_weight(context, dw, dy.as<bfloat16>(), x.as<bfloat16>(), s);
   if (winograd_suits(s))
     return with_images(x.dtype, [&]<class T>() { winograd_conv_backward_weight(context, dw, dy.as<T>(), x.as<T>(), s); });

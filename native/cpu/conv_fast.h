@@ -22,6 +22,11 @@ constexpr double pairs_speed = 1.9;  // of their products, for winograd_suits
 void pairs_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s);
 void pairs_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s);
 void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s);
+// Whether there are matrix units that take it.
+bool matrix_suits(const Convolution& s);
+void matrix_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s);
+void matrix_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s);
+void matrix_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s);
 void depthwise_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s);
 void depthwise_backward_data(Context& context, float* dx, const float* dy, const float* weight, const Convolution& s);
 void depthwise_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s);

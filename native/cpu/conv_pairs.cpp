@@ -6,6 +6,7 @@
 // gradient sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair][channels of a
 // block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the image
 // is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
+#include "cpu/bfloat16_rows.h"
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
@@ -18,28 +19,12 @@
 namespace turl {
 namespace {
 
-struct Pair {
-  bfloat16 first, second;
-};
-static_assert(sizeof(Pair) == 4);
-
 inline __m512bh load(const Pair* p) { return (__m512bh)_mm512_loadu_si512(p); }
 // One pair, from two neighbouring values of any alignment, in every lane.
 inline __m512bh splat(const bfloat16* p) {
   int32_t bits;
   memcpy(&bits, p, 4);
   return (__m512bh)_mm512_set1_epi32(bits);
-}
-
-// Rounds the first n <= 2 lanes sums of a row; a whole one is a cache line, and goes past the caches if told so.
-inline void store_row(bfloat16* out, const vfloat* sum, int64_t n, bool past) {
-  if (n == tile_columns && past) {
-    const __m256i low = __m256i(round_lanes(sum[0])), high = __m256i(round_lanes(sum[1]));
-    const __m512i row = _mm512_maskz_inserti64x4(255, _mm512_maskz_inserti64x4(255, __m512i{}, low, 0), high, 1);
-    return _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
-  }
-  if (n == tile_columns) return turl::store(out, sum[0]), turl::store(out + lanes, sum[1]);
-  for (int64_t j = 0; j < n; j++) out[j] = bfloat16(sum[j / lanes][j % lanes]);
 }
 
 // sums[r][j] (+)= sum over t < taps, k < pairs of rows[t row_step + r][offset + 2 k ..] . panel[t pairs + k][j]. The sums stay in
@@ -111,27 +96,7 @@ __attribute__((noinline)) void outer_tile(float* total, const Pair* a, int64_t a
   }
 }
 
-// out[j] = (first[j], second[j]) for those j < tile_columns that are in the mask, zeros elsewhere.
-// Both are asked for `ahead` values early: memory is read in order, but in strides that are not always foreseen.
-inline void interleave(Pair* out, const bfloat16* first, const bfloat16* second, __mmask32 mask, int64_t ahead = 0) {
-  alignas(64) static constexpr auto order = [] {
-    struct { uint16_t low[32], high[32]; } o{};
-    for (uint16_t i = 0; i < 16; i++)
-      for (uint16_t half = 0; half < 2; half++) {
-        o.low[2 * i + half] = uint16_t(i + 32 * half);
-        o.high[2 * i + half] = uint16_t(16 + i + 32 * half);
-      }
-    return o;
-  }();
-  const __m512i a = _mm512_maskz_loadu_epi16(mask, first), b = _mm512_maskz_loadu_epi16(mask, second);
-  __builtin_prefetch(first + ahead), __builtin_prefetch(second + ahead);
-  _mm512_storeu_si512(out, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.low), b));
-  _mm512_storeu_si512(out + lanes, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.high), b));
-}
-
 constexpr int64_t pixels_ahead = 16;
-
-inline __mmask32 first_of(int64_t n) { return n >= tile_columns ? ~__mmask32(0) : (__mmask32(1) << n) - 1; }
 
 // Copies the pixels of all taps side by side, from the table of `point`: patch [step][length], zero beyond taps x depth. `fixed` is
 // the depth where it is known beforehand.

@@ -1,0 +1,116 @@
+// Matrix units of a processor (Intel's AMX): tiles of sums [16, 16] float32 and of operands, 16 rows of 64 bytes.
+//
+//   Units unit;                                    readies the units for this thread until it goes out of scope
+//   unit.load<4>(a, bytes_a);                      16 rows of 32 bfloat16, `bytes_a` apart: a(row, k)
+//   unit.load<6>(b, bytes_b);                      16 rows of 16 pairs: b(2 r, j), b(2 r + 1, j) side by side
+//   unit.multiply<0, 4, 6>();                      sums 0 (row, j) += sum over k of a(row, k) b(k, j)
+//   unit.zero<0>(); unit.load<0>(sums, bytes); unit.store<0>(sums, bytes);
+//
+// `AmxUnits` are the real ones. `PlainUnits` are the same in plain loops, so that what is built on them is tested everywhere:
+// TURL_MATRIX_UNITS=plain takes them, =none does without, and without the variable the real ones are taken where they are.
+#pragma once
+#include <cstdint>
+#include <cstdlib>
+#include "types.h"
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace turl {
+
+constexpr int64_t unit_side = 16, unit_depth = 32;  // rows and columns of a tile of sums; values of the inner dimension at a time
+
+enum class MatrixUnits { none, plain, amx };
+
+#if defined(__x86_64__) && defined(__linux__)
+
+class AmxUnits {
+ public:
+  // Whether the processor has them and the system lets this process use them.
+  static bool usable() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    const bool there = (d >> 22 & 1) && (d >> 24 & 1);  // bfloat16 and tiles
+    constexpr long request = 0x1023, tile_data = 18;    // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return there && syscall(SYS_arch_prctl, request, tile_data) == 0;
+  }
+
+  AmxUnits() {
+    struct alignas(64) {
+      uint8_t palette = 1, start = 0, reserved[14] = {};
+      uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } layout;
+    asm volatile("ldtilecfg %0" ::"m"(layout));
+  }
+  ~AmxUnits() { asm volatile("tilerelease"); }
+  AmxUnits(const AmxUnits&) = delete;
+  AmxUnits& operator=(const AmxUnits&) = delete;
+
+  // Loads do not tell the compiler what they read: fence() comes between stores of it and the first of them.
+  static void fence() { asm volatile("" ::: "memory"); }
+  template <int tile> void zero() { asm volatile("tilezero %%tmm%c0" ::"i"(tile)); }
+  template <int tile> void load(const void* from, int64_t bytes) {
+    asm volatile("tileloadd (%1,%2,1), %%tmm%c0" ::"i"(tile), "r"(from), "r"(bytes));
+  }
+  template <int tile> void store(float* to, int64_t bytes) {
+    asm volatile("tilestored %%tmm%c0, (%1,%2,1)" ::"i"(tile), "r"(to), "r"(bytes) : "memory");
+  }
+  template <int sums, int a, int b> void multiply() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sums), "i"(a), "i"(b));
+  }
+};
+
+#endif
+
+class PlainUnits {
+ public:
+  static void fence() {}
+  template <int tile> void zero() { memset(tiles_[tile], 0, sizeof tiles_[tile]); }
+  template <int tile> void load(const void* from, int64_t bytes) {
+    for (int64_t r = 0; r < unit_side; r++) memcpy(tiles_[tile][r], static_cast<const char*>(from) + r * bytes, 64);
+  }
+  template <int tile> void store(float* to, int64_t bytes) {
+    for (int64_t r = 0; r < unit_side; r++) memcpy(reinterpret_cast<char*>(to) + r * bytes, tiles_[tile][r], 64);
+  }
+  template <int sums, int a, int b> void multiply() {
+    bfloat16 left[unit_side][unit_depth], right[unit_side][unit_side][2];
+    float total[unit_side][unit_side];
+    memcpy(left, tiles_[a], sizeof left), memcpy(right, tiles_[b], sizeof right), memcpy(total, tiles_[sums], sizeof total);
+    for (int64_t r = 0; r < unit_side; r++)
+      for (int64_t k = 0; k < unit_depth; k++)
+        for (int64_t j = 0; j < unit_side; j++) total[r][j] += float(left[r][k]) * float(right[k / 2][j][k % 2]);
+    memcpy(tiles_[sums], total, sizeof total);
+  }
+
+ private:
+  char tiles_[8][unit_side][64];
+};
+
+#if !(defined(__x86_64__) && defined(__linux__))
+struct AmxUnits : PlainUnits {
+  static bool usable() { return false; }
+};
+#endif
+
+inline MatrixUnits matrix_units() {
+  static const MatrixUnits chosen = [] {
+    const char* named = std::getenv("TURL_MATRIX_UNITS");
+    const std::string wanted = named ? named : "";
+    if (wanted == "plain") return MatrixUnits::plain;
+    if (wanted == "none") return MatrixUnits::none;
+    if (wanted != "") throw std::runtime_error("TURL_MATRIX_UNITS: expected plain or none, got " + wanted);
+    return AmxUnits::usable() ? MatrixUnits::amx : MatrixUnits::none;
+  }();
+  return chosen;
+}
+
+// f.operator()<Units>() with the units of this process, of which there are some.
+template <class F> void with_units(F&& f) {
+  if (matrix_units() == MatrixUnits::amx) f.template operator()<AmxUnits>();
+  else f.template operator()<PlainUnits>();
+}
+
+}  // namespace turl
