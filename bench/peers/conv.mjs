@@ -1,5 +1,5 @@
-// Convolutions beside oneDNN, float32, alternating between the two in one run so that a busy machine disturbs both alike.
-// usage: node bench/peers/conv.mjs [PATTERN]   Needs g++ and oneDNN 2 (Debian: libdnnl-dev), which PyTorch uses on a CPU.
+// Convolutions beside oneDNN, alternating between the two in one run so that a busy machine disturbs both alike.
+// usage: node bench/peers/conv.mjs [PATTERN] [bfloat16]   Float32 without the second. Needs g++ and oneDNN 2 (Debian: libdnnl-dev), which PyTorch uses on a CPU.
 // Prints CSV: case, direction, GFLOP/s of turl (images in NHWC), of oneDNN by Winograd and directly in the memory layouts that it likes
 // best, and by its own choice in NHWC; the ratio of turl to the best of those three: median over TURL_ROUNDS (default 7) rounds, each of
 // which compares neighbours; the smallest and largest of these; the machine. bench/convolution.csv keeps such a run.
@@ -38,6 +38,7 @@ const cases = [
   { name: 'depthwise 256@14', size: 14, channels: 256, out: 256, groups: 256 },
 ];
 const directions = ['forward', 'backward_data', 'backward_weight'];
+const [pattern = '', dtype = 'float32'] = process.argv.slice(2);
 const rounds = Number(process.env.TURL_ROUNDS ?? 7);
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
@@ -56,7 +57,7 @@ try {
   );
   process.exit(2);
 }
-const peer = spawn(program, [], {
+const peer = spawn(program, [dtype], {
   env: { ...process.env, OMP_NUM_THREADS: `${threads}` },
   stdio: ['pipe', 'pipe', 'inherit'],
 });
@@ -64,13 +65,14 @@ const answers = createInterface({ input: peer.stdout })[Symbol.asyncIterator]();
 
 console.log('case,direction,turl_gflops,winograd_gflops,direct_gflops,nhwc_gflops,ratio,least,most,machine');
 for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of cases) {
-  if (!name.includes(process.argv[2] ?? '')) continue;
+  if (!name.includes(pattern)) continue;
   const padding = kernel >> 1;
   const outSize = Math.floor((size + 2 * padding - kernel) / stride) + 1;
-  const x = randomTensor([batch, size, size, channels], 1);
-  const weight = randomTensor([out, kernel, kernel, channels / groups], 2);
-  const dy = randomTensor([batch, outSize, outSize, out], 3);
-  const [y, dx, dweight] = [dy, x, weight].map((t) => empty(t.shape));
+  const x = randomTensor([batch, size, size, channels], 1, { dtype });
+  const weight = randomTensor([out, kernel, kernel, channels / groups], 2, { dtype });
+  const dy = randomTensor([batch, outSize, outSize, out], 3, { dtype });
+  const [y, dx] = [dy, x].map((t) => empty(t.shape, { dtype }));
+  const dweight = empty(weight.shape);
   const sizes = [batch, size, size, channels, out, kernel, kernel, stride, padding, groups];
   const run = {
     forward: () => cpu.kernels.conv2d_forward(y, x, weight, ...sizes),
@@ -99,7 +101,7 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of 
       ratio.toFixed(2),
     );
     console.log(
-      [name, direction, (gflop / median(ours[i])).toFixed(0), ...rates, ...summary, machine].join(','),
+      [dtype === 'float32' ? name : `${name} ${dtype}`, direction, (gflop / median(ours[i])).toFixed(0), ...rates, ...summary, machine].join(','),
     );
   });
   for (const t of [x, weight, dy, y, dx, dweight]) t.dispose();
