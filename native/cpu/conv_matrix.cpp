@@ -24,6 +24,7 @@ namespace {
 
 constexpr int64_t block = 2 * unit_side;  // result rows and columns of the four tiles of sums that are computed together
 constexpr int64_t block_size = block * block, unit_size = unit_side * unit_side;
+constexpr int64_t cached = 512 * 1024;  // values that stay in the second-level cache beside the weight
 
 // Of a pixel's patch: taps x channels that are copied side by side.
 bool few(int64_t depth, int64_t groups) { return depth < 8 && groups == 1; }
@@ -36,7 +37,8 @@ struct Grid {
   };
   int64_t step, pitch, lines, per_image, segments;
   int64_t left = 0, first = 0, in_lines;  // zeros before the first line; the first input line of result line 0; lines of a plane
-  int64_t plane_size, results;            // positions of a plane and of the result, multiples of unit_depth
+  int64_t plane_size, results;            // positions of a plane, an even number, and of the result, a multiple of unit_depth
+  int64_t beyond;                         // positions that may be read after those of the last segment
   std::vector<Plane> planes;
   std::vector<int64_t> offset;
 
@@ -58,7 +60,7 @@ struct Grid {
       left = std::max(left, -at.x), width = std::max(width, at.x + phase.columns);
       places.push_back({index, at.y, at.x});
     }
-    for (const Plane& plane : planes) pitch = width = std::max(width, columns_of(plane, g) + left);
+    for (const Plane& plane : planes) width = std::max(width, columns_of(plane, g) + left);
     pitch = width;
     per_image = divide_up(phase.rows, std::max<int64_t>(1, most / pitch));
     lines = divide_up(phase.rows, per_image);
@@ -66,7 +68,8 @@ struct Grid {
     segments = g.batch * per_image;
     in_lines = lines + last - first;
     results = round_up(lines * pitch, unit_depth);
-    plane_size = round_up(left + in_lines * pitch + width - phase.columns + unit_depth + 1, unit_depth);
+    plane_size = round_up(left + in_lines * pitch, 2);
+    beyond = pitch + unit_depth;
     for (const Place& at : places) offset.push_back(at.plane * plane_size + (at.y - first) * pitch + at.x + left);
   }
 
@@ -201,7 +204,8 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
   // An even number of cache lines from one position to the next uses few cache sets once it is more than four.
   const int64_t row = steps * unit_depth + (steps % 2 == 0 && steps > 4 ? unit_depth : 0);
   const Grid grid(g, phase, std::max<int64_t>(256, 131072 / row));
-  const int64_t at_once = std::max<int64_t>(1, 512 / grid.results), positions = grid.positions();
+  const int64_t positions = grid.positions();
+  const int64_t at_once = std::max<int64_t>(1, std::min(512 / grid.results, cached / (std::max<int64_t>(1, positions) * row)));
   const int64_t panel_size = taps * steps * 2 * unit_size;
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * panel_size)) * 4));
   pack_weight(context, packed, weight, g, phase);
@@ -216,7 +220,7 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
       int64_t position, result;
     };
     std::vector<Tile> tiles;
-    bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<0>(((end - begin) * positions + unit_side) * row / 2));
+    bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<0>(((end - begin) * positions + grid.beyond) * row / 2));
     for (int64_t s = begin; s < end; s++) {
       grid.point_results(s, results.data() + (s - begin) * grid.results, out, static_cast<bfloat16*>(nullptr), g, phase);
       if (!patches) grid.point(s, pixels.data() + (s - begin) * positions, in, zero.data(), g);
@@ -324,9 +328,9 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
     const int64_t group = chunk / (out_ranges * in_ranges) % g.groups, begin = chunk / ranges * part;
     const int64_t first_out = chunk / in_ranges % out_ranges * outs, out_end = std::min(out_blocks, first_out + outs);
     const int64_t first_in = chunk % in_ranges * ins, in_end = std::min(in_blocks, first_in + ins);
-    std::vector<const bfloat16*> pixels(size_t(at_once * positions + 1), zero.data()), gradients(size_t(at_once * grid.results));
+    std::vector<const bfloat16*> pixels(size_t(at_once * positions + grid.beyond), zero.data()), gradients(size_t(at_once * grid.results));
     const int64_t dy_row = at_once * grid.results + (at_once * grid.results / unit_depth % 2 == 0 ? unit_depth : 0);
-    const int64_t x_size = at_once * positions / 2 * block;  // pairs of one copy of a block of channels
+    const int64_t x_size = (at_once * positions / 2 + grid.beyond) * block;  // pairs of one copy of a block of channels
     bfloat16* turned = reinterpret_cast<bfloat16*>(thread_memory<0>(outs * block * dy_row / 2));
     Pair* packed = reinterpret_cast<Pair*>(thread_memory<1>(ins * 2 * x_size));
     bfloat16* patched = reinterpret_cast<bfloat16*>(thread_memory<2>(patches ? at_once * positions * patch.length / 2 : 1));
@@ -353,7 +357,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
         Pair *even = packed + (b - first_in) * 2 * x_size, *odd = even + x_size;
         const __mmask32 mask = first_of(g.depth - b * block);
         const int64_t c = group * g.depth + b * block;
-        for (int64_t p = 0; p < segments * positions; p += 2, even += block, odd += block) {
+        for (int64_t p = 0; p + 2 < segments * positions + grid.beyond; p += 2, even += block, odd += block) {
           interleave(even, pixels[size_t(p)] + c, pixels[size_t(p + 1)] + c, mask);
           interleave(odd, pixels[size_t(p + 1)] + c, pixels[size_t(p + 2)] + c, mask);
         }
@@ -370,16 +374,24 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
     }
   });
 
-  add_chunks(context, partial, parts, part_size);
-  parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; o++)
+  // The parts are added in order. A block lies in one piece in each, so that only dweight is met in small ones.
+  parallel_for(context, g.groups * out_blocks * in_blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; item++) {
+      const int64_t first_row = item / in_blocks % out_blocks * block, first = item % in_blocks * block;
+      const int64_t o = item / in_blocks / out_blocks * g.width + first_row;
+      const int64_t rows = std::min(block, g.width - first_row), columns = std::min(block, g.depth - first);
       for (int64_t t = 0; t < taps; t++)
-        for (int64_t c = 0; c < g.depth; c += unit_side) {
-          const int64_t row = o % g.width, index = ((o / g.width * out_blocks + row / block) * in_blocks + c / block) * taps + t;
-          const float* in = partial + index * block_size + ((row % block / unit_side) * 2 + c % block / unit_side) * unit_size +
-                            row % unit_side * unit_side;
-          memcpy(dweight + (o * taps + t) * g.depth + c, in, size_t(std::min(unit_side, g.depth - c)) * 4);
-        }
+        for (int64_t r = 0; r < rows; r++)
+          for (int64_t half = 0; half * unit_side < columns; half++) {
+            const float* in = partial + (item * taps + t) * block_size + (r / unit_side * 2 + half) * unit_size + r % unit_side * unit_side;
+            vfloat sum = load(in);
+            for (int64_t part = 1; part < parts; part++) sum += load(in + part * part_size);
+            float* out = dweight + ((o + r) * taps + t) * g.depth + first + half * unit_side;
+            const int64_t n = columns - half * unit_side;
+            if (n >= unit_side) store(out, sum);
+            else store(out, sum, int(n));
+          }
+    }
   });
 }
 
