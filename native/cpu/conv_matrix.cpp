@@ -111,6 +111,14 @@ struct Patches {
   Patches(const Gather& g, const Phase& phase)
       : g(g), phase(phase), depth(int64_t(phase.taps.size()) * g.depth), length(round_up(depth, unit_depth)) {}
 
+  // The 1x1 convolution of the patches.
+  std::pair<Gather, Phase> as_channels() const {
+    std::pair<Gather, Phase> same{g, phase};
+    same.first.depth = depth, same.first.in_c = length, same.first.in_h = phase.rows, same.first.in_w = phase.columns;
+    same.second.in_step = 1, same.second.taps = {{0, 0, 0}};
+    return same;
+  }
+
   // The patches of the result pixels of a line of the result, one after the other. The taps of a line of the kernel lie side by side.
   void make(bfloat16* to, const bfloat16* in, int64_t image, int64_t line) const {
     const int64_t taps = int64_t(phase.taps.size());
@@ -190,70 +198,99 @@ __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16*
   unit.template store<2>(sums + 2 * unit_size, pairs), unit.template store<3>(sums + 3 * unit_size, pairs);
 }
 
-// One phase of a gather. The chunks are segments, or with patches lines of the result.
+// The tiles of a chunk, two at a time, times the weight of a column panel: results from channel `first` of those pixels that are there.
+template <class Units> struct Chunk {
+  struct Tile {
+    int64_t position, result;
+  };
+  Units unit;
+  std::vector<Tile> tiles;
+  std::vector<bfloat16*> results;  // pixels; null where there is none
+
+  void multiply(const bfloat16* pixels, int64_t row, const std::vector<int64_t>& offset, int64_t steps, const Pair* panel, int64_t first,
+                int64_t columns, bool past) {
+    alignas(64) float sums[4 * unit_size];
+    const size_t count = tiles.size();
+    for (size_t t = 0; t < count; t += 2) {
+      const size_t second = std::min(t + 1, count - 1);  // the last of an odd number goes with itself
+      product(unit, sums, pixels + tiles[t].position * row, pixels + tiles[second].position * row, row, offset.data(),
+              int64_t(offset.size()), steps, panel);
+      for (size_t half = 0; t + half <= second; half++) {
+        bfloat16* const* to = results.data() + tiles[t + half].result;
+        const float* from = sums + half * 2 * unit_size;
+        for (int64_t r = 0; r < unit_side; r++) {
+          const vfloat both[2] = {load(from + r * unit_side), load(from + unit_size + r * unit_side)};
+          if (to[r]) store_row(to[r] + first, both, columns, past);
+        }
+      }
+    }
+  }
+};
+
+// One phase of a gather. A chunk has some segments; where every pixel is its own result (1x1), some pixels, read where they are.
 template <class Units>
 void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfloat16* weight, const Gather& whole,
                   const Phase& all_taps) {
-  if (whole.batch * all_taps.rows * all_taps.columns == 0) return;
+  const int64_t all = whole.batch * all_taps.rows * all_taps.columns;
+  if (all == 0) return;
   const bool patches = few(whole.depth, whole.groups) && whole.d_step == 1 && !all_taps.taps.empty();
   const Patches patch(whole, all_taps);
-  Gather g = whole;
-  Phase phase = all_taps;
-  if (patches) g.depth = patch.depth, g.in_c = patch.length, g.in_h = phase.rows, g.in_w = phase.columns, phase.in_step = 1, phase.taps = {{0, 0, 0}};
+  const auto [g, phase] = patches ? patch.as_channels() : std::pair(whole, all_taps);
   const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(phase.taps.size());
+  const int64_t panel_size = taps * steps * 2 * unit_size;
+  Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * panel_size)) * 4));
+  pack_weight(context, packed, weight, g, phase);
+  const bool past = g.width % block == 0 && worth_streaming(out, all, g.groups * g.width);
+
+  const bool in_place = taps == 1 && phase.in_step == 1 && phase.out_step == 1 && phase.taps[0].y == 0 && phase.taps[0].x == 0 &&
+                        phase.rows == g.in_h && phase.columns == g.in_w && g.depth % unit_depth == 0 && all >= unit_side && !patches;
+  if (in_place)
+    return parallel_for(context, all, 512, [&](int64_t begin, int64_t end) {
+      Chunk<Units> chunk;
+      for (int64_t p = begin; p < end; p += unit_side) {
+        const int64_t from = std::min(p, all - unit_side);  // no tile reads past the end
+        chunk.tiles.push_back({from, p - begin});
+        for (int64_t r = from; r < from + unit_side; r++) chunk.results.push_back(r < p ? nullptr : out + r * g.groups * g.width);
+      }
+      for (int64_t n = 0; n < g.groups * panels; n++) {
+        const int64_t group = n / panels, first = n % panels * block;
+        chunk.multiply(in + group * g.depth, g.in_c, {0}, steps, packed + n * panel_size, group * g.width + first,
+                       std::min(block, g.width - first), past);
+      }
+      if (past) end_streaming();
+    });
+
   // An even number of cache lines from one position to the next uses few cache sets once it is more than four.
   const int64_t row = steps * unit_depth + (steps % 2 == 0 && steps > 4 ? unit_depth : 0);
   const Grid grid(g, phase, std::max<int64_t>(256, 131072 / row));
   const int64_t positions = grid.positions();
   const int64_t at_once = std::max<int64_t>(1, std::min(512 / grid.results, cached / (std::max<int64_t>(1, positions) * row)));
-  const int64_t panel_size = taps * steps * 2 * unit_size;
-  Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * panel_size)) * 4));
-  pack_weight(context, packed, weight, g, phase);
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth + block), bfloat16(0.0f));
-  const bool past = g.width % block == 0 && worth_streaming(out, whole.batch * phase.rows * phase.columns, g.groups * g.width);
-
   parallel_for(context, grid.segments, at_once, [&](int64_t begin, int64_t end) {
-    Units unit;
+    Chunk<Units> chunk;
+    chunk.results.resize(size_t((end - begin) * grid.results));
     std::vector<const bfloat16*> pixels(size_t((end - begin) * positions));
-    std::vector<bfloat16*> results(size_t((end - begin) * grid.results + unit_side));
-    struct Tile {
-      int64_t position, result;
-    };
-    std::vector<Tile> tiles;
     bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<0>(((end - begin) * positions + grid.beyond) * row / 2));
     for (int64_t s = begin; s < end; s++) {
-      grid.point_results(s, results.data() + (s - begin) * grid.results, out, static_cast<bfloat16*>(nullptr), g, phase);
-      if (!patches) grid.point(s, pixels.data() + (s - begin) * positions, in, zero.data(), g);
-      const int64_t used = std::min(grid.lines, phase.rows - s % grid.per_image * grid.lines) * grid.pitch;
-      if (patches)
-        for (int64_t i = 0; i * grid.pitch < used; i++)
-          patch.make(copied + ((s - begin) * positions + i * grid.pitch) * row, in, s / grid.per_image, s % grid.per_image * grid.lines + i);
-      for (int64_t p = 0; p < used; p += unit_side)
-        tiles.push_back({(s - begin) * positions + p, (s - begin) * grid.results + p});
+      const int64_t first_line = s % grid.per_image * grid.lines, lines = std::min(grid.lines, phase.rows - first_line);
+      const int64_t position = (s - begin) * positions, result = (s - begin) * grid.results;
+      grid.point_results(s, chunk.results.data() + result, out, static_cast<bfloat16*>(nullptr), g, phase);
+      if (!patches) grid.point(s, pixels.data() + position, in, zero.data(), g);
+      else
+        for (int64_t i = 0; i < lines; i++)
+          patch.make(copied + (position + i * grid.pitch) * row, in, s / grid.per_image, first_line + i);
+      for (int64_t p = 0; p < lines * grid.pitch; p += unit_side) chunk.tiles.push_back({position + p, result + p});
     }
-    const int64_t count = int64_t(tiles.size());
-    tiles.push_back(tiles.back());  // a partner for the last one of an odd number
-    alignas(64) float sums[4 * unit_size];
     for (int64_t n = 0; n < g.groups * panels; n++) {
-      const int64_t group = n / panels, first = n % panels * block, columns = std::min(block, g.width - first);
-      if (n % panels == 0 && !patches)
+      const int64_t group = n / panels, first = n % panels * block;
+      if (first == 0 && !patches)
         for (int64_t p = 0; p < (end - begin) * positions; p++) {
           const bfloat16* from = pixels[size_t(p)] + group * g.depth;
           for (int64_t d = 0; d < g.depth; d += unit_depth)
             _mm512_storeu_si512(copied + p * row + d, _mm512_maskz_loadu_epi16(first_of(g.depth - d), from + d));
         }
-      for (int64_t t = 0; t < count; t += 2) {
-        product(unit, sums, copied + tiles[size_t(t)].position * row, copied + tiles[size_t(t + 1)].position * row, row,
-                grid.offset.data(), taps, steps, packed + n * panel_size);
-        for (int64_t half = 0; half < std::min<int64_t>(2, count - t); half++) {
-          bfloat16* const* to = results.data() + tiles[size_t(t + half)].result;
-          const float* from = sums + half * 2 * unit_size;
-          for (int64_t r = 0; r < unit_side; r++) {
-            const vfloat both[2] = {load(from + r * unit_side), load(from + unit_size + r * unit_side)};
-            if (to[r]) store_row(to[r] + group * g.width + first, both, columns, past);
-          }
-        }
-      }
+      chunk.multiply(copied, row, grid.offset, steps, packed + n * panel_size, group * g.width + first,
+                     std::min(block, g.width - first), past);
     }
     if (past) end_streaming();
   });
@@ -307,9 +344,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
   if (s.batch * all_taps.rows * all_taps.columns == 0) return std::fill(dweight, dweight + s.weight_size(), 0.0f);
   const bool patches = few(whole.depth, whole.groups);
   const Patches patch(whole, all_taps);
-  Gather g = whole;
-  Phase phase = all_taps;
-  if (patches) g.depth = patch.depth, g.in_c = patch.length, g.in_h = phase.rows, g.in_w = phase.columns, phase.in_step = 1, phase.taps = {{0, 0, 0}};
+  const auto [g, phase] = patches ? patch.as_channels() : std::pair(whole, all_taps);
   const Grid grid(g, phase, 1024);
   const int64_t taps = int64_t(phase.taps.size()), positions = grid.positions();
   const int64_t out_blocks = divide_up(g.width, block), in_blocks = divide_up(g.depth, block);
