@@ -256,6 +256,7 @@ Napi::Value statistics(const Napi::CallbackInfo& info) {
   set("live", d.pool->live), set("peak", d.pool->peak), set("cached", d.pool->cached), set("limit", d.pool->limit);
   set("scratchPeak", d.scratch_peak), set("systemAllocations", d.pool->allocations), set("launches", d.launches);
   set("memoryTotal", d.backend->memory_total()), set("memoryAvailable", d.backend->memory_available());
+  result.Set("matrixUnits", d.backend->matrix_units);
   result.Set("threads", double(d.backend->context().threads));
   result.Set("description", d.backend->describe());
   return result;

@@ -7,7 +7,7 @@
 
 namespace turl {
 
-constexpr int backend_abi = 4;
+constexpr int backend_abi = 5;
 
 // What a device keeps of work that it does again and again: on CUDA a graph (docs/decisions/0010-recorded-steps.md).
 struct Graph {
@@ -36,6 +36,7 @@ struct Backend {
   void* scratch_owner = nullptr;
   virtual Context& context() = 0;
   bool exact = false;  // every buffer is to be a block of its own, of its exact size, so that a sanitizer sees its bounds
+  bool matrix_units = true;  // whether kernels may use instructions that multiply matrices of bfloat16
   const KernelTable* kernels = nullptr;  // a missing kernel is a null entry, and calling it is an error (src/tensor/device.ts)
 };
 

@@ -101,7 +101,14 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of 
       ratio.toFixed(2),
     );
     console.log(
-      [dtype === 'float32' ? name : `${name} ${dtype}`, direction, (gflop / median(ours[i])).toFixed(0), ...rates, ...summary, machine].join(','),
+      [
+        dtype === 'float32' ? name : `${name} ${dtype}`,
+        direction,
+        (gflop / median(ours[i])).toFixed(0),
+        ...rates,
+        ...summary,
+        machine,
+      ].join(','),
     );
   });
   for (const t of [x, weight, dy, y, dx, dweight]) t.dispose();

@@ -1,8 +1,9 @@
 // How fast the processor multiplies and adds, with operands in registers: the ceilings of `turl bench`. No operation uses them.
 //   multiply_add_rate: y[i] = x[i] after `steps` times y <- y (1 - 2^-10) + 2^-10, which tends to 1. 2 operations a step and element.
-//   matrix_rate: y [tiles, 16, 8] = steps * a [16, 16] b [16, 8], in bfloat16 with float32 sums. On the CPU a plain loop: no matrix
-//     instructions are used here, so that this is no ceiling of it.
+//   matrix_rate: y [tiles, 16, 8] = steps * a [16, 16] b [16, 8], in bfloat16 with float32 sums: by matrix units, each of whose products
+//     takes two steps of two tiles; where there are none by a plain loop, which is no ceiling of anything.
 #include "cpu/lanes.h"
+#include "cpu/matrix_units.h"
 #include "cpu/parallel.h"
 #include "kernels.h"
 
@@ -10,6 +11,37 @@ namespace turl {
 namespace {
 // Two multiply-adds start in a cycle and take four or five: ten chains at least, and no more than the registers hold.
 constexpr int chains = 12;
+
+constexpr int64_t rows = 16, columns = 8, depth = 16;  // of matrix_rate's tiles
+constexpr int64_t at_once = 8;                         // of them, in four tiles of sums: enough to hide a product's latency
+
+template <class Units> void unit_rate(Context& context, float* y, const bfloat16* a, const bfloat16* b, int64_t tiles, int64_t steps) {
+  // Two steps side by side, two tiles side by side; and the same with zeros for the second step, for an odd number of them.
+  bfloat16 twice[2][unit_side][unit_depth] = {}, right[unit_side][unit_side][2];
+  for (int64_t k = 0; k < unit_depth; k++)
+    for (int64_t i = 0; i < unit_side; i++) {
+      twice[0][i][k] = a[i * depth + k % depth];
+      twice[1][i][k] = k < depth ? a[i * depth + k] : bfloat16(0.0f);
+      right[k / 2][i][k % 2] = b[k % depth * columns + i % columns];
+    }
+  parallel_for(context, tiles, at_once, [&](int64_t begin, int64_t end) {
+    Units unit;
+    float sums[4][unit_side][unit_side];
+    Units::fence();
+    unit.template zero<0>(), unit.template zero<1>(), unit.template zero<2>(), unit.template zero<3>();
+    unit.template load<4>(twice[0], 64), unit.template load<6>(right, 64);
+    for (int64_t step = 0; step < steps; step += 2) {
+      if (step + 1 == steps) unit.template load<4>(twice[1], 64);
+      unit.template multiply<0, 4, 6>(), unit.template multiply<1, 4, 6>();
+      unit.template multiply<2, 4, 6>(), unit.template multiply<3, 4, 6>();
+    }
+    unit.template store<0>(sums[0][0], 64), unit.template store<1>(sums[1][0], 64);
+    unit.template store<2>(sums[2][0], 64), unit.template store<3>(sums[3][0], 64);
+    for (int64_t tile = begin; tile < end; tile++)
+      for (int64_t i = 0; i < rows; i++)
+        std::copy_n(&sums[(tile - begin) / 2][i][(tile - begin) % 2 * columns], columns, y + (tile * rows + i) * columns);
+  });
+}
 }  // namespace
 
 void multiply_add_rate(Context& context, Out y, In x, int64_t steps) {
@@ -33,7 +65,10 @@ void multiply_add_rate(Context& context, Out y, In x, int64_t steps) {
 }
 
 void matrix_rate(Context& context, Out y, In a, In b, int64_t steps) {
-  constexpr int64_t rows = 16, columns = 8, depth = 16;
+  if (matrix_units() != MatrixUnits::none)
+    return with_units([&]<class Units>() {
+      unit_rate<Units>(context, y.as<float>(), a.as<bfloat16>(), b.as<bfloat16>(), y.size / (rows * columns), steps);
+    });
   const bfloat16 *left = a.as<bfloat16>(), *right = b.as<bfloat16>();
   float* out = y.as<float>();
   parallel_for(context, y.size / (rows * columns), 1, [&](int64_t begin, int64_t end) {

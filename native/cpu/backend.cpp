@@ -1,5 +1,6 @@
 // The CPU backend: huge-page memory and a thread pool. Compiled once per instruction set, with the kernels.
 #include "backend.h"
+#include <array>
 #include <condition_variable>
 #include <atomic>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "table.h"
+#include "cpu/matrix_units.h"
 #include "cpu/simd.h"
 
 namespace turl {
@@ -115,6 +117,7 @@ class CpuBackend final : public Backend, public Context {
  public:
   CpuBackend() {
     kernels = &kernel_table();
+    matrix_units = turl::matrix_units() != MatrixUnits::none;
     const char* wanted = std::getenv("TURL_THREADS");
     set_threads(wanted ? std::atoi(wanted) : 0);
   }
@@ -133,7 +136,10 @@ class CpuBackend final : public Backend, public Context {
   void synchronize() override {}
   int64_t memory_total() override { return meminfo("MemTotal:"); }
   int64_t memory_available() override { return meminfo("MemAvailable:"); }
-  std::string describe() override { return processor() + ", " TURL_ISA ", " + std::to_string(threads) + " threads"; }
+  std::string describe() override {
+    const std::string units = std::array{"", ", plain matrix units", ", AMX"}[size_t(turl::matrix_units())];
+    return processor() + ", " TURL_ISA + units + ", " + std::to_string(threads) + " threads";
+  }
   void set_threads(int wanted) override {
     delete pool_;
     threads = wanted > 0 ? wanted : std::max(1, int(std::thread::hardware_concurrency()));

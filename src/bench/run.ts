@@ -14,7 +14,7 @@ export interface Ceilings {
   readonly copy: number;
   /** float32 additions and multiplications a second, operands in registers. */
   readonly multiplyAdd: number;
-  /** The same of bfloat16 products by matrix instructions; null where the kernels use none. */
+  /** The same of bfloat16 products by matrix instructions; null where there are none. */
   readonly matrix: number | null;
 }
 
@@ -81,11 +81,11 @@ export function measureCeilings(device: Device, { elements }: Sizes, seconds: nu
   const memory = copy(2 * elements);
   const arithmetic = multiplyAdds(elements / 4, device.name === 'emulated' ? 64 : 4096);
   // Enough work that a launch of some microseconds does not show; the emulated device would take minutes.
-  const matrix = matrixProducts(elements / 256, device.name === 'cuda' ? 4096 : 4);
+  const matrix = matrixProducts(elements / 256, device.name === 'emulated' ? 4 : 4096);
   return {
     copy: rate(memory.bytes, memory),
     multiplyAdd: rate(arithmetic.operations, arithmetic),
-    matrix: device.name === 'cpu' ? null : rate(matrix.operations, matrix),
+    matrix: device.statistics().matrixUnits ? rate(matrix.operations, matrix) : null,
   };
 }
 

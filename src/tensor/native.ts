@@ -21,6 +21,8 @@ export interface DeviceStatistics {
   launches: number;
   memoryTotal: number;
   memoryAvailable: number;
+  /** Whether kernels may use instructions that multiply matrices of bfloat16: a GPU's, or AMX. */
+  matrixUnits: boolean;
   threads: number;
   description: string;
 }
