@@ -60,6 +60,56 @@ TURL_TEST(wgmma_with_b_along_the_columns) { check<128, false, true>(context); }
 TURL_TEST(wgmma_with_a_along_the_rows) { check<64, true, false>(context); }
 TURL_TEST(wgmma_along_the_sides) { check<128, true, true>(context); }
 
+// y [64, 64] = a [64, 16] b [16, 64] with operands that begin at any row of theirs: a at row `first` of a window of 128 rows, where a row
+// is a side of it, or a depth of it if a_by_side; b from its own first row.
+template <bool a_by_side> __global__ void shifted_kernel(float* y, const bfloat16* a, const bfloat16* b, int first) {
+#ifdef TURL_WARPGROUPS
+  auto* const left = dynamic_shared<Pack<bfloat16>>();
+  auto* const right = left + 2 * block_packs;
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) init_mbarrier(full, 1), fence_mbarrier_init();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    expect_bytes(full, 3 * block_packs * 16);
+    copy_bulk(left, a, 2 * block_packs * 16, full);
+    copy_bulk(right, b, block_packs * 16, full);
+  }
+  wait_mbarrier(full, 0);
+  float d[8][4] = {};
+  warpgroup_fence(d);
+  warpgroup_mma<a_by_side, false>(d, operand<a_by_side>(left + first * 8, 0), operand<false>(right, 0));
+  warpgroup_commit();
+  warpgroup_wait<0>(d);
+  const int lane = int(threadIdx.x) % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4, column = lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < 8; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * 64 + j * 8 + column + i % 2] = d[j][i];
+#endif
+}
+
+template <bool a_by_side> void check_shifted(Context& context) {
+  Array<bfloat16> a(128 * 64), b(64 * 64);
+  Array<float> y(64 * 64);
+  for (size_t i = 0; i < a.size; i++) a[i] = small(i);
+  for (size_t i = 0; i < b.size; i++) b[i] = small(i + 7000);
+  for (size_t first : {0, 1, 7, 8, 13, 30, 57}) {
+    launch(context, shifted_kernel<a_by_side>, 1, 128, 3 * block_bytes, y.data, a.data, b.data, int(first));
+    synchronize();
+    for (size_t row = 0; row < 64; row++)
+      for (size_t column = 0; column < 64; column++) {
+        float sum = 0;
+        for (size_t k = 0; k < 16; k++) {
+          const size_t at = first + (a_by_side ? k : row), in_row = a_by_side ? row : k;
+          sum += float(a[at * 64 + (in_row / 8 ^ at % 8) * 8 + in_row % 8]) * float(b[place<false>(column, k)]);
+        }
+        TURL_EXPECT(y[row * 64 + column] == sum);
+      }
+  }
+}
+TURL_TEST(wgmma_of_sides_from_any_row) { check_shifted<false>(context); }
+TURL_TEST(wgmma_of_depths_from_any_row) { check_shifted<true>(context); }
+
 __global__ void block_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int i0, int i1, int i2) {
 #ifdef TURL_WARPGROUPS
   auto* const block = dynamic_shared<Pack<bfloat16>>();
