@@ -2,7 +2,8 @@
 // usage: node bench/peers/conv.mjs [PATTERN] [bfloat16]   Float32 without the second. Needs g++ and oneDNN 2 (Debian: libdnnl-dev), which PyTorch uses on a CPU.
 // Prints CSV: case, direction, GFLOP/s of turl (images in NHWC), of oneDNN by Winograd and directly in the memory layouts that it likes
 // best, and by its own choice in NHWC; the ratio of turl to the best of those three: median over TURL_ROUNDS (default 7) rounds, each of
-// which compares neighbours; the smallest and largest of these; the machine. bench/convolution.csv keeps such a run.
+// which compares neighbours; the smallest and largest of these; the machine; and the share of the arithmetic rate (of multiply-adds, or
+// of matrix units in bfloat16 where there are some) that a run just before reached. bench/convolution.csv keeps such a run.
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
@@ -43,7 +44,7 @@ const rounds = Number(process.env.TURL_ROUNDS ?? 7);
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
 const cpu = device('cpu');
-const { threads, description } = cpu.statistics();
+const { threads, description, matrixUnits } = cpu.statistics();
 const machine = `${description.replaceAll(',', ';')}; load ${loadavg()[0]?.toFixed(1)}`;
 const folder = mkdtempSync(join(tmpdir(), 'turl-onednn-'));
 const program = join(folder, 'onednn_conv');
@@ -63,7 +64,34 @@ const peer = spawn(program, [dtype], {
 });
 const answers = createInterface({ input: peer.stdout })[Symbol.asyncIterator]();
 
-console.log('case,direction,turl_gflops,winograd_gflops,direct_gflops,nhwc_gflops,ratio,least,most,machine');
+// What the arithmetic units do, of which a busy machine lends now more and now less: operations and a kernel that does them.
+const onUnits = dtype === 'bfloat16' && matrixUnits;
+const tiles = 64 * threads;
+const ceiling = onUnits
+  ? {
+      gflop: (2 * tiles * 16 * 8 * 16 * 4096) / 1e9,
+      arrays: [
+        empty([tiles, 16, 8]),
+        randomTensor([16, 16], 1, { dtype }),
+        randomTensor([16, 8], 2, { dtype }),
+      ],
+      run: ([y, a, b]) => cpu.kernels.matrix_rate(y, a, b, 4096),
+    }
+  : {
+      gflop: (2 * threads * 16384 * 8192) / 1e9,
+      arrays: [empty([threads * 16384]), randomTensor([threads * 16384], 1)],
+      run: ([y, x]) => cpu.kernels.multiply_add_rate(y, x, 8192),
+    };
+/** What `f` takes, in seconds. */
+const timed = (f) => {
+  const start = performance.now();
+  f();
+  return (performance.now() - start) / 1000;
+};
+
+console.log(
+  'case,direction,turl_gflops,winograd_gflops,direct_gflops,nhwc_gflops,ratio,least,most,machine,share',
+);
 for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of cases) {
   if (!name.includes(pattern)) continue;
   const padding = kernel >> 1;
@@ -80,23 +108,26 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of 
     backward_weight: () => cpu.kernels.conv2d_backward_weight(dweight, dy, x, ...sizes),
   };
   const ours = directions.map(() => []);
+  const rates = directions.map(() => []); // of the units, in GFLOP/s
   const theirs = directions.map(() => []); // of each round: seconds by Winograd, directly, in NHWC
   for (let round = -2; round < rounds; round++) {
     peer.stdin.write([batch, size, channels, out, kernel, stride, padding, groups].join(' ') + '\n');
     const seconds = (await answers.next()).value.trim().split(' ').map(Number);
     await setTimeout(50); // the peer's threads go on waiting for work for a while, on our cores
     directions.forEach((direction, i) => {
-      const start = performance.now();
-      run[direction]();
+      const rate = ceiling.gflop / timed(() => ceiling.run(ceiling.arrays));
+      const own = timed(run[direction]);
       if (round < 0) return; // warming up
-      ours[i].push((performance.now() - start) / 1000);
+      ours[i].push(own);
+      rates[i].push(rate);
       theirs[i].push([0, 3, 6].map((way) => (seconds[way + i] < 0 ? Infinity : seconds[way + i])));
     });
   }
   const gflop = (2 * batch * outSize * outSize * out * kernel * kernel * channels) / groups / 1e9;
   directions.forEach((direction, i) => {
-    const rates = [0, 1, 2].map((way) => (gflop / median(theirs[i].map((round) => round[way]))).toFixed(0));
+    const others = [0, 1, 2].map((way) => (gflop / median(theirs[i].map((round) => round[way]))).toFixed(0));
     const ratios = ours[i].map((seconds, round) => Math.min(...theirs[i][round]) / seconds);
+    const share = median(ours[i].map((seconds, round) => gflop / seconds / rates[i][round])).toFixed(2);
     const summary = [median(ratios), Math.min(...ratios), Math.max(...ratios)].map((ratio) =>
       ratio.toFixed(2),
     );
@@ -105,7 +136,7 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of 
         dtype === 'float32' ? name : `${name} ${dtype}`,
         direction,
         (gflop / median(ours[i])).toFixed(0),
-        ...rates,
+        ...others,
         ...summary,
         machine,
       ].join(','),
