@@ -1,5 +1,5 @@
-// Makes bundle/turl-VERSION-PLATFORM.tar.xz: Node, the compiled TypeScript with its tests, the kernels of every device and the npm
-// packages that they load, for a machine that has none of these. It needs only a C library as new as the one it was built on.
+// Makes bundle/turl-VERSION-PLATFORM.tar.xz: Node, the compiled TypeScript with its tests, the kernels of every device with the
+// programs that test the devices, and the npm packages that they load, for a machine that has none of these. It needs only a C library as new as the one it was built on.
 // usage: npm run bundle   Then, elsewhere: tar xf ARCHIVE; turl/turl info; TURL_TEST_DEVICES=cuda turl/test
 import { execFileSync } from 'node:child_process';
 import {
@@ -57,6 +57,10 @@ const manifest = readJson(path.join(root, 'package.json'));
 const { version, dependencies, optionalDependencies = {} } = manifest;
 if (!existsSync(path.join(root, 'dist/index.js')))
   throw new Error('bundle: nothing is built: run npm install');
+for (const device of existsSync(path.join(root, 'build/Release/turl_cuda.so')) ? ['', 'cuda_'] : ['']) {
+  const target = `turl_${device}device_test`;
+  execFileSync('npx', ['cmake-js', 'build', '--prefer-make', '-T', target], { cwd: root, stdio: 'ignore' });
+}
 const work = mkdtempSync(path.join(tmpdir(), 'turl-bundle-'));
 try {
   const house = path.join(work, 'turl');
@@ -65,8 +69,8 @@ try {
     cpSync(path.join(root, part), path.join(house, part), { recursive: true });
   const gitHead = versions().commit;
   writeFileSync(path.join(house, 'package.json'), JSON.stringify({ ...manifest, gitHead }, null, 2));
-  const libraries = readdirSync(path.join(root, 'build/Release')).filter((name) => /\.(so|node)$/.test(name));
-  for (const name of libraries)
+  const built = readdirSync(path.join(root, 'build/Release'));
+  for (const name of built.filter((one) => /\.(so|node)$|_device_test$/.test(one)))
     cpSync(path.join(root, 'build/Release', name), path.join(house, 'build/Release', name));
 
   const folders = new Set();

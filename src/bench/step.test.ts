@@ -38,7 +38,7 @@ const options: StepOptions = {
 /** A program that is started in Python's place. */
 function program(name: string, body: string): string {
   const file = join(folder, name);
-  writeFileSync(file, `#!/usr/bin/env node\n${body}`);
+  writeFileSync(file, `#!${process.execPath}\n${body}`);
   chmodSync(file, 0o755);
   return file;
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -70,7 +70,8 @@ test('permuted visits every item once, and another epoch in another order', () =
   }
 });
 
-test('native/philox.h draws the same numbers', () => {
+const native = fileURLToPath(new URL('../../native', import.meta.url));
+(existsSync(native) ? test : test.skip)('native/philox.h draws the same numbers', () => {
   const folder = mkdtempSync(join(tmpdir(), 'turl-philox-'));
   try {
     writeFileSync(
@@ -84,7 +85,6 @@ int main() {
            turl::random_int(seed, 99, 3, 9, i, 1000), turl::random_normal(seed, 99, 3, 9, i));
 }`,
     );
-    const native = fileURLToPath(new URL('../../native', import.meta.url));
     execFileSync('c++', ['-std=c++20', '-I', native, join(folder, 'main.cpp'), '-o', join(folder, 'main')]);
     const lines = execFileSync(join(folder, 'main'), { encoding: 'utf8' }).trim().split('\n');
     const seed = 2 ** 40 + 7;
