@@ -16,7 +16,8 @@ static_assert(sizeof(Pair) == 4);
 inline __mmask32 first_of(int64_t n) { return n >= tile_columns ? ~__mmask32(0) : (__mmask32(1) << n) - 1; }
 
 // out[j] = (first[j], second[j]) for those j < tile_columns that are in the mask, zeros elsewhere; the upper half of them goes to
-// out + upper. Both are asked for `ahead` values early: memory is read in order, but in strides that are not always foreseen.
+// out + upper. Both are asked for `ahead` values early, unless that is 0: memory is read in order, but in strides that are not always
+// foreseen.
 inline void interleave(Pair* out, const bfloat16* first, const bfloat16* second, __mmask32 mask, int64_t ahead = 0,
                        int64_t upper = lanes) {
   alignas(64) static constexpr auto order = [] {
@@ -29,20 +30,21 @@ inline void interleave(Pair* out, const bfloat16* first, const bfloat16* second,
     return o;
   }();
   const __m512i a = _mm512_maskz_loadu_epi16(mask, first), b = _mm512_maskz_loadu_epi16(mask, second);
-  __builtin_prefetch(first + ahead), __builtin_prefetch(second + ahead);
+  if (ahead > 0) __builtin_prefetch(first + ahead), __builtin_prefetch(second + ahead);
   _mm512_storeu_si512(out, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.low), b));
   _mm512_storeu_si512(out + upper, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.high), b));
 }
 
-// Rounds the first n <= 2 lanes sums of a row; a whole one is a cache line, and goes past the caches if told so.
-inline void store_row(bfloat16* out, const vfloat* sum, int64_t n, bool past) {
-  if (n == tile_columns && past) {
-    const __m256i low = __m256i(round_lanes(sum[0])), high = __m256i(round_lanes(sum[1]));
-    const __m512i row = _mm512_maskz_inserti64x4(255, _mm512_maskz_inserti64x4(255, __m512i{}, low, 0), high, 1);
-    return _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
-  }
-  if (n == tile_columns) return store(out, sum[0]), store(out + lanes, sum[1]);
-  for (int64_t j = 0; j < n; j++) out[j] = bfloat16(sum[j / lanes][j % lanes]);
+// A row of 2 lanes sums, rounded.
+inline __m512i round_row(vfloat low, vfloat high) {
+  const __m512i half = _mm512_maskz_inserti64x4(255, __m512i{}, __m256i(round_lanes(low)), 0);
+  return _mm512_maskz_inserti64x4(255, half, __m256i(round_lanes(high)), 1);
+}
+
+// Writes the first n values of a row; a whole one is a cache line, and goes past the caches if told so.
+inline void store_row(bfloat16* out, __m512i row, int64_t n, bool past) {
+  if (n == tile_columns && past) _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
+  else _mm512_mask_storeu_epi16(out, first_of(n), row);
 }
 
 }  // namespace turl

@@ -8,7 +8,7 @@
 // Forward and the image's gradient multiply [positions, channels] by the weight of each tap. The weight's gradient sums over
 // positions: dy is transposed, x is packed in pairs of neighbouring positions, twice, from even positions and from odd ones, since a
 // tap may be an odd number of positions away. Where a pixel has few channels (the first layer), whole patches take their place.
-#include <array>
+#include <algorithm>
 #include <vector>
 #include "cpu/bfloat16_rows.h"
 #include "cpu/channels.h"
@@ -219,8 +219,8 @@ template <class Units> struct Chunk {
         bfloat16* const* to = results.data() + tiles[t + half].result;
         const float* from = sums + half * 2 * unit_size;
         for (int64_t r = 0; r < unit_side; r++) {
-          const vfloat both[2] = {load(from + r * unit_side), load(from + unit_size + r * unit_side)};
-          if (to[r]) store_row(to[r] + first, both, columns, past);
+          const __m512i row = Units::round(load(from + r * unit_side), load(from + unit_size + r * unit_side));
+          if (to[r]) store_row(to[r] + first, row, columns, past);
         }
       }
     }
@@ -347,6 +347,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
   const auto [g, phase] = patches ? patch.as_channels() : std::pair(whole, all_taps);
   const Grid grid(g, phase, 1024);
   const int64_t taps = int64_t(phase.taps.size()), positions = grid.positions();
+  const bool from_odd = std::ranges::any_of(grid.offset, [](int64_t offset) { return offset % 2 != 0; });
   const int64_t out_blocks = divide_up(g.width, block), in_blocks = divide_up(g.depth, block);
   // A chunk takes a part of the segments, some at a time, for some blocks of output and input channels.
   const int64_t outs = std::min<int64_t>(out_blocks, 8), ins = std::min<int64_t>(in_blocks, 4);
@@ -394,7 +395,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
         const int64_t c = group * g.depth + b * block;
         for (int64_t p = 0; p + 2 < segments * positions + grid.beyond; p += 2, even += block, odd += block) {
           interleave(even, pixels[size_t(p)] + c, pixels[size_t(p + 1)] + c, mask);
-          interleave(odd, pixels[size_t(p + 1)] + c, pixels[size_t(p + 2)] + c, mask);
+          if (from_odd) interleave(odd, pixels[size_t(p + 1)] + c, pixels[size_t(p + 2)] + c, mask);
         }
       }
       for (int64_t o = first_out; o < out_end; o++)

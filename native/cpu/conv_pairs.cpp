@@ -66,7 +66,7 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
   for (int r = 0; r < tile_rows; r++) {
     const vfloat both[2] = {sum[r][0], sum[r][1]};
     if (!out) turl::store(partial + r * tile_columns, both[0]), turl::store(partial + r * tile_columns + lanes, both[1]);
-    else if (r < valid) store_row(out[r] + out_offset, both, columns, past);
+    else if (r < valid) store_row(out[r] + out_offset, round_row(both[0], both[1]), columns, past);
   }
 }
 

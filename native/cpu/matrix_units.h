@@ -5,13 +5,14 @@
 //   unit.load<6>(b, bytes_b);                      16 rows of 16 pairs: b(2 r, j), b(2 r + 1, j) side by side
 //   unit.multiply<0, 4, 6>();                      sums 0 (row, j) += sum over k of a(row, k) b(k, j)
 //   unit.zero<0>(); unit.load<0>(sums, bytes); unit.store<0>(sums, bytes);
+//   Units::round(low, high)                        32 sums to bfloat16, to nearest even
 //
 // `AmxUnits` are the real ones. `PlainUnits` are the same in plain loops, so that what is built on them is tested everywhere:
 // TURL_MATRIX_UNITS=plain takes them, =none does without, and without the variable the real ones are taken where they are.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
-#include "types.h"
+#include "cpu/bfloat16_rows.h"
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -32,7 +33,8 @@ class AmxUnits {
   static bool usable() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    const bool there = (d >> 22 & 1) && (d >> 24 & 1);  // bfloat16 and tiles
+    bool there = (d >> 22 & 1) && (d >> 24 & 1);  // bfloat16 and tiles
+    there = there && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);  // AVX-512 BF16, to round
     constexpr long request = 0x1023, tile_data = 18;    // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return there && syscall(SYS_arch_prctl, request, tile_data) == 0;
   }
@@ -61,6 +63,13 @@ class AmxUnits {
   template <int sums, int a, int b> void multiply() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sums), "i"(a), "i"(b));
   }
+#if defined(__AVX512BW__)
+  static __m512i round(vfloat low, vfloat high) {  // denormals to zero, as products take them
+    __m512i row;
+    asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(row) : "v"(low), "v"(high));
+    return row;
+  }
+#endif
 };
 
 #endif
@@ -84,6 +93,9 @@ class PlainUnits {
         for (int64_t j = 0; j < unit_side; j++) total[r][j] += float(left[r][k]) * float(right[k / 2][j][k % 2]);
     memcpy(tiles_[sums], total, sizeof total);
   }
+#if defined(__AVX512BW__)
+  static __m512i round(vfloat low, vfloat high) { return round_row(low, high); }
+#endif
 
  private:
   char tiles_[8][unit_side][64];
