@@ -75,11 +75,10 @@ const history = join(import.meta.dirname, '../../bench/history.csv');
 /** The columns are those of the file's first line; none of the texts may hold a comma. */
 export function historyRow(report: StepReport): string {
   const { date, device, milliseconds, ours, perStep } = report;
-  const [processor, isa = ''] = device.description.split(', ');
   const cells = [
     date.slice(0, 10),
     shortCommit(report),
-    [processor, isa, `${device.threads} threads`].filter(Boolean).join('; '),
+    device.description.replaceAll(', ', '; '),
     `training step; ${report.experiment.name}`,
     shapeOf(report),
     milliseconds.median.toFixed(2),
