@@ -207,14 +207,14 @@ template <class Units> struct Chunk {
   std::vector<Tile> tiles;
   std::vector<bfloat16*> results;  // pixels; null where there is none
 
-  void multiply(const bfloat16* pixels, int64_t row, const std::vector<int64_t>& offset, int64_t steps, const Pair* panel, int64_t first,
-                int64_t columns, bool past) {
+  void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* panel,
+                int64_t first, int64_t columns, bool past) {
     alignas(64) float sums[4 * unit_size];
     const size_t count = tiles.size();
     for (size_t t = 0; t < count; t += 2) {
       const size_t second = std::min(t + 1, count - 1);  // the last of an odd number goes with itself
-      product(unit, sums, pixels + tiles[t].position * row, pixels + tiles[second].position * row, row, offset.data(),
-              int64_t(offset.size()), steps, panel);
+      product(unit, sums, pixels + tiles[t].position * row, pixels + tiles[second].position * row, row, offset, taps, steps,
+              panel);
       for (size_t half = 0; t + half <= second; half++) {
         bfloat16* const* to = results.data() + tiles[t + half].result;
         const float* from = sums + half * 2 * unit_size;
@@ -227,34 +227,47 @@ template <class Units> struct Chunk {
   }
 };
 
-// One phase of a gather. A chunk has some segments; where every pixel is its own result (1x1), some pixels, read where they are.
-template <class Units>
-void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfloat16* weight, const Gather& whole,
-                  const Phase& all_taps) {
-  const int64_t all = whole.batch * all_taps.rows * all_taps.columns;
-  if (all == 0) return;
-  const bool patches = few(whole.depth, whole.groups) && whole.d_step == 1 && !all_taps.taps.empty();
-  const Patches patch(whole, all_taps);
-  const auto [g, phase] = patches ? patch.as_channels() : std::pair(whole, all_taps);
-  const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(phase.taps.size());
-  const int64_t panel_size = taps * steps * 2 * unit_size;
-  Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * panel_size)) * 4));
-  pack_weight(context, packed, weight, g, phase);
-  const bool past = g.width % block == 0 && worth_streaming(out, all, g.groups * g.width);
+// All phases as one: as many rows and columns as the largest, and the taps of one after those of the other.
+Phase joined(const std::vector<Phase>& phases) {
+  Phase all = phases[0];
+  for (size_t i = 1; i < phases.size(); i++) {
+    all.rows = std::max(all.rows, phases[i].rows), all.columns = std::max(all.columns, phases[i].columns);
+    all.taps.insert(all.taps.end(), phases[i].taps.begin(), phases[i].taps.end());
+  }
+  return all;
+}
 
-  const bool in_place = taps == 1 && phase.in_step == 1 && phase.out_step == 1 && phase.taps[0].y == 0 && phase.taps[0].x == 0 &&
-                        phase.rows == g.in_h && phase.columns == g.in_w && g.depth % unit_depth == 0 && all >= unit_side && !patches;
+// A gather. A chunk has some segments, whose copied pixels serve all phases; where every pixel is its own result (1x1), some pixels, read
+// where they are.
+template <class Units>
+void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16* weight, const Gather& whole,
+            const std::vector<Phase>& phases) {
+  const int64_t pixels_out = whole.batch * whole.out_h * whole.out_w;
+  if (pixels_out == 0) return;
+  const Phase whole_phase = joined(phases);
+  const bool patches = few(whole.depth, whole.groups) && whole.d_step == 1 && phases.size() == 1 && !whole_phase.taps.empty();
+  const Patches patch(whole, whole_phase);
+  const auto [g, all] = patches ? patch.as_channels() : std::pair(whole, whole_phase);
+  const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(all.taps.size());
+  const int64_t tap_size = steps * 2 * unit_size;
+  Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * taps * tap_size)) * 4));
+  pack_weight(context, packed, weight, g, all);
+  const bool past = g.width % block == 0 && worth_streaming(out, pixels_out, g.groups * g.width);
+
+  const bool in_place = taps == 1 && phases.size() == 1 && all.in_step == 1 && all.taps[0].y == 0 && all.taps[0].x == 0 &&
+                        all.rows == g.in_h && all.columns == g.in_w && g.depth % unit_depth == 0 && pixels_out >= unit_side && !patches;
   if (in_place)
-    return parallel_for(context, all, 512, [&](int64_t begin, int64_t end) {
+    return parallel_for(context, pixels_out, 512, [&](int64_t begin, int64_t end) {
       Chunk<Units> chunk;
       for (int64_t p = begin; p < end; p += unit_side) {
-        const int64_t from = std::min(p, all - unit_side);  // no tile reads past the end
+        const int64_t from = std::min(p, pixels_out - unit_side);  // no tile reads past the end
         chunk.tiles.push_back({from, p - begin});
         for (int64_t r = from; r < from + unit_side; r++) chunk.results.push_back(r < p ? nullptr : out + r * g.groups * g.width);
       }
+      constexpr int64_t here = 0;
       for (int64_t n = 0; n < g.groups * panels; n++) {
         const int64_t group = n / panels, first = n % panels * block;
-        chunk.multiply(in + group * g.depth, g.in_c, {0}, steps, packed + n * panel_size, group * g.width + first,
+        chunk.multiply(in + group * g.depth, g.in_c, &here, 1, steps, packed + n * tap_size, group * g.width + first,
                        std::min(block, g.width - first), past);
       }
       if (past) end_streaming();
@@ -262,7 +275,7 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
 
   // An even number of cache lines from one position to the next uses few cache sets once it is more than four.
   const int64_t row = steps * unit_depth + (steps % 2 == 0 && steps > 4 ? unit_depth : 0);
-  const Grid grid(g, phase, std::max<int64_t>(256, 131072 / row));
+  const Grid grid(g, all, std::max<int64_t>(256, 131072 / row));
   const int64_t positions = grid.positions();
   const int64_t at_once = std::max<int64_t>(1, std::min(512 / grid.results, cached / (std::max<int64_t>(1, positions) * row)));
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth + block), bfloat16(0.0f));
@@ -272,25 +285,33 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
     std::vector<const bfloat16*> pixels(size_t((end - begin) * positions));
     bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<0>(((end - begin) * positions + grid.beyond) * row / 2));
     for (int64_t s = begin; s < end; s++) {
-      const int64_t first_line = s % grid.per_image * grid.lines, lines = std::min(grid.lines, phase.rows - first_line);
-      const int64_t position = (s - begin) * positions, result = (s - begin) * grid.results;
-      grid.point_results(s, chunk.results.data() + result, out, static_cast<bfloat16*>(nullptr), g, phase);
+      const int64_t first_line = s % grid.per_image * grid.lines, lines = std::min(grid.lines, all.rows - first_line);
+      const int64_t position = (s - begin) * positions;
       if (!patches) grid.point(s, pixels.data() + position, in, zero.data(), g);
       else
         for (int64_t i = 0; i < lines; i++)
           patch.make(copied + (position + i * grid.pitch) * row, in, s / grid.per_image, first_line + i);
-      for (int64_t p = 0; p < lines * grid.pitch; p += unit_side) chunk.tiles.push_back({position + p, result + p});
+      for (int64_t p = 0; p < lines * grid.pitch; p += unit_side) chunk.tiles.push_back({position + p, (s - begin) * grid.results + p});
     }
-    for (int64_t n = 0; n < g.groups * panels; n++) {
-      const int64_t group = n / panels, first = n % panels * block;
-      if (first == 0 && !patches)
+    for (int64_t group = 0; group < g.groups; group++) {
+      if (!patches)
         for (int64_t p = 0; p < (end - begin) * positions; p++) {
           const bfloat16* from = pixels[size_t(p)] + group * g.depth;
           for (int64_t d = 0; d < g.depth; d += unit_depth)
             _mm512_storeu_si512(copied + p * row + d, _mm512_maskz_loadu_epi16(first_of(g.depth - d), from + d));
         }
-      chunk.multiply(copied, row, grid.offset, steps, packed + n * panel_size, group * g.width + first,
-                     std::min(block, g.width - first), past);
+      int64_t tap = 0;
+      for (const Phase& phase : phases) {
+        for (int64_t s = begin; s < end; s++)
+          grid.point_results(s, chunk.results.data() + (s - begin) * grid.results, out, static_cast<bfloat16*>(nullptr), g, phase);
+        const int64_t count = patches ? 1 : int64_t(phase.taps.size());
+        for (int64_t panel = 0; panel < panels; panel++) {
+          const int64_t first = panel * block;
+          chunk.multiply(copied, row, grid.offset.data() + tap, count, steps, packed + ((group * panels + panel) * taps + tap) * tap_size,
+                         group * g.width + first, std::min(block, g.width - first), past);
+        }
+        tap += count;
+      }
     }
     if (past) end_streaming();
   });
@@ -439,13 +460,13 @@ bool matrix_suits(const Convolution& s) {
 }
 
 void matrix_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
-  const auto [gather, phase] = forward_gather(s);
-  with_units([&]<class Units>() { gather_phase<Units>(context, y, x, weight, gather, phase); });
+  const auto [whole, phase] = forward_gather(s);
+  with_units([&]<class Units>() { gather<Units>(context, y, x, weight, whole, {phase}); });
 }
 
 void matrix_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s) {
-  const auto [gather, phases] = backward_gather(s);
-  for (const Phase& phase : phases) with_units([&]<class Units>() { gather_phase<Units>(context, dx, dy, weight, gather, phase); });
+  const auto [whole, phases] = backward_gather(s);
+  with_units([&]<class Units>() { gather<Units>(context, dx, dy, weight, whole, phases); });
 }
 
 void matrix_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s) {
