@@ -15,7 +15,8 @@ constexpr int chains = 12;
 constexpr int64_t rows = 16, columns = 8, depth = 16;  // of matrix_rate's tiles
 constexpr int64_t at_once = 8;                         // of them, in four tiles of sums: enough to hide a product's latency
 
-template <class Units> void unit_rate(Context& context, float* y, const bfloat16* a, const bfloat16* b, int64_t tiles, int64_t steps) {
+template <class Units>
+void unit_rate(Context& context, float* y, const bfloat16* a, const bfloat16* b, int64_t tiles, int64_t steps) {
   // Two steps side by side, two tiles side by side; and the same with zeros for the second step, for an odd number of them.
   bfloat16 twice[2][unit_side][unit_depth] = {}, right[unit_side][unit_side][2];
   for (int64_t k = 0; k < unit_depth; k++)

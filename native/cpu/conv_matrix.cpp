@@ -131,7 +131,8 @@ struct Patches {
       if (y < 0 || y >= g.in_h) continue;
       const bfloat16* row = in + (image * g.in_h + y) * g.in_w * g.in_c;
       for (int64_t j = 0; j < phase.columns; j++) {
-        const int64_t x = j * phase.in_step + tap.x, from = std::clamp<int64_t>(-x, 0, run), to_tap = std::clamp(g.in_w - x, from, run);
+        const int64_t x = j * phase.in_step + tap.x;  // taps [from, to_tap) of the run lie in the image
+        const int64_t from = std::clamp<int64_t>(-x, 0, run), to_tap = std::clamp(g.in_w - x, from, run);
         bfloat16* out = to + j * length + (t + from) * g.depth;
         const int64_t n = (to_tap - from) * g.depth;
         const bfloat16* pixel = row + (x + from) * g.in_c;
@@ -147,8 +148,9 @@ void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const G
   const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(phase.taps.size());
   parallel_for(context, g.groups * panels * taps, 4, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; item++) {
-      const int64_t panel = item / taps % panels, first = panel * block, n = std::min(block, g.width - first);
-      const bfloat16* in = weight + item / taps / panels * g.group_step + phase.taps[size_t(item % taps)].index * g.tap_step + first * g.j_step;
+      const int64_t group = item / taps / panels, first = item / taps % panels * block, n = std::min(block, g.width - first);
+      const int64_t tap = phase.taps[size_t(item % taps)].index;
+      const bfloat16* in = weight + group * g.group_step + tap * g.tap_step + first * g.j_step;
       Pair* out = packed + item * steps * 2 * unit_size;
       for (int64_t d = 0; d < steps * unit_depth; d += unit_depth, out += 2 * unit_size) {
         const int64_t count = std::min(unit_depth, g.depth - d);
@@ -166,7 +168,8 @@ void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const G
             interleave(out + r * unit_side, row, row + (2 * r + 1 < count ? g.d_step : 0), 2 * r < count ? first_of(n) : 0, 0,
                        unit_size);
             if (2 * r + 1 == count)  // the odd one has no neighbour
-              for (int64_t j = 0; j < block; j++) out[j / unit_side * unit_size + r * unit_side + j % unit_side].second = bfloat16(0.0f);
+              for (int64_t j = 0; j < block; j++)
+                out[j / unit_side * unit_size + r * unit_side + j % unit_side].second = bfloat16(0.0f);
           }
         }
       }
@@ -307,8 +310,9 @@ void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16*
         const int64_t count = patches ? 1 : int64_t(phase.taps.size());
         for (int64_t panel = 0; panel < panels; panel++) {
           const int64_t first = panel * block;
-          chunk.multiply(copied, row, grid.offset.data() + tap, count, steps, packed + ((group * panels + panel) * taps + tap) * tap_size,
-                         group * g.width + first, std::min(block, g.width - first), past);
+          const Pair* weights = packed + ((group * panels + panel) * taps + tap) * tap_size;
+          chunk.multiply(copied, row, grid.offset.data() + tap, count, steps, weights, group * g.width + first,
+                         std::min(block, g.width - first), past);
         }
         tap += count;
       }
@@ -385,7 +389,8 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
     const int64_t group = chunk / (out_ranges * in_ranges) % g.groups, begin = chunk / ranges * part;
     const int64_t first_out = chunk / in_ranges % out_ranges * outs, out_end = std::min(out_blocks, first_out + outs);
     const int64_t first_in = chunk % in_ranges * ins, in_end = std::min(in_blocks, first_in + ins);
-    std::vector<const bfloat16*> pixels(size_t(at_once * positions + grid.beyond), zero.data()), gradients(size_t(at_once * grid.results));
+    std::vector<const bfloat16*> pixels(size_t(at_once * positions + grid.beyond), zero.data());
+    std::vector<const bfloat16*> gradients(size_t(at_once * grid.results));
     const int64_t dy_row = at_once * grid.results + (at_once * grid.results / unit_depth % 2 == 0 ? unit_depth : 0);
     const int64_t x_size = (at_once * positions / 2 + grid.beyond) * block;  // pairs of one copy of a block of channels
     bfloat16* turned = reinterpret_cast<bfloat16*>(thread_memory<0>(outs * block * dy_row / 2));
@@ -440,7 +445,8 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
       for (int64_t t = 0; t < taps; t++)
         for (int64_t r = 0; r < rows; r++)
           for (int64_t half = 0; half * unit_side < columns; half++) {
-            const float* in = partial + (item * taps + t) * block_size + (r / unit_side * 2 + half) * unit_size + r % unit_side * unit_side;
+            const int64_t tile = r / unit_side * 2 + half;
+            const float* in = partial + (item * taps + t) * block_size + tile * unit_size + r % unit_side * unit_side;
             vfloat sum = load(in);
             for (int64_t part = 1; part < parts; part++) sum += load(in + part * part_size);
             float* out = dweight + ((o + r) * taps + t) * g.depth + first + half * unit_side;
