@@ -139,6 +139,7 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of 
         ...others,
         ...summary,
         machine,
+        share,
       ].join(','),
     );
   });
