@@ -128,6 +128,7 @@ struct Context {
   int threads = 1;         // CPU threads that parallel() uses
   void* stream = nullptr;  // cudaStream_t on CUDA
   int capability = 0;      // CUDA's compute capability that kernels may count on: 80 for 8.0
+  int multiprocessors = 1;  // of the GPU
 };
 
 // Calls f.template operator()<T>() with the C++ type of `dtype`, which must be a floating type.

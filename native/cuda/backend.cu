@@ -90,6 +90,7 @@ class CudaBackend final : public Backend, public Context {
     check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     stream = stream_;
     capability = usable_capability(properties_.major * 10 + properties_.minor);
+    multiprocessors = properties_.multiProcessorCount;
     kernels = &kernel_table();
   }
   ~CudaBackend() override { cudaStreamDestroy(stream_); }

@@ -1,12 +1,12 @@
 // 2-d convolution, its gradient with respect to the image and to the weight. The kernels are in conv_matrix.h (bfloat16 on matrix
-// units), conv_gemm.h (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts
-// of the pixels, added in order.
+// units), conv_windows.h (of those, on Hopper, what has stride 1), conv_gemm.h (all else) and, for one filter a channel,
+// conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
 #include <algorithm>
 #include <cmath>
 #include "cuda/add_parts.h"
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
-#include "cuda/conv_matrix.h"
+#include "cuda/conv_windows.h"
 #include "kernels.h"
 
 namespace turl {
@@ -28,6 +28,22 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
   if (s.group_channels() % 8 != 0) f.template operator()<Ampere, false>();
   else if (s.groups > 1) f.template operator()<Ampere, true>();
   else with_matrix_units(context, columns, [&]<class Units>() { f.template operator()<Units, true>(); });
+}
+
+// The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
+template <bool mirrored> bool by_windows(Context& context, Out y, In x, In weight, const Convolution& s) {
+  if (!has_warpgroups(context) || !in_windows(s, mirrored)) return false;
+  const auto by = [&]<class Units>() {
+    const WindowConvolution<Units> sizes(context, s, mirrored);
+    if (sizes.stages == 0) return false;
+    const auto map = mirrored ? tensor_map(weight.as<bfloat16>(), {s.channels, s.taps(), s.out_channels}, 2)
+                              : tensor_map(weight.as<bfloat16>(), {s.taps() * s.channels, s.out_channels, 1}, 1);
+    launch(context, conv_windows_matrix_kernel<Units, mirrored>, unsigned(sizes.blocks()), Units::threads,
+           size_t(sizes.shared_bytes()), y.as<bfloat16>(), x.as<bfloat16>(), map, sizes);
+    return true;
+  };
+  return (mirrored ? s.channels : s.out_channels) <= 64 ? by.template operator()<HopperWindows<64>>()
+                                                        : by.template operator()<HopperWindows<128>>();
 }
 
 // Whether the depthwise kernels for 3 x 3 take it.
@@ -59,6 +75,7 @@ template <class F> void with_stride(int64_t stride, F f) {
 void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
                     int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (on_matrix_units(s, x, weight) && by_windows<false>(context, y, x, weight, s)) return;
   if (on_matrix_units(s, x, weight))
     return with_matrix_units(context, s, out_channels, [&]<class Units, bool packed>() {
       launch(context, conv_forward_matrix_kernel<Units, packed>,
@@ -87,6 +104,7 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
                           int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
                           int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (on_matrix_units(s, dy, weight) && by_windows<true>(context, dx, dy, weight, s)) return;
   if (on_matrix_units(s, dy, weight))
     return with_matrix_units(context, s, channels, [&]<class Units, bool packed>() {
       const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);

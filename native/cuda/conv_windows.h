@@ -1,0 +1,268 @@
+// Convolutions of bfloat16 with stride 1, and the image's gradient of such, on the matrix units of sm_90a: every pixel comes into shared
+// memory once for all taps, where conv_matrix.h copies it for each.
+//
+// The pixels of all images are numbered with gaps: behind a line as many positions as a window reaches beyond it, behind an image as many
+// lines. What a window meets left of a line is the gap behind the line before, and so on: the pixel of a tap is the same number of
+// positions further for every result. A result is a position too, that of the pixel with its line and column; those of a gap, and those
+// past the last result of a line, are computed in vain: 1 of 57 x 57 / 56 x 56 = 1.04, at 7x7 of 1.31.
+//
+// A block has one warpgroup that copies and two that multiply, each half of a tile of 256 positions by 128 or 64 channels. For every 64
+// channels of the input three warps of the first bring the window of the tile, all positions that its taps meet, in rows of 128 bytes as
+// wgmma wants them (zeros where a position is no pixel); each tap's products read it from another row on. The fourth warp has the tiles
+// of the weight brought by the copy engine, into a ring of their own. The block goes on to its next tile while the windows and the
+// weight of that are on their way already. Where the last tiles would leave most multiprocessors idle, they are halved.
+//
+// Per 64 x 256 x 128 products, 1,024 cycles of the matrix units, wgmma reads 96 KiB of shared memory (768 cycles), the copy engine writes
+// 16 KiB (128) and a window of 40 KiB is written once for all taps; without windows 32 KiB are written (256) and read from L1 (256).
+#pragma once
+#include "cuda/conv_matrix.h"
+
+namespace turl {
+
+// What a block computes: 2 x row_blocks x 64 positions by `width` channels.
+template <int width, int blocks_of_rows = 2> struct HopperWindows {
+  static constexpr int row_blocks = blocks_of_rows, rows = 2 * row_blocks * block_sides, columns = width;
+  static constexpr int copiers = warpgroup_threads, threads = 3 * warpgroup_threads;
+  static constexpr int weight_packs = columns / block_sides * block_packs;
+  static constexpr int blocks = width == 64 ? 2 : 1;  // that a multiprocessor is to hold, if their windows fit
+  static constexpr int copier_registers = width == 64 ? 48 : 88, product_registers = width == 64 ? 96 : 208;
+  using Half = HopperWindows<width, 1>;
+  using Tile = Sums<HopperWindows, row_blocks, columns / 8>;
+
+  __device__ static int first_row(int m) {
+    return (int(threadIdx.x) - copiers) / warpgroup_threads * (rows / 2) + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
+  }
+  __device__ static int first_column() { return 0; }
+};
+
+// The sum y[b, i, j, :] = sum over u, v of x[b, i + u - reach_y, j + v - reach_x, :] times a tap of the weight, where y has `columns`
+// channels and x `depth`: the convolution, or, `mirrored`, its image's gradient. Positions as described above.
+template <class Units> struct WindowConvolution {
+  int batch, in_height, in_width, depth, out_height, out_width, columns, kernel_w, taps;
+  int pitch, image;    // positions of a line and of an image
+  int lead;            // positions from the first of a tile's window to the first of the tile
+  int window;          // positions of a window, a multiple of 8
+  int column_tiles, whole_rows, tiles;  // rows of tiles that are not halved, and all tiles
+  int slots;            // blocks that the GPU holds at once
+  int windows, stages;  // places for windows and for tiles of the weight; no stages if they do not fit
+  Divisor by_image, by_pitch, by_column_tiles;
+
+  WindowConvolution(const Context& context, const Convolution& s, bool mirrored)
+      : batch(int(s.batch)), in_height(int(mirrored ? s.out_height() : s.height)), in_width(int(mirrored ? s.out_width() : s.width)),
+        depth(int(mirrored ? s.out_channels : s.channels)), out_height(int(mirrored ? s.height : s.out_height())),
+        out_width(int(mirrored ? s.width : s.out_width())), columns(int(mirrored ? s.channels : s.out_channels)),
+        kernel_w(int(s.kernel_w)), taps(int(s.taps())), pitch(in_width + int(mirrored ? s.kernel_w - 1 - s.padding : s.padding)),
+        image((in_height + int(mirrored ? s.kernel_h - 1 - s.padding : s.padding)) * pitch),
+        lead(image - in_height * pitch + pitch - in_width),
+        window(ceil_div(Units::rows + int(s.kernel_h - 1) * pitch + kernel_w - 1, 8) * 8),
+        column_tiles(ceil_div(columns, Units::columns)), by_image(image), by_pitch(pitch), by_column_tiles(column_tiles) {
+    slots = place() * context.multiprocessors;
+    const int positions = (batch - 1) * image + (out_height - 1) * pitch + out_width;
+    whole_rows = ceil_div(positions, Units::rows), tiles = whole_rows * column_tiles;
+    const int full_rows = tiles / slots * slots / column_tiles;  // that keep all multiprocessors busy
+    const int halves = ceil_div(std::max(0, positions - full_rows * Units::rows), Units::Half::rows) * column_tiles;
+    if (halves <= slots) whole_rows = full_rows, tiles = full_rows * column_tiles + halves;
+  }
+
+  // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then.
+  int place() {
+    for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(2, 1), std::pair(1, 2)}) {
+      if (held > Units::blocks) continue;
+      windows = wanted, stages = 6;
+      while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;
+      if (stages >= 3) return held;
+    }
+    stages = 0;
+    return 1;
+  }
+  int blocks() const { return std::min(tiles, slots); }
+  int shared_bytes() const {
+    return stages * Units::weight_packs * 16 + windows * window * 128 + 2 * (stages + windows) * int(sizeof(Mbarrier));
+  }
+
+  // Positions and channels from which on a tile computes.
+  struct Place {
+    int position, channel;
+    bool half;
+  };
+  __device__ Place tile(int number) const {
+    const int row = by_column_tiles.quotient(number), channel = by_column_tiles.rest(number, row) * Units::columns;
+    if (row < whole_rows) return {row * Units::rows, channel, false};
+    return {whole_rows * Units::rows + (row - whole_rows) * Units::Half::rows, channel, true};
+  }
+  // The number of the pixel at a position in images of height x width, or -1 where there is none.
+  __device__ int pixel(int position, int height, int width) const {
+    if (position < 0) return -1;
+    const int b = by_image.quotient(position), rest = by_image.rest(position, b), i = by_pitch.quotient(rest), j = by_pitch.rest(rest, i);
+    return b < batch && i < height && j < width ? (b * height + i) * width + j : -1;
+  }
+};
+
+// Places in shared memory that are filled and freed in turn.
+struct PlacesInTurn {
+  Pack<bfloat16>* first;
+  Mbarrier *full, *empty;
+  int count, packs;      // of places, and of a place
+  int at = 0, phase = 0;  // the place whose turn it is
+
+  __device__ Pack<bfloat16>* place() const { return first + at * packs; }
+  __device__ void init(int fillers, int users) const {
+    for (int i = 0; i < count; i++) init_mbarrier(full[i], fillers), init_mbarrier(empty[i], users);
+  }
+  __device__ void wait_full() const { wait_mbarrier(full[at], phase); }
+  __device__ void wait_empty() const { wait_mbarrier(empty[at], phase ^ 1); }
+  __device__ void next() {
+    if (++at == count) at = 0, phase ^= 1;
+  }
+};
+
+#ifdef TURL_WARPGROUPS
+// By the warps that copy windows, `thread` of `threads`.
+template <class S> __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const S& s, int thread, int threads) {
+  for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
+    const auto tile = s.tile(number);
+    const int first = tile.position - s.lead, pack = thread % 8;
+    for (int c = 0; c < s.depth; c += block_depth) {
+      Pack<bfloat16>* const to = windows.place();
+      windows.wait_empty();
+#pragma unroll 4
+      for (int row = thread / 8; row < s.window; row += threads / 8) {
+        const int pixel = s.pixel(first + row, s.in_height, s.in_width);
+        copy_async(to + row * 8 + (pack ^ row % 8), x + int64_t(max(pixel, 0)) * s.depth + c + pack * 8, pixel >= 0);
+      }
+      commit_copies();
+      wait_copies<0>();
+      fence_async();
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) arrive(windows.full[windows.at]);
+      windows.next();
+    }
+  }
+}
+
+// By one thread.
+template <class Units, bool mirrored>
+__device__ void copy_weights(PlacesInTurn weights, const TensorMap& weight, const WindowConvolution<Units>& s) {
+  for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
+    const int channel = s.tile(number).channel;
+    for (int c = 0; c < s.depth; c += block_depth)
+      for (int tap = 0; tap < s.taps; tap++) {
+        Mbarrier& full = weights.full[weights.at];
+        weights.wait_empty();
+        expect_bytes(full, Units::weight_packs * 16);
+#pragma unroll
+        for (int n = 0; n < Units::columns / block_sides; n++) {
+          Pack<bfloat16>* const to = weights.place() + n * block_packs;
+          if (mirrored) copy_block(to, weight, channel + n * block_sides, s.taps - 1 - tap, c, full);
+          else copy_block(to, weight, tap * s.depth + c, channel + n * block_sides, 0, full);
+        }
+        weights.next();
+      }
+  }
+}
+
+// By the warpgroups that multiply: the sums of one tile.
+template <class Part, bool mirrored, class S>
+__device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, PlacesInTurn& weights, const S& s) {
+  const int first_row = (int(threadIdx.x) - Part::copiers) / warpgroup_threads * (Part::rows / 2);
+  int tap = 0, v = 0, row = first_row;
+  struct Used {
+    int weight, window;  // places that products under way read; no window, if others come that read it
+  };
+  const auto begin = [&] {
+    if (tap == 0) windows.wait_full();
+    weights.wait_full();
+    const Pack<bfloat16>* const left = windows.place() + row * 8;
+    const Pack<bfloat16>* const right = weights.place();
+    warpgroup_fence(sums.at);
+#pragma unroll
+    for (int k = 0; k < block_depth; k += 16)
+#pragma unroll
+      for (int m = 0; m < Part::row_blocks; m++)
+        warpgroup_mma<false, mirrored>(sums.at[m], operand<false>(left + m * block_packs, k), operand<mirrored>(right, k));
+    warpgroup_commit();
+    Used used{weights.at, -1};
+    weights.next();
+    tap++, row++;
+    if (++v == s.kernel_w) v = 0, row += s.pitch - s.kernel_w;
+    if (tap == s.taps) {
+      used.window = windows.at;
+      windows.next();
+      tap = 0, v = 0, row = first_row;
+    }
+    return used;
+  };
+  const auto free = [&](const Used& used) {
+    if (threadIdx.x % 32 != 0) return;
+    arrive(weights.empty[used.weight]);
+    if (used.window >= 0) arrive(windows.empty[used.window]);
+  };
+  const int steps = s.depth / block_depth * s.taps;
+  Used before = begin();  // outside of the loop: else ptxas serialises the products (its warning C7515)
+#pragma unroll 1
+  for (int step = 1; step < steps; step++) {
+    const Used now = begin();
+    warpgroup_wait<1>(sums.at);
+    free(before);
+    before = now;
+  }
+  warpgroup_wait<0>(sums.at);
+  free(before);
+}
+#endif
+
+// Each block computes the tiles blockIdx.x, blockIdx.x + gridDim.x, ...
+template <class Units, bool mirrored>
+__global__ void __launch_bounds__(Units::threads, Units::blocks)
+    conv_windows_matrix_kernel(bfloat16* y, const bfloat16* x, const __grid_constant__ TensorMap weight,
+                               const __grid_constant__ WindowConvolution<Units> s) {
+#ifdef TURL_WARPGROUPS
+  constexpr int copying_warps = Units::copiers / 32 - 1, multiplying_warps = (Units::threads - Units::copiers) / 32;
+  auto* const shared = dynamic_shared<Pack<bfloat16>>();
+  Pack<bfloat16>* const first_window = shared + s.stages * Units::weight_packs;
+  auto* const barriers = reinterpret_cast<Mbarrier*>(first_window + s.windows * s.window * 8);
+  PlacesInTurn weights{shared, barriers, barriers + s.stages, s.stages, Units::weight_packs};
+  PlacesInTurn windows{first_window, barriers + 2 * s.stages, barriers + 2 * s.stages + s.windows, s.windows, s.window * 8};
+  if (threadIdx.x == 0) {
+    weights.init(1, multiplying_warps);
+    windows.init(copying_warps, multiplying_warps);
+    fence_mbarrier_init();
+  }
+  __syncthreads();
+  if (threadIdx.x < Units::copiers) {
+    give_registers<Units::copier_registers>();
+    if (threadIdx.x >= 32) copy_windows(windows, x, s, int(threadIdx.x) - 32, copying_warps * 32);
+    else if (threadIdx.x == 0) copy_weights<Units, mirrored>(weights, weight, s);
+    return;
+  }
+  take_registers<Units::product_registers>();
+  const auto compute = [&]<class Part>(int position, int channel) {
+    typename Part::Tile sums = {};
+    multiply_tile<Part, mirrored>(sums, windows, weights, s);
+    sums.each_row([&](int m, int half) {
+      const int pixel = s.pixel(position + sums.row(m, half), s.out_height, s.out_width);
+      sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
+        const int c = channel + column;
+        if (pixel >= 0) put_pack(y + int64_t(pixel) * s.columns + c, pack, s.columns - c);
+      });
+    });
+  };
+  for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
+    const auto tile = s.tile(number);
+    if (!tile.half) compute.template operator()<Units>(tile.position, tile.channel);
+    else compute.template operator()<typename Units::Half>(tile.position, tile.channel);
+  }
+#endif
+}
+
+// Whether it is such a convolution, and windows save more than the gaps cost: 1,024 in place of 1,408 cycles for each position.
+inline bool in_windows(const Convolution& s, bool mirrored) {
+  if (s.stride != 1 || s.groups != 1 || s.taps() == 1 || s.batch == 0 || s.padding >= std::min(s.kernel_h, s.kernel_w)) return false;
+  const int64_t height = mirrored ? s.out_height() + s.kernel_h - 1 - s.padding : s.height + s.padding;
+  const int64_t width = mirrored ? s.out_width() + s.kernel_w - 1 - s.padding : s.width + s.padding;
+  const int64_t results = mirrored ? s.height * s.width : s.out_height() * s.out_width();
+  return (mirrored ? s.out_channels : s.channels) % block_depth == 0 && s.channels % 8 == 0 && s.batch * height * width < (1 << 30) &&
+         height * width * 1024 <= results * 1408;
+}
+
+}  // namespace turl

@@ -1,0 +1,73 @@
+// Convolutions by windows (conv_windows.h) and their image's gradients against plain loops; all sums are exact, so results are equal.
+#include <utility>
+#include "cuda/conv_windows.h"
+#include "tests/test.h"
+
+namespace turl::test {
+namespace {
+
+template <class Units, bool mirrored> void compute(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
+  TURL_EXPECT(in_windows(s, mirrored));
+  const WindowConvolution<Units> sizes(context, s, mirrored);
+  TURL_EXPECT(sizes.stages > 0);
+  const TensorMap map = mirrored ? tensor_map(weight, {s.channels, s.taps(), s.out_channels}, 2)
+                                 : tensor_map(weight, {s.taps() * s.channels, s.out_channels, 1}, 1);
+  launch(context, conv_windows_matrix_kernel<Units, mirrored>, unsigned(sizes.blocks()), Units::threads, size_t(sizes.shared_bytes()), y, x,
+         map, sizes);
+  synchronize();
+}
+
+// Both directions in tiles of `width` channels on so many multiprocessors.
+template <int width> void check(Context& context, const Convolution& s, int multiprocessors) {
+  const int before = std::exchange(context.multiprocessors, multiprocessors);
+  const size_t in_pixels = size_t(s.batch * s.height * s.width), out_pixels = size_t(s.batch * s.out_height() * s.out_width());
+  const size_t c = size_t(s.channels), o = size_t(s.out_channels);
+  Array<bfloat16> x(in_pixels * c), weight(size_t(s.weight_size())), y(out_pixels * o, 99.0f), dy(out_pixels * o), dx(in_pixels * c, 99.0f);
+  for (Array<bfloat16>* a : {&x, &weight, &dy})
+    for (size_t i = 0; i < a->size; i++) (*a)[i] = small(i + a->size);
+  std::vector<float> expected(y.size), gradient(dx.size), w(weight.data, weight.data + weight.size), xs(x.data, x.data + x.size),
+      dys(dy.data, dy.data + dy.size);
+  for (size_t p = 0; p < out_pixels; p++)
+    for (size_t tap = 0; tap < size_t(s.taps()); tap++) {
+      const int64_t j = int64_t(p) % s.out_width(), line = int64_t(p) / s.out_width(), i = line % s.out_height(), b = line / s.out_height();
+      const int64_t row = i + int64_t(tap) / s.kernel_w - s.padding, column = j + int64_t(tap) % s.kernel_w - s.padding;
+      if (row < 0 || row >= s.height || column < 0 || column >= s.width) continue;
+      const size_t q = size_t((b * s.height + row) * s.width + column);
+      for (size_t n = 0; n < o; n++)
+        for (size_t k = 0; k < c; k++) {
+          const float one = w[(n * size_t(s.taps()) + tap) * c + k];
+          expected[p * o + n] += xs[q * c + k] * one;
+          gradient[q * c + k] += dys[p * o + n] * one;
+        }
+    }
+  if (in_windows(s, false)) {
+    compute<HopperWindows<width>, false>(context, y.data, x.data, weight.data, s);
+    for (size_t i = 0; i < y.size; i++) TURL_EXPECT(float(y[i]) == float(bfloat16(expected[i])));
+  }
+  if (in_windows(s, true)) {
+    compute<HopperWindows<width>, true>(context, dx.data, dy.data, weight.data, s);
+    for (size_t i = 0; i < dx.size; i++) TURL_EXPECT(float(dx[i]) == float(bfloat16(gradient[i])));
+  }
+  TURL_EXPECT(in_windows(s, false) || in_windows(s, true));
+  context.multiprocessors = before;
+}
+
+// {batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups}
+TURL_TEST(windows_of_one_image) { check<64>(context, {1, 9, 10, 64, 64, 3, 3, 1, 1, 1}, 2); }
+TURL_TEST(windows_of_several_images) { check<128>(context, {5, 7, 7, 64, 128, 3, 3, 1, 1, 1}, 2); }
+TURL_TEST(windows_across_images) { check<64>(context, {3, 13, 11, 128, 64, 3, 3, 1, 1, 1}, 1); }
+TURL_TEST(windows_of_several_chunks) { check<128>(context, {1, 9, 12, 192, 192, 3, 3, 1, 1, 1}, 4); }
+TURL_TEST(windows_and_channels_beside_the_tiles) { check<128>(context, {2, 9, 10, 64, 72, 3, 3, 1, 1, 1}, 2); }
+TURL_TEST(windows_and_few_channels) { check<64>(context, {2, 9, 10, 40, 64, 3, 3, 1, 1, 1}, 2); }
+TURL_TEST(windows_without_padding) { check<64>(context, {1, 18, 17, 64, 64, 3, 3, 1, 0, 1}, 2); }
+TURL_TEST(windows_of_5x5) { check<128>(context, {2, 15, 16, 64, 64, 5, 5, 1, 2, 1}, 2); }
+TURL_TEST(windows_of_5x5_with_little_padding) { check<64>(context, {1, 22, 23, 64, 64, 5, 5, 1, 1, 1}, 2); }
+TURL_TEST(windows_of_2x3) { check<64>(context, {2, 12, 13, 64, 128, 2, 3, 1, 1, 1}, 2); }
+TURL_TEST(windows_of_two_taps) { check<128>(context, {1, 9, 33, 64, 64, 1, 2, 1, 0, 1}, 2); }
+TURL_TEST(windows_with_more_padding_than_needed) { check<64>(context, {1, 12, 13, 64, 64, 3, 3, 1, 2, 1}, 2); }
+TURL_TEST(windows_with_halved_tiles) { check<64>(context, {6, 14, 14, 64, 64, 3, 3, 1, 1, 1}, 2); }
+TURL_TEST(windows_on_few_multiprocessors) { check<128>(context, {6, 14, 14, 64, 192, 3, 3, 1, 1, 1}, 1); }
+TURL_TEST(windows_one_after_another) { check<64>(context, {1, 3, 130, 64, 64, 3, 3, 1, 1, 1}, 1); }  // one place for a window
+
+}  // namespace
+}  // namespace turl::test
