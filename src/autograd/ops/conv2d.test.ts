@@ -108,6 +108,10 @@ const cases: Record<string, Case> = {
     stride: 2,
     padding: 1,
   },
+  // On Hopper forward and dx of these go by windows (native/cuda/conv_windows.h), in tiles of 256 or 128 positions.
+  'windows, a tile across images': { x: [2, 13, 11, 64], out: 128, kernel: [3, 3], padding: 1 },
+  'windows, channels beside the tiles': { x: [1, 9, 10, 192], out: 72, kernel: [3, 3], padding: 1 },
+  'windows, no padding': { x: [1, 18, 17, 64], out: 64, kernel: [3, 3] },
   'packs, one pixel': { x: [1, 1, 1, 8], out: 8, kernel: [1, 1] },
   'packs, more padding than window': { x: [1, 3, 4, 8], out: 16, kernel: [2, 3], padding: 4 },
   'packs in only': { x: [1, 5, 4, 16], out: 12, kernel: [3, 3], padding: 1 },
