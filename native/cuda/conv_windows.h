@@ -117,24 +117,31 @@ struct PlacesInTurn {
 };
 
 #ifdef TURL_WARPGROUPS
-// By the warps that copy windows, `thread` of `threads`.
-template <class S> __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const S& s, int thread, int threads) {
+// By the warps that copy windows, number `warp` of `warps`, 32 rows at a time: each lane works out where the pixel of one of them is, and
+// eight lanes copy a row.
+template <class Units> __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
+  const int lane = int(threadIdx.x) % 32, row = lane / 8, pack = lane % 8;
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
-    const int first = tile.position - s.lead, pack = thread % 8;
+    const int first = tile.position - s.lead, rows = s.window - (tile.half ? Units::rows - Units::Half::rows : 0);
     for (int c = 0; c < s.depth; c += block_depth) {
-      Pack<bfloat16>* const to = windows.place();
+      const auto* const from = reinterpret_cast<const Pack<bfloat16>*>(x + c) + pack;
       windows.wait_empty();
-#pragma unroll 4
-      for (int row = thread / 8; row < s.window; row += threads / 8) {
-        const int pixel = s.pixel(first + row, s.in_height, s.in_width);
-        copy_async(to + row * 8 + (pack ^ row % 8), x + int64_t(max(pixel, 0)) * s.depth + c + pack * 8, pixel >= 0);
+#pragma unroll 1
+      for (int part = warp * 32; part < rows; part += warps * 32) {
+        const int pixel = s.pixel(first + part + lane, s.in_height, s.in_width), mine = pixel < 0 ? -1 : pixel * (s.depth / 8);
+        Pack<bfloat16>* const to = windows.place() + (part + row) * 8;
+#pragma unroll
+        for (int i = 0; i < 32; i += 4) {
+          const int packs = __shfl_sync(full_warp, mine, i + row);
+          if (part + i < rows) copy_async(to + i * 8 + (pack ^ row ^ i % 8), from + packs, packs >= 0);
+        }
       }
       commit_copies();
       wait_copies<0>();
       fence_async();
       __syncwarp();
-      if (threadIdx.x % 32 == 0) arrive(windows.full[windows.at]);
+      if (lane == 0) arrive(windows.full[windows.at]);
       windows.next();
     }
   }
@@ -231,7 +238,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
   __syncthreads();
   if (threadIdx.x < Units::copiers) {
     give_registers<Units::copier_registers>();
-    if (threadIdx.x >= 32) copy_windows(windows, x, s, int(threadIdx.x) - 32, copying_warps * 32);
+    if (threadIdx.x >= 32) copy_windows(windows, x, s, int(threadIdx.x) / 32 - 1, copying_warps);
     else if (threadIdx.x == 0) copy_weights<Units, mirrored>(weights, weight, s);
     return;
   }
@@ -261,7 +268,8 @@ inline bool in_windows(const Convolution& s, bool mirrored) {
   const int64_t height = mirrored ? s.out_height() + s.kernel_h - 1 - s.padding : s.height + s.padding;
   const int64_t width = mirrored ? s.out_width() + s.kernel_w - 1 - s.padding : s.width + s.padding;
   const int64_t results = mirrored ? s.height * s.width : s.out_height() * s.out_width();
-  return (mirrored ? s.out_channels : s.channels) % block_depth == 0 && s.channels % 8 == 0 && s.batch * height * width < (1 << 30) &&
+  const int64_t depth = mirrored ? s.out_channels : s.channels, positions = s.batch * height * width;
+  return depth % block_depth == 0 && s.channels % 8 == 0 && positions < (1 << 30) && positions * (depth / 8) < (int64_t(1) << 31) &&
          height * width * 1024 <= results * 1408;
 }
 
