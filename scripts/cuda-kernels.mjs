@@ -24,8 +24,13 @@ export const processors = Object.keys(limits);
 // NVIDIA's data sheet of the H100 SXM: 10^12 operations a second of its matrix units in bfloat16, and bytes of its memory.
 const peak = { operations: 989, bytes: 3.35 };
 
-/** The tile that a block of a kernel for matrix units computes, and the shared memory that its launch adds (native/cuda/*_product.h). */
+/**
+ * The tile that a block of a kernel for matrix units computes, and the shared memory that its launch adds (native/cuda/*_product.h), at
+ * most where it depends on the sizes (conv_windows.h). `taps`: of a 3x3 convolution whose left operand is read once for all of them.
+ */
 function tileOf(name) {
+  const windows = Number(/<HopperWindows<(\d+)/.exec(name)?.[1] ?? 0);
+  if (windows > 0) return { rows: 256, columns: windows, added: (windows === 64 ? 113 : 227) << 10, taps: 9 };
   const width = Number(/<Hopper<(\d+)>/.exec(name)?.[1] ?? 0);
   if (width > 0) return { rows: 2 * width, columns: width, added: 4 * (3 * width * 128 + 16) };
   return name.includes('<Ampere') ? { rows: 128, columns: 64, added: 0 } : undefined;
@@ -35,8 +40,8 @@ function tileOf(name) {
  * Operations for each byte of its operands that a block reads: 2 rows x columns for 2 (rows + columns) bytes, at each step of the inner
  * dimension. `bound`: 10^12 operations a second on an H100 were all of them to come from its memory; what the L2 cache holds is on top.
  */
-function rate({ rows, columns }) {
-  const perByte = (rows * columns) / (rows + columns);
+function rate({ rows, columns, taps = 1 }) {
+  const perByte = (rows * columns) / (rows / taps + columns);
   return { tile: `${rows} x ${columns}`, perByte, bound: Math.min(peak.operations, perByte * peak.bytes) };
 }
 

@@ -98,6 +98,7 @@ template <class Units> struct WindowConvolution {
   }
 };
 
+#ifdef TURL_WARPGROUPS
 // Places in shared memory that are filled and freed in turn.
 struct PlacesInTurn {
   Pack<bfloat16>* first;
@@ -116,7 +117,6 @@ struct PlacesInTurn {
   }
 };
 
-#ifdef TURL_WARPGROUPS
 // By the warps that copy windows, number `warp` of `warps`, 32 rows at a time: each lane works out where the pixel of one of them is, and
 // eight lanes copy a row.
 template <class Units> __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
