@@ -1,16 +1,16 @@
 // Convolutions of bfloat16 with stride 1, and the image's gradient of such, on the matrix units of sm_90a: every pixel comes into shared
 // memory once for all taps, where conv_matrix.h copies it for each.
 //
-// The pixels of all images are numbered with gaps: behind a line as many positions as a window reaches beyond it, behind an image as many
-// lines. What a window meets left of a line is the gap behind the line before, and so on: the pixel of a tap is the same number of
-// positions further for every result. A result is a position too, that of the pixel with its line and column; those of a gap, and those
-// past the last result of a line, are computed in vain: 1 of 57 x 57 / 56 x 56 = 1.04, at 7x7 of 1.31.
+// The pixels of all images are numbered with gaps: behind a line as many positions as the taps reach beyond it, behind an image as many
+// lines. What they meet left of a line is the gap behind the line before, and so on: the pixel of a tap is the same number of positions
+// further for every result. A result has the position of the pixel with its line and column; positions without a result are computed in
+// vain: for 3x3 taps at 56x56 there are 57 x 57 / 56 x 56 = 1.04 times as many as results, at 7x7 1.31 times.
 //
 // A block has one warpgroup that copies and two that multiply, each half of a tile of 256 positions by 128 or 64 channels. For every 64
 // channels of the input three warps of the first bring the window of the tile, all positions that its taps meet, in rows of 128 bytes as
-// wgmma wants them (zeros where a position is no pixel); each tap's products read it from another row on. The fourth warp has the tiles
-// of the weight brought by the copy engine, into a ring of their own. The block goes on to its next tile while the windows and the
-// weight of that are on their way already. Where the last tiles would leave most multiprocessors idle, they are halved.
+// wgmma wants them (zeros where a position is no pixel); each tap's products read it from another row on. The fourth warp has the copy
+// engine bring tiles of the weight, into a ring of their own. A block goes on to its next tile, whose window and weight are on their way
+// while it multiplies. Where the last tiles would leave half of the multiprocessors idle, they are halved.
 //
 // Per 64 x 256 x 128 products, 1,024 cycles of the matrix units, wgmma reads 96 KiB of shared memory (768 cycles), the copy engine writes
 // 16 KiB (128) and a window of 40 KiB is written once for all taps; without windows 32 KiB are written (256) and read from L1 (256).
@@ -39,10 +39,10 @@ template <int width, int blocks_of_rows = 2> struct HopperWindows {
 // channels and x `depth`: the convolution, or, `mirrored`, its image's gradient. Positions as described above.
 template <class Units> struct WindowConvolution {
   int batch, in_height, in_width, depth, out_height, out_width, columns, kernel_w, taps;
-  int pitch, image;    // positions of a line and of an image
-  int lead;            // positions from the first of a tile's window to the first of the tile
-  int window;          // positions of a window, a multiple of 8
-  int column_tiles, whole_rows, tiles;  // rows of tiles that are not halved, and all tiles
+  int pitch, image;     // positions of a line and of an image
+  int lead;             // positions from the first of a tile's window to the first of the tile
+  int window;           // positions of a window, a multiple of 8
+  int column_tiles, whole_rows, tiles;  // tiles side by side, rows of them that are not halved, and all tiles
   int slots;            // blocks that the GPU holds at once
   int windows, stages;  // places for windows and for tiles of the weight; no stages if they do not fit
   Divisor by_image, by_pitch, by_column_tiles;
@@ -59,15 +59,16 @@ template <class Units> struct WindowConvolution {
     slots = place() * context.multiprocessors;
     const int positions = (batch - 1) * image + (out_height - 1) * pitch + out_width;
     whole_rows = ceil_div(positions, Units::rows), tiles = whole_rows * column_tiles;
-    const int full_rows = tiles / slots * slots / column_tiles;  // that keep all multiprocessors busy
+    const int full_rows = tiles / slots * slots / column_tiles;  // of tiles that keep all multiprocessors busy
     const int halves = ceil_div(std::max(0, positions - full_rows * Units::rows), Units::Half::rows) * column_tiles;
     if (halves <= slots) whole_rows = full_rows, tiles = full_rows * column_tiles + halves;
   }
 
-  // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then.
+  // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then. One window is enough
+  // for a tile that meets no other: the products of a window are asked for before the one before is free.
   int place() {
     for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(2, 1), std::pair(1, 2)}) {
-      if (held > Units::blocks) continue;
+      if (held > Units::blocks || (wanted == 1 && depth > block_depth)) continue;
       windows = wanted, stages = 6;
       while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;
       if (stages >= 3) return held;
@@ -76,8 +77,8 @@ template <class Units> struct WindowConvolution {
     return 1;
   }
   int blocks() const { return std::min(tiles, slots); }
-  int shared_bytes() const {
-    return stages * Units::weight_packs * 16 + windows * window * 128 + 2 * (stages + windows) * int(sizeof(Mbarrier));
+  int64_t shared_bytes() const {
+    return stages * (Units::weight_packs * 16 + 2 * sizeof(Mbarrier)) + windows * (int64_t(window) * 128 + 2 * sizeof(Mbarrier));
   }
 
   // Positions and channels from which on a tile computes.
@@ -103,7 +104,7 @@ template <class Units> struct WindowConvolution {
 struct PlacesInTurn {
   Pack<bfloat16>* first;
   Mbarrier *full, *empty;
-  int count, packs;      // of places, and of a place
+  int count, packs;       // of places, and of a place
   int at = 0, phase = 0;  // the place whose turn it is
 
   __device__ Pack<bfloat16>* place() const { return first + at * packs; }
@@ -119,7 +120,8 @@ struct PlacesInTurn {
 
 // By the warps that copy windows, number `warp` of `warps`, 32 rows at a time: each lane works out where the pixel of one of them is, and
 // eight lanes copy a row.
-template <class Units> __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
+template <class Units>
+__device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
   const int lane = int(threadIdx.x) % 32, row = lane / 8, pack = lane % 8;
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);

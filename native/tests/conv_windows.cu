@@ -6,7 +6,8 @@
 namespace turl::test {
 namespace {
 
-template <class Units, bool mirrored> void compute(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
+template <class Units, bool mirrored>
+void compute(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
   TURL_EXPECT(in_windows(s, mirrored));
   const WindowConvolution<Units> sizes(context, s, mirrored);
   TURL_EXPECT(sizes.stages > 0);
@@ -67,7 +68,8 @@ TURL_TEST(windows_of_two_taps) { check<128>(context, {1, 9, 33, 64, 64, 1, 2, 1,
 TURL_TEST(windows_with_more_padding_than_needed) { check<64>(context, {1, 12, 13, 64, 64, 3, 3, 1, 2, 1}, 2); }
 TURL_TEST(windows_with_halved_tiles) { check<64>(context, {6, 14, 14, 64, 64, 3, 3, 1, 1, 1}, 2); }
 TURL_TEST(windows_on_few_multiprocessors) { check<128>(context, {6, 14, 14, 64, 192, 3, 3, 1, 1, 1}, 1); }
-TURL_TEST(windows_one_after_another) { check<64>(context, {1, 3, 130, 64, 64, 3, 3, 1, 1, 1}, 1); }  // one place for a window
+TURL_TEST(windows_one_at_a_time) { check<64>(context, {2, 3, 130, 64, 64, 3, 3, 1, 1, 1}, 1); }
+TURL_TEST(windows_of_wide_lines) { check<64>(context, {1, 3, 130, 128, 64, 3, 3, 1, 1, 1}, 1); }
 
 }  // namespace
 }  // namespace turl::test
