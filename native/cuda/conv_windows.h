@@ -64,8 +64,8 @@ template <class Units> struct WindowConvolution {
     if (halves <= slots) whole_rows = full_rows, tiles = full_rows * column_tiles + halves;
   }
 
-  // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then. One window is enough
-  // for a tile that meets no other: the products of a window are asked for before the one before is free.
+  // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then. One place for windows
+  // does only for tiles of one window: within a tile the next window is waited for before the last one is free.
   int place() {
     for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(2, 1), std::pair(1, 2)}) {
       if (held > Units::blocks || (wanted == 1 && depth > block_depth)) continue;
