@@ -3,6 +3,7 @@
 // conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include "cuda/add_parts.h"
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
@@ -30,9 +31,11 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
   else with_matrix_units(context, columns, [&]<class Units>() { f.template operator()<Units, true>(); });
 }
 
-// The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
+// The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit. Only with TURL_CUDA_WINDOWS=1: they have
+// not been timed on a GPU yet (docs/decisions/0008-hopper.md).
 template <bool mirrored> bool by_windows(Context& context, Out y, In x, In weight, const Convolution& s) {
-  if (!has_warpgroups(context) || !in_windows(s, mirrored)) return false;
+  static const bool wanted = std::getenv("TURL_CUDA_WINDOWS") != nullptr;
+  if (!wanted || !has_warpgroups(context) || !in_windows(s, mirrored)) return false;
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored);
     if (sizes.stages == 0) return false;

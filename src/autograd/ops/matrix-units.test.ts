@@ -1,7 +1,7 @@
 /**
  * Runs the tests of the ops that use matrix units once more: on the emulated device for a GPU of compute capability 8.0, since by itself
- * it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0 (matrix_product.h) untested; and on the CPU with
- * plain loops in the place of AMX, and without (native/cpu/matrix_units.h), whatever the processor has.
+ * it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0 (matrix_product.h) untested, and once by windows
+ * (conv_windows.h); and on the CPU with plain loops in the place of AMX, and without (native/cpu/matrix_units.h), whatever the processor has.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -13,12 +13,14 @@ const test = suite('matrix units');
 const start = (variables: Record<string, string>, ...command: string[]) =>
   spawnSync(process.execPath, command, { encoding: 'utf8', env: { ...process.env, ...variables } });
 const capability = (value: string) => ({ TURL_TEST_DEVICES: 'emulated', TURL_COMPUTE_CAPABILITY: value });
+const windows = { TURL_TEST_DEVICES: 'emulated', TURL_CUDA_WINDOWS: '1' };
 const units = (value: string) => ({ TURL_TEST_DEVICES: 'cpu', TURL_MATRIX_UNITS: value });
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d', 'on compute capability 8.0', capability('8.0')],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
+  ['conv2d', 'by windows', windows],
   ['conv2d', 'with plain matrix units', units('plain')],
   ['conv2d', 'without matrix units', units('none')],
 ];
