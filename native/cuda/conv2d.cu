@@ -34,7 +34,8 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
 // The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit. Only with TURL_CUDA_WINDOWS=1: they have
 // not been timed on a GPU yet (docs/decisions/0008-hopper.md).
 template <bool mirrored> bool by_windows(Context& context, Out y, In x, In weight, const Convolution& s) {
-  static const bool wanted = std::getenv("TURL_CUDA_WINDOWS") != nullptr;
+  static const char* const asked = std::getenv("TURL_CUDA_WINDOWS");
+  static const bool wanted = asked && std::string(asked) == "1";
   if (!wanted || !has_warpgroups(context) || !in_windows(s, mirrored)) return false;
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored);
