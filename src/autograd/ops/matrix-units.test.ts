@@ -1,7 +1,7 @@
 /**
- * Runs the tests of the ops that use matrix units once more: on the emulated device for a GPU of compute capability 8.0, since by itself
- * it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0 (matrix_product.h) untested, and once by windows
- * (conv_windows.h); and on the CPU with plain loops in the place of AMX, and without (native/cpu/matrix_units.h), whatever the processor has.
+ * Runs the tests of the ops that use matrix units on the emulated device once more: for a GPU of compute capability 8.0, since by itself
+ * it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0 (matrix_product.h) untested, and for
+ * convolutions by windows (conv_windows.h).
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -14,15 +14,12 @@ const start = (variables: Record<string, string>, ...command: string[]) =>
   spawnSync(process.execPath, command, { encoding: 'utf8', env: { ...process.env, ...variables } });
 const capability = (value: string) => ({ TURL_TEST_DEVICES: 'emulated', TURL_COMPUTE_CAPABILITY: value });
 const windows = { TURL_TEST_DEVICES: 'emulated', TURL_CUDA_WINDOWS: '1' };
-const units = (value: string) => ({ TURL_TEST_DEVICES: 'cpu', TURL_MATRIX_UNITS: value });
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d', 'on compute capability 8.0', capability('8.0')],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
   ['conv2d', 'by windows', windows],
-  ['conv2d', 'with plain matrix units', units('plain')],
-  ['conv2d', 'without matrix units', units('none')],
 ];
 for (const [name, how, variables] of again)
   test(`${name} ${how}`, () => {
@@ -31,18 +28,13 @@ for (const [name, how, variables] of again)
     assert.match(stdout, /Passed:\s+[1-9]/);
   });
 
-test('what is asked for and is not there is named', () => {
+test('the device takes the compute capability that it has or a lower one', () => {
   const module = path.join(import.meta.dirname, '../../tensor/device.js');
-  const answer = (device: string, variables: Record<string, string>) => {
-    const script = `import { whyUnavailable } from '${module}'; console.log(String(whyUnavailable('${device}')))`;
-    return start(variables, '--input-type=module', '-e', script).stdout.trim();
-  };
-  assert.is(answer('emulated', capability('8.0')), 'undefined');
-  assert.match(
-    answer('emulated', capability('9.5')),
-    'TURL_COMPUTE_CAPABILITY: expected 8.0 to 9.0, got 9.5',
-  );
-  assert.match(answer('cpu', units('two')), 'TURL_MATRIX_UNITS: expected plain or none, got two');
+  const script = `import { whyUnavailable } from '${module}'; console.log(String(whyUnavailable('emulated')))`;
+  const answer = (value: string) =>
+    start(capability(value), '--input-type=module', '-e', script).stdout.trim();
+  assert.is(answer('8.0'), 'undefined');
+  assert.match(answer('9.5'), 'TURL_COMPUTE_CAPABILITY: expected 8.0 to 9.0, got 9.5');
 });
 
 test.run();

@@ -1,0 +1,32 @@
+/**
+ * Runs the tests of convolutions on the CPU with plain loops in the place of AMX, and without matrix units (native/cpu/matrix_units.h),
+ * so that both are tested whatever the processor has.
+ */
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const test = suite('matrix units of the CPU');
+
+const start = (units: string, ...command: string[]) =>
+  spawnSync(process.execPath, command, {
+    encoding: 'utf8',
+    env: { ...process.env, TURL_TEST_DEVICES: 'cpu', TURL_MATRIX_UNITS: units },
+  });
+
+for (const units of ['plain', 'none'])
+  test(`conv2d with TURL_MATRIX_UNITS=${units}`, () => {
+    const { status, stdout, stderr } = start(units, path.join(import.meta.dirname, 'conv2d.test.js'));
+    assert.is(status, 0, stdout + stderr);
+    assert.match(stdout, /Passed:\s+[1-9]/);
+  });
+
+test('another value is named', () => {
+  const module = path.join(import.meta.dirname, '../../tensor/device.js');
+  const script = `import { whyUnavailable } from '${module}'; console.log(String(whyUnavailable('cpu')))`;
+  const { stdout } = start('two', '--input-type=module', '-e', script);
+  assert.match(stdout, 'TURL_MATRIX_UNITS: expected plain or none, got two');
+});
+
+test.run();
