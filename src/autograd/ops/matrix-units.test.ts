@@ -13,7 +13,7 @@ const test = suite('matrix units');
 const start = (variables: Record<string, string>, ...command: string[]) =>
   spawnSync(process.execPath, command, { encoding: 'utf8', env: { ...process.env, ...variables } });
 const capability = (value: string) => ({ TURL_TEST_DEVICES: 'emulated', TURL_COMPUTE_CAPABILITY: value });
-const windows = { TURL_TEST_DEVICES: 'emulated', TURL_CUDA_WINDOWS: '1' };
+const windows = { TURL_TEST_DEVICES: 'emulated', TURL_CUDA_WINDOWS: '1', TURL_TEST_CASES: 'windows' };
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d', 'on compute capability 8.0', capability('8.0')],
