@@ -1,5 +1,6 @@
 // Makes bundle/turl-VERSION-PLATFORM.tar.xz: Node, the compiled TypeScript with its tests, the kernels of every device with the
-// programs that test the devices, and the npm packages that they load, for a machine that has none of these. It needs only a C library as new as the one it was built on.
+// programs that test the devices, and the npm packages that they load, for a machine that has none of these. It needs only a C library
+// as new as the one it was built on.
 // usage: npm run bundle   Then, elsewhere: tar xf ARCHIVE; turl/turl info; TURL_TEST_DEVICES=cuda turl/test
 import { execFileSync } from 'node:child_process';
 import {

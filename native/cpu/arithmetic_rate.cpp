@@ -29,15 +29,14 @@ void unit_rate(Context& context, float* y, const bfloat16* a, const bfloat16* b,
     Units unit;
     float sums[4][unit_side][unit_side];
     Units::fence();
-    unit.template zero<0>(), unit.template zero<1>(), unit.template zero<2>(), unit.template zero<3>();
+    zero_sums(unit);
     unit.template load<4>(twice[0], 64), unit.template load<6>(right, 64);
     for (int64_t step = 0; step < steps; step += 2) {
       if (step + 1 == steps) unit.template load<4>(twice[1], 64);
       unit.template multiply<0, 4, 6>(), unit.template multiply<1, 4, 6>();
       unit.template multiply<2, 4, 6>(), unit.template multiply<3, 4, 6>();
     }
-    unit.template store<0>(sums[0][0], 64), unit.template store<1>(sums[1][0], 64);
-    unit.template store<2>(sums[2][0], 64), unit.template store<3>(sums[3][0], 64);
+    store_sums(unit, sums[0][0]);
     for (int64_t tile = begin; tile < end; tile++)
       for (int64_t i = 0; i < rows; i++)
         std::copy_n(&sums[(tile - begin) / 2][i][(tile - begin) % 2 * columns], columns, y + (tile * rows + i) * columns);

@@ -42,7 +42,7 @@ template <class V, class T> void put_past_caches(T* p, V v) {
   put(p, v);
 }
 // The size of a result from which writing it past the caches pays, since little of it would be there for the next kernel: a sixteenth
-// of a large last level, by whole training steps in turns (4 to 18 % lost or won at a third and at three times of it).
+// of a large last level, by whole training steps (docs/decisions/0011-amx.md).
 inline int64_t streaming_bytes() {
   static const int64_t bytes = [] {
     int64_t cache = 0;

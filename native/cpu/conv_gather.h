@@ -57,6 +57,9 @@ void point(const T** rows, T** result, int64_t step, int64_t begin, int64_t end,
   for (int64_t t = 0; t < taps; t++) std::fill(rows + t * step + end - begin, rows + (t + 1) * step, zero);
 }
 
+// Whether a pixel has so few channels that its whole patch, taps x channels, takes their place.
+inline bool few(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
+
 // The forward pass as a gather, and its only phase.
 inline std::pair<Gather, Phase> forward_gather(const Convolution& s) {
   const int64_t cg = s.group_channels(), og = s.group_out_channels();

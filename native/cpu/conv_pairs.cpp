@@ -112,9 +112,6 @@ void copy_patches(bfloat16* patch, int64_t length, const bfloat16* const* rows, 
     for (int64_t k = taps * depth; k < length; k++) patch[p * length + k] = bfloat16(0.0f);
 }
 
-// Whether patches take the place of channels.
-bool few(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
-
 // panels [groups][column panel][pair of (tap, depth)][tile_columns]; an odd end is filled with zero.
 void pack_weight(Context& context, Pair* panels, const bfloat16* weight, int64_t pairs, const Gather& g, const Phase& phase) {
   const int64_t per_group = divide_up(g.width, tile_columns), values = int64_t(phase.taps.size()) * g.depth;

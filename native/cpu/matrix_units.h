@@ -119,6 +119,31 @@ inline MatrixUnits matrix_units() {
   return chosen;
 }
 
+// Two by two tiles of sums, 0 to 3, which lie in memory as [2][2][16][16]; operands pass through 4 to 7.
+template <class Units> void zero_sums(Units& unit) {
+  unit.template zero<0>(), unit.template zero<1>(), unit.template zero<2>(), unit.template zero<3>();
+}
+template <class Units> void load_sums(Units& unit, const float* from) {
+  unit.template load<0>(from, 64), unit.template load<1>(from + 256, 64);
+  unit.template load<2>(from + 512, 64), unit.template load<3>(from + 768, 64);
+}
+template <class Units> void store_sums(Units& unit, float* to) {
+  unit.template store<0>(to, 64), unit.template store<1>(to + 256, 64);
+  unit.template store<2>(to + 512, 64), unit.template store<3>(to + 768, 64);
+}
+// Adds the products of the left operands at a and b, rows `bytes` apart, with those at `right` and `next`, rows `pair_bytes` apart.
+template <class Units>
+void multiply_four(Units& unit, const void* a, const void* b, int64_t bytes, const void* right, const void* next, int64_t pair_bytes) {
+  unit.template load<6>(right, pair_bytes);
+  unit.template load<4>(a, bytes);
+  unit.template multiply<0, 4, 6>();
+  unit.template load<7>(next, pair_bytes);
+  unit.template multiply<1, 4, 7>();
+  unit.template load<5>(b, bytes);
+  unit.template multiply<2, 5, 6>();
+  unit.template multiply<3, 5, 7>();
+}
+
 // f.operator()<Units>() with the units of this process, of which there are some.
 template <class F> void with_units(F&& f) {
   if (matrix_units() == MatrixUnits::amx) f.template operator()<AmxUnits>();

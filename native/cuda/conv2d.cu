@@ -62,7 +62,7 @@ template <class Units> int64_t cheapest_parts(int64_t pixels, int64_t tiles, int
   int64_t best = 1;
   double least = INFINITY;
   for (int64_t parts = 1; parts <= most; parts++) {
-    const int64_t waves = ceil_div(tiles * parts, 132 * blocks), steps = ceil_div(ceil_div(pixels, parts), int64_t(64)) + 8;
+    const int64_t waves = ceil_div(tiles * parts, h100_multiprocessors * blocks), steps = ceil_div(ceil_div(pixels, parts), int64_t(64)) + 8;
     const double time = double(waves * blocks * steps * Units::rows * Units::columns) * 64 / 1500 + double(parts * size) * 8 / 3000;
     if (time < least) least = time, best = parts;
   }

@@ -36,6 +36,29 @@ __device__ inline void take_pixels(Group<T, width> (&to)[count], const T* row, i
       for (int j = 0; j < width; j++) to[n].v[j] = T(0.0f);
 }
 
+// The taps of the block's channels, turned by half a turn if told so, as floats; then all threads may read them.
+template <bool turned, class T, int columns_at_most>
+__device__ inline void take_taps(float (&taps)[9][columns_at_most], const T* weight, int columns, int channels) {
+  for (int i = int(threadIdx.y * blockDim.x + threadIdx.x); i < 9 * columns; i += row_threads) {
+    const int tap = i / columns, channel = int(blockIdx.x) * columns + i % columns;
+    taps[tap][i % columns] = channel < channels ? float(weight[channel * 9 + (turned ? 8 - tap : tap)]) : 0.0f;
+  }
+  __syncthreads();
+}
+
+// Writes neighbouring pixels of a line of `columns`, from column `first` on, as far as they are inside.
+template <int count, class T, int width>
+__device__ inline void put_pixels(T* to, const float (&sums)[count][width], int first, int columns, int channels) {
+#pragma unroll
+  for (int n = 0; n < count; n++) {
+    if (first + n >= columns) continue;
+    Group<T, width> out;
+#pragma unroll
+    for (int k = 0; k < width; k++) out.v[k] = T(sums[n][k]);
+    *reinterpret_cast<Group<T, width>*>(to + int64_t(n) * channels) = out;
+  }
+}
+
 // y of x; with the weight turned by half a turn, and dy in place of x, the image's gradient for stride 1.
 template <class T, int width, int stride, bool turned>
 __global__ void __launch_bounds__(row_threads, 2)
@@ -43,11 +66,7 @@ __global__ void __launch_bounds__(row_threads, 2)
   constexpr int window = (span - 1) * stride + 3;
   TURL_SHARED(float, taps, [9][32 * width]);
   const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
-  for (int i = int(threadIdx.y * blockDim.x + threadIdx.x); i < 9 * columns; i += row_threads) {
-    const int tap = i / columns, channel = int(blockIdx.x) * columns + i % columns;
-    taps[tap][i % columns] = channel < s.channels ? float(weight[channel * 9 + (turned ? 8 - tap : tap)]) : 0.0f;
-  }
-  __syncthreads();
+  take_taps<turned>(taps, weight, columns, s.channels);
   segments.each_place([&](int64_t item) {
     int image, i, j;
     s.find(int(item), image, i, j);
@@ -65,15 +84,7 @@ __global__ void __launch_bounds__(row_threads, 2)
 #pragma unroll
           for (int k = 0; k < width; k++) sums[n][k] += float(in[n * stride + v].v[k]) * taps[u * 3 + v][own + k];
     }
-    T* const to = y + ((int64_t(image) * s.out_height + i) * s.out_width + j) * s.channels + c;
-#pragma unroll
-    for (int n = 0; n < span; n++) {
-      if (j + n >= s.out_width) continue;
-      Group<T, width> out;
-#pragma unroll
-      for (int k = 0; k < width; k++) out.v[k] = T(sums[n][k]);
-      *reinterpret_cast<Group<T, width>*>(to + int64_t(n) * s.channels) = out;
-    }
+    put_pixels(y + ((int64_t(image) * s.out_height + i) * s.out_width + j) * s.channels + c, sums, j, s.out_width, s.channels);
   });
 }
 
@@ -83,11 +94,7 @@ __global__ void __launch_bounds__(row_threads, 2)
     depthwise_3x3_backward_data_kernel(T* dx, const T* dy, const T* weight, Depthwise s, Rows<width> segments) {
   TURL_SHARED(float, taps, [9][32 * width]);
   const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
-  for (int i = int(threadIdx.y * blockDim.x + threadIdx.x); i < 9 * columns; i += row_threads) {
-    const int channel = int(blockIdx.x) * columns + i % columns;
-    taps[i / columns][i % columns] = channel < s.channels ? float(weight[channel * 9 + i / columns]) : 0.0f;
-  }
-  __syncthreads();
+  take_taps<false>(taps, weight, columns, s.channels);
   segments.each_place([&](int64_t item) {
     int image, i, j;
     s.find(int(item), image, i, j);
@@ -108,15 +115,7 @@ __global__ void __launch_bounds__(row_threads, 2)
           for (int k = 0; k < width; k++) sums[n][k] += float(in.v[k]) * taps[u * 3 + v][own + k];
         }
     }
-    T* const to = dx + ((int64_t(image) * s.out_height + i) * s.out_width + j) * s.channels + c;
-#pragma unroll
-    for (int n = 0; n < span; n++) {
-      if (j + n >= s.out_width) continue;
-      Group<T, width> out;
-#pragma unroll
-      for (int k = 0; k < width; k++) out.v[k] = T(sums[n][k]);
-      *reinterpret_cast<Group<T, width>*>(to + int64_t(n) * s.channels) = out;
-    }
+    put_pixels(dx + ((int64_t(image) * s.out_height + i) * s.out_width + j) * s.channels + c, sums, j, s.out_width, s.channels);
   });
 }
 

@@ -76,6 +76,9 @@ template <class T, int width> struct alignas(width * sizeof(T)) Group {
   static_assert(width * sizeof(T) <= 16);
   T v[width];
 };
+// Of an H100: what work is divided for. It is a constant, so that the order of sums is the same on every GPU.
+constexpr int h100_multiprocessors = 132;
+
 // Whether rows of `columns` elements at these addresses can be read in packs.
 template <class T, class... A> bool packs(int64_t columns, const A*... arrays) {
   return columns % Pack<T>::size == 0 && ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...);

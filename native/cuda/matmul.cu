@@ -155,7 +155,7 @@ template <class F> void with_transposes(bool a, bool b, F f) {
 // The parts of k for a product of so many tiles: as many as it takes to give each of an H100's multiprocessors `blocks` tiles, though
 // each at least 256 deep.
 int64_t part_depth(int64_t k, int64_t tiles, int64_t blocks) {
-  const int64_t parts = std::clamp<int64_t>(132 * blocks / std::max<int64_t>(tiles, 1), 1, std::max<int64_t>(k / 256, 1));
+  const int64_t parts = std::clamp<int64_t>(h100_multiprocessors * blocks / std::max<int64_t>(tiles, 1), 1, std::max<int64_t>(k / 256, 1));
   return ceil_div(ceil_div(std::max<int64_t>(k, 1), parts), int64_t(64)) * 64;
 }
 

@@ -24,7 +24,7 @@ struct Walk {
     block = {columns, row_threads / columns, 1};
     const int64_t across = std::max<int64_t>(ceil_div<int64_t>(groups, columns), 1), lines = block.y;
     // As many as an H100 holds, where each thread has four rows or more then.
-    const int64_t wanted = std::clamp<int64_t>(blocks * 132 / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
+    const int64_t wanted = std::clamp<int64_t>(blocks * h100_multiprocessors / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
     chunk_rows = ceil_div(ceil_div(std::max<int64_t>(rows, 1), wanted), lines) * lines;
     chunks = int(ceil_div(std::max<int64_t>(rows, 1), chunk_rows));
     grid = {unsigned(across), unsigned(chunks), 1};

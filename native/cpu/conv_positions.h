@@ -1,0 +1,137 @@
+// The positions of convolutions on matrix units (conv_matrix.cpp): how pixels are numbered, and what takes their place in the first layer.
+#pragma once
+#include <algorithm>
+#include <vector>
+#include "cpu/bfloat16_rows.h"
+#include "cpu/conv_gather.h"
+#include "cpu/matrix_units.h"
+
+#if defined(__AVX512BW__)
+
+namespace turl {
+
+constexpr int64_t unit_block = 2 * unit_side;  // result rows and columns of the four tiles of sums that are computed together
+constexpr int64_t unit_size = unit_side * unit_side, unit_block_size = 4 * unit_size;
+
+// Asks the first-level cache for 32 lines that products want soon: 4 to 11 % of the time of deep layers, and of the weight's gradient.
+template <class T> inline void fetch(const T* lines, int64_t step) {
+#pragma GCC unroll 32
+  for (int64_t i = 0; i < 32; i++) __builtin_prefetch(lines + i * step);
+}
+
+// Positions: those of a segment, some lines of one image of the result, from 0 on; line i, column j at i pitch + j. Input pixels lie
+// in planes, one for each pixel of a stride x stride square, so that the tap's pixel is offset[tap] positions further.
+struct Grid {
+  struct Plane {
+    int64_t y, x;  // pixels (step i + y, step j + x) of the input
+  };
+  int64_t step, pitch, lines, per_image, segments;
+  int64_t left = 0, first = 0, in_lines;  // zeros before the first line; the first input line of result line 0; lines of a plane
+  int64_t plane_size, results;            // positions of a plane, an even number, and of the result, a multiple of unit_depth
+  int64_t beyond;                         // positions that may be read after those of the last segment
+  std::vector<Plane> planes;
+  std::vector<int64_t> offset;
+
+  // Segments of about `most` positions, whole images at most.
+  Grid(const Gather& g, const Phase& phase, int64_t most) : step(phase.in_step) {
+    struct Place {
+      int64_t plane, y, x;
+    };
+    std::vector<Place> places;
+    const auto below = [&](int64_t i) { return i >= 0 ? i / step : -divide_up(-i, step); };
+    int64_t last = 0, width = phase.columns;
+    for (const Tap& tap : phase.taps) {
+      const Place at{0, below(tap.y), below(tap.x)};
+      const Plane plane{tap.y - at.y * step, tap.x - at.x * step};
+      int64_t index = 0;
+      while (index < int64_t(planes.size()) && (planes[size_t(index)].y != plane.y || planes[size_t(index)].x != plane.x)) index++;
+      if (index == int64_t(planes.size())) planes.push_back(plane);
+      first = places.empty() ? at.y : std::min(first, at.y), last = places.empty() ? at.y : std::max(last, at.y);
+      left = std::max(left, -at.x), width = std::max(width, at.x + phase.columns);
+      places.push_back({index, at.y, at.x});
+    }
+    for (const Plane& plane : planes) width = std::max(width, columns_of(plane, g) + left);
+    pitch = width;
+    per_image = divide_up(phase.rows, std::max<int64_t>(1, most / pitch));
+    lines = divide_up(phase.rows, per_image);
+    per_image = divide_up(phase.rows, lines);
+    segments = g.batch * per_image;
+    in_lines = lines + last - first;
+    results = round_up(lines * pitch, unit_depth);
+    plane_size = round_up(left + in_lines * pitch, 2);
+    beyond = pitch + unit_depth;
+    for (const Place& at : places) offset.push_back(at.plane * plane_size + (at.y - first) * pitch + at.x + left);
+  }
+
+  int64_t columns_of(const Plane& plane, const Gather& g) const { return divide_up(g.in_w - plane.x, step); }
+  int64_t positions() const { return int64_t(planes.size()) * plane_size; }
+
+  // The input pixels at the positions() of a segment; `zero` where there is none.
+  void point(int64_t segment, const bfloat16** pixels, const bfloat16* in, const bfloat16* zero, const Gather& g) const {
+    const int64_t image = segment / per_image, line = segment % per_image * lines + first;
+    std::fill(pixels, pixels + positions(), zero);
+    for (size_t p = 0; p < planes.size(); p++)
+      for (int64_t i = 0; i < in_lines; i++) {
+        const int64_t y = (line + i) * step + planes[p].y, columns = columns_of(planes[p], g);
+        const bfloat16** at = pixels + int64_t(p) * plane_size + left + i * pitch;
+        const bfloat16* row = in + ((image * g.in_h + y) * g.in_w + planes[p].x) * g.in_c;
+        if (y >= 0 && y < g.in_h)
+          for (int64_t j = 0; j < columns; j++) at[j] = row + j * step * g.in_c;
+      }
+  }
+  // The pixels of the result at the `results` of a segment; `none` where there is none.
+  template <class T> void point_results(int64_t segment, T** pixels, T* out, T* none, const Gather& g, const Phase& phase) const {
+    const int64_t image = segment / per_image, line = segment % per_image * lines;
+    std::fill(pixels, pixels + results, none);
+    for (int64_t i = line; i < std::min(phase.rows, line + lines); i++) {
+      T* row = out + ((image * g.out_h + phase.out_y + i * phase.out_step) * g.out_w + phase.out_x) * g.groups * g.width;
+      for (int64_t j = 0; j < phase.columns; j++)
+        pixels[(i - line) * pitch + j] = row + j * phase.out_step * g.groups * g.width;
+    }
+  }
+};
+
+// A convolution whose patches are the channels of a 1x1 one: the pixels of a segment are patches of `length` values, multiples of
+// unit_depth, that are made here.
+struct Patches {
+  const Gather& g;
+  const Phase& phase;
+  int64_t depth, length;
+
+  Patches(const Gather& g, const Phase& phase)
+      : g(g), phase(phase), depth(int64_t(phase.taps.size()) * g.depth), length(round_up(depth, unit_depth)) {}
+
+  // The 1x1 convolution of the patches.
+  std::pair<Gather, Phase> as_channels() const {
+    std::pair<Gather, Phase> same{g, phase};
+    same.first.depth = depth, same.first.in_c = length, same.first.in_h = phase.rows, same.first.in_w = phase.columns;
+    same.second.in_step = 1, same.second.taps = {{0, 0, 0}};
+    return same;
+  }
+
+  // The patches of the result pixels of a line of the result, one after the other. The taps of a line of the kernel lie side by side.
+  void make(bfloat16* to, const bfloat16* in, int64_t image, int64_t line) const {
+    const int64_t taps = int64_t(phase.taps.size());
+    memset(to, 0, size_t(phase.columns * length) * 2);
+    for (int64_t t = 0, run; t < taps; t += run) {
+      const Tap& tap = phase.taps[size_t(t)];
+      run = 1;
+      while (t + run < taps && phase.taps[size_t(t + run)].y == tap.y) run++;
+      const int64_t y = line * phase.in_step + tap.y;
+      if (y < 0 || y >= g.in_h) continue;
+      const bfloat16* row = in + (image * g.in_h + y) * g.in_w * g.in_c;
+      for (int64_t j = 0; j < phase.columns; j++) {
+        const int64_t x = j * phase.in_step + tap.x;  // taps [from, to_tap) of the run lie in the image
+        const int64_t from = std::clamp<int64_t>(-x, 0, run), to_tap = std::clamp(g.in_w - x, from, run);
+        bfloat16* out = to + j * length + (t + from) * g.depth;
+        const int64_t n = (to_tap - from) * g.depth;
+        const bfloat16* pixel = row + (x + from) * g.in_c;
+        for (int64_t k = 0; k < n; k += tile_columns)
+          _mm512_mask_storeu_epi16(out + k, first_of(n - k), _mm512_maskz_loadu_epi16(first_of(n - k), pixel + k));
+      }
+    }
+  }
+};
+
+}  // namespace turl
+#endif
