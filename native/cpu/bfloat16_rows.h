@@ -35,6 +35,19 @@ inline void interleave(Pair* out, const bfloat16* first, const bfloat16* second,
   _mm512_storeu_si512(out + upper, _mm512_permutex2var_epi16(a, _mm512_load_si512(order.high), b));
 }
 
+// `columns` values of 32 rows, 32 at most, from `first` on, turned: to [column][row], `row` apart.
+inline void transpose_block(bfloat16* to, int64_t row, const bfloat16* const* rows, int64_t first, int64_t columns) {
+  alignas(64) Pair pairs[2][lanes][lanes];  // [half of the columns][pair of rows][column]
+  for (int64_t r = 0; r < lanes; r++)
+    interleave(pairs[0][r], rows[2 * r] + first, rows[2 * r + 1] + first, first_of(columns), 0, lanes * lanes);
+  for (int64_t half = 0; half < 2; half++) {
+    vfloat block[lanes];
+    for (int64_t r = 0; r < lanes; r++) block[r] = load(reinterpret_cast<float*>(pairs[half][r]));
+    transpose(block);
+    for (int64_t c = 0; c < lanes; c++) store(reinterpret_cast<float*>(to + (half * lanes + c) * row), block[c]);
+  }
+}
+
 // A row of 2 lanes sums, rounded.
 inline __m512i round_row(vfloat low, vfloat high) {
   const __m512i half = _mm512_maskz_inserti64x4(255, __m512i{}, __m256i(round_lanes(low)), 0);

@@ -13,19 +13,6 @@ namespace {
 
 constexpr int64_t block = unit_block;
 
-// dy of 32 positions and 32 channels, turned: to [channel][position], `row` apart.
-void transpose_block(bfloat16* to, int64_t row, const bfloat16* const* pixels, int64_t first, int64_t channels) {
-  alignas(64) Pair pairs[2][lanes][lanes];  // [half of the channels][pair of positions][channel]
-  for (int64_t p = 0; p < lanes; p++)
-    interleave(pairs[0][p], pixels[2 * p] + first, pixels[2 * p + 1] + first, first_of(channels), 0, lanes * lanes);
-  for (int64_t half = 0; half < 2; half++) {
-    vfloat rows[lanes];
-    for (int64_t p = 0; p < lanes; p++) rows[p] = load(reinterpret_cast<float*>(pairs[half][p]));
-    transpose(rows);
-    for (int64_t c = 0; c < lanes; c++) store(reinterpret_cast<float*>(to + (half * lanes + c) * row), rows[c]);
-  }
-}
-
 // sums [2][2][16][16] += over some segments, dy [32 rows, positions] by x [positions, 32 columns]; `fresh` sums begin at zero.
 template <class Units>
 __attribute__((noinline)) void outer_product(Units& unit, float* sums, bool fresh, const bfloat16* dy, int64_t dy_row,

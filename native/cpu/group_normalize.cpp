@@ -6,6 +6,16 @@
 #include "kernels.h"
 
 namespace turl {
+namespace {
+
+// f(first, count, inverse, along) for the groups [begin, end), some at a time, with room for their norms and projections.
+template <class A, class F> void for_batches(int64_t begin, int64_t end, F&& f) {
+  constexpr int64_t most = 64;
+  A inverse[most], along[most];
+  for (int64_t g = begin; g < end; g += most) f(g, std::min(most, end - g), inverse, along);
+}
+
+}  // namespace
 
 void group_normalize_forward(Context& context, Out y, In x, int64_t rows, int64_t groups, int64_t size, double epsilon) {
   with_float(x.dtype, [&]<class T>() {
@@ -13,8 +23,10 @@ void group_normalize_forward(Context& context, Out y, In x, int64_t rows, int64_
     T* out = y.as<T>();
     int64_t total = rows * groups;
     parallel_for(context, total, std::max<int64_t>(1, 32768 / size), [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; g++)
-        scale_group(out + g * size, in + g * size, inverse_norm(in + g * size, size, acc_t<T>(epsilon)), size);
+      for_batches<acc_t<T>>(begin, end, [&](int64_t first, int64_t count, auto& inverse, auto&) {
+        inverse_norms(inverse, in + first * size, count, size, acc_t<T>(epsilon));
+        for (int64_t g = 0; g < count; g++) scale_group(out + (first + g) * size, in + (first + g) * size, inverse[g], size);
+      });
     });
   });
 }
@@ -27,12 +39,13 @@ void group_normalize_backward(Context& context, Out dx, In dy, In x, int64_t row
     T* out = dx.as<T>();
     int64_t total = rows * groups;
     parallel_for(context, total, std::max<int64_t>(1, 32768 / size), [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; g++) {
-        const T *xg = in + g * size, *dg = gradient + g * size;
-        A inverse = inverse_norm(xg, size, A(epsilon));
-        A along = inverse * A(epsilon) < 1 ? inverse * inverse * dot(xg, dg, size) : A(0);
-        project_group(out + g * size, dg, xg, inverse, along, size);
-      }
+      for_batches<A>(begin, end, [&](int64_t first, int64_t count, auto& inverse, auto& along) {
+        const auto group = [=](auto* of) { return [=](int64_t g) { return of + (first + g) * size; }; };
+        inverse_norms(inverse, in + first * size, count, size, A(epsilon));
+        alongs(along, inverse, count, size, A(epsilon), group(in), group(gradient));
+        for (int64_t g = 0; g < count; g++)
+          project_group(group(out)(g), group(gradient)(g), group(in)(g), inverse[g], along[g], size);
+      });
     });
   });
 }

@@ -15,7 +15,9 @@ template <> struct Lanes<float> {
   static V max(V a, V b) { return vmax(a, b); }
   static V exp(V x) { return turl::exp(x); }
   static V log(V x) { return turl::log(x); }
+  static V sqrt(V x) { return turl::sqrt(x); }
   static float sum(V x) { return turl::sum(x); }
+  static float first(V x) { return x[0]; }
 };
 
 template <> struct Lanes<double> {
@@ -26,7 +28,9 @@ template <> struct Lanes<double> {
   static V max(V a, V b) { return a > b ? a : b; }
   static V exp(V x) { return std::exp(x); }
   static V log(V x) { return std::log(x); }
+  static V sqrt(V x) { return std::sqrt(x); }
   static double sum(V x) { return x; }
+  static double first(V x) { return x; }
 };
 
 // The elements of a T as lanes of its accumulator.

@@ -119,7 +119,7 @@ inline MatrixUnits matrix_units() {
   return chosen;
 }
 
-// Two by two tiles of sums, 0 to 3, which lie in memory as [2][2][16][16]; operands pass through 4 to 7.
+// Two by two tiles of sums, 0 to 3; operands pass through 4 to 7. They lie in memory as [2][2][16][16], or in rows that are `row` apart.
 template <class Units> void zero_sums(Units& unit) {
   unit.template zero<0>(), unit.template zero<1>(), unit.template zero<2>(), unit.template zero<3>();
 }
@@ -130,6 +130,14 @@ template <class Units> void load_sums(Units& unit, const float* from) {
 template <class Units> void store_sums(Units& unit, float* to) {
   unit.template store<0>(to, 64), unit.template store<1>(to + 256, 64);
   unit.template store<2>(to + 512, 64), unit.template store<3>(to + 768, 64);
+}
+template <class Units> void load_sums(Units& unit, const float* from, int64_t row) {
+  unit.template load<0>(from, row * 4), unit.template load<1>(from + unit_side, row * 4);
+  unit.template load<2>(from + unit_side * row, row * 4), unit.template load<3>(from + unit_side * (row + 1), row * 4);
+}
+template <class Units> void store_sums(Units& unit, float* to, int64_t row) {
+  unit.template store<0>(to, row * 4), unit.template store<1>(to + unit_side, row * 4);
+  unit.template store<2>(to + unit_side * row, row * 4), unit.template store<3>(to + unit_side * (row + 1), row * 4);
 }
 // Adds the products of the left operands at a and b, rows `bytes` apart, with those at `right` and `next`, rows `pair_bytes` apart.
 template <class Units>

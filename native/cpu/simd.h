@@ -102,6 +102,20 @@ inline void transpose(vfloat (&v)[lanes]) {
   }
 }
 
+// Lane i = the sum over the lanes of v[i], half onto half as in `sum`.
+inline vfloat sum_each(vfloat (&v)[lanes]) {
+  vint lane;
+  for (int i = 0; i < lanes; i++) lane[i] = i;
+#pragma GCC unroll 4
+  for (int width = lanes / 2; width > 0; width /= 2) {
+    const vint upper = lane & width, own = upper != 0 ? lane + lanes : lane;
+#pragma GCC unroll 8
+    for (int i = 0; i < width; i++)
+      v[i] = __builtin_shuffle(v[i], v[i + width], own) + __builtin_shuffle(v[i], v[i + width], own ^ width);
+  }
+  return v[0];
+}
+
 // Sum over the lanes, half onto half until one is left, so always in the same order.
 inline float sum(vfloat v) {
 #if defined(__AVX512F__)
@@ -121,6 +135,17 @@ inline float maximum(vfloat v) {
   float best = v[0];
   for (int i = 1; i < lanes; i++) best = best > v[i] ? best : v[i];
   return best;
+}
+
+inline vfloat sqrt(vfloat x) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_ps(0xffff, x);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_ps(x);
+#else
+  for (int i = 0; i < lanes; i++) x[i] = std::sqrt(x[i]);
+  return x;
+#endif
 }
 
 // e^x with a relative error below 2e-7 (Cephes' expf polynomial after reduction by ln 2); 0 below -87.3, infinity above 88.7,

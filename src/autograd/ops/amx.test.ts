@@ -1,5 +1,5 @@
 /**
- * Runs the tests of convolutions on the CPU with plain loops in the place of AMX, and without matrix units (native/cpu/matrix_units.h),
+ * Runs the tests of convolutions and the margin softmax on the CPU with plain loops in the place of AMX, and without matrix units (native/cpu/matrix_units.h),
  * so that both are tested whatever the processor has.
  */
 import { spawnSync } from 'node:child_process';
@@ -18,11 +18,12 @@ const start = (units: string, ...command: string[]) =>
 
 const onCpu = devices.some(({ name }) => name === 'cpu'); // not where only the emulated device is asked for, as by sanitizers
 for (const units of onCpu ? ['plain', 'none'] : [])
-  test(`conv2d with TURL_MATRIX_UNITS=${units}`, () => {
-    const { status, stdout, stderr } = start(units, path.join(import.meta.dirname, 'conv2d.test.js'));
-    assert.is(status, 0, stdout + stderr);
-    assert.match(stdout, /Passed:\s+[1-9]/);
-  });
+  for (const op of ['conv2d', 'margin-softmax'])
+    test(`${op} with TURL_MATRIX_UNITS=${units}`, () => {
+      const { status, stdout, stderr } = start(units, path.join(import.meta.dirname, `${op}.test.js`));
+      assert.is(status, 0, stdout + stderr);
+      assert.match(stdout, /Passed:\s+[1-9]/);
+    });
 
 test('another value is named', () => {
   const module = path.join(import.meta.dirname, '../../tensor/device.js');

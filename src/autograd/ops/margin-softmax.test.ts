@@ -73,8 +73,10 @@ const cases: readonly Case[] = [
   { samples: 2, classes: 2, size: 6, groups: 3, margin: 0, scale: 3 },
   { samples: 17, classes: 49, size: 33, groups: 1, margin: 30, scale: 4 },
   { samples: 3, classes: 96, size: 16, groups: 16, margin: 1, scale: 8 },
-  // Sizes in packs of 8, as the first and the last: in bfloat16 for CUDA's matrix units; here with several tiles each way.
+  // Sizes in packs of 8, as the first and the last: in bfloat16 for CUDA's matrix units; here with several tiles each way, and once with
+  // groups of whole rows of the CPU's matrix units.
   { samples: 130, classes: 203, size: 72, groups: 6, margin: 2, scale: 2 },
+  { samples: 40, classes: 150, size: 96, groups: 3, margin: 2, scale: 2 },
   { samples: 258, classes: 132, size: 136, groups: 17, margin: 2, scale: 1 },
 ];
 const large: Case = { samples: 65, classes: 1000, size: 64, groups: 16, margin: 30, scale: 16 };
