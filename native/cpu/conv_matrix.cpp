@@ -62,10 +62,8 @@ __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16*
   zero_sums(unit);
   for (int64_t t = 0; t < taps; t++) {
     const bfloat16 *p = a + offset[t] * row, *q = b + offset[t] * row;
-    for (int64_t k = 0; k < steps; k++, p += unit_depth, q += unit_depth, panel += 2 * unit_size) {
-      fetch(panel + 4 * unit_size, unit_side);
+    for (int64_t k = 0; k < steps; k++, p += unit_depth, q += unit_depth, panel += 2 * unit_size)
       multiply_four(unit, p, q, row * 2, panel, panel + unit_size, unit_side * 4);
-    }
   }
   store_sums(unit, sums);
 }
@@ -81,19 +79,20 @@ template <class Units> struct Chunk {
 
   void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* panel,
                 int64_t first, int64_t columns, bool past) {
+    for (size_t t = 0; t < tiles.size(); t += 2) multiply_two(t, pixels, row, offset, taps, steps, panel, first, columns, past);
+  }
+  // Tiles t and t + 1.
+  void multiply_two(size_t t, const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps,
+                    const Pair* panel, int64_t first, int64_t columns, bool past) {
     alignas(64) float sums[4 * unit_size];
-    const size_t count = tiles.size();
-    for (size_t t = 0; t < count; t += 2) {
-      const size_t second = std::min(t + 1, count - 1);  // the last of an odd number goes with itself
-      product(unit, sums, pixels + tiles[t].position * row, pixels + tiles[second].position * row, row, offset, taps, steps,
-              panel);
-      for (size_t half = 0; t + half <= second; half++) {
-        bfloat16* const* to = results.data() + tiles[t + half].result;
-        const float* from = sums + half * 2 * unit_size;
-        for (int64_t r = 0; r < unit_side; r++) {
-          const __m512i row = Units::round(load(from + r * unit_side), load(from + unit_size + r * unit_side));
-          if (to[r]) store_row(to[r] + first, row, columns, past);
-        }
+    const size_t second = std::min(t + 1, tiles.size() - 1);  // the last of an odd number goes with itself
+    product(unit, sums, pixels + tiles[t].position * row, pixels + tiles[second].position * row, row, offset, taps, steps, panel);
+    for (size_t half = 0; t + half <= second; half++) {
+      bfloat16* const* to = results.data() + tiles[t + half].result;
+      const float* from = sums + half * 2 * unit_size;
+      for (int64_t r = 0; r < unit_side; r++) {
+        const __m512i row = Units::round(load(from + r * unit_side), load(from + unit_size + r * unit_side));
+        if (to[r]) store_row(to[r] + first, row, columns, past);
       }
     }
   }
@@ -137,11 +136,12 @@ void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16*
         for (int64_t r = from; r < from + unit_side; r++) chunk.results.push_back(r < p ? nullptr : out + r * g.groups * g.width);
       }
       constexpr int64_t here = 0;
-      for (int64_t n = 0; n < g.groups * panels; n++) {
-        const int64_t group = n / panels, first = n % panels * block;
-        chunk.multiply(in + group * g.depth, g.in_c, &here, 1, steps, packed + n * tap_size, group * g.width + first,
-                       std::min(block, g.width - first), past);
-      }
+      for (size_t t = 0; t < chunk.tiles.size(); t += 2)
+        for (int64_t n = 0; n < g.groups * panels; n++) {
+          const int64_t group = n / panels, first = n % panels * block;
+          chunk.multiply_two(t, in + group * g.depth, g.in_c, &here, 1, steps, packed + n * tap_size, group * g.width + first,
+                             std::min(block, g.width - first), past);
+        }
       if (past) end_streaming();
     });
 

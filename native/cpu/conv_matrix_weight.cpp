@@ -22,11 +22,8 @@ __attribute__((noinline)) void outer_product(Units& unit, float* sums, bool fres
   else load_sums(unit, sums);
   for (int64_t s = 0; s < segments; s++) {
     const Pair* right = x + s * x_segment;
-    for (int64_t q = 0; q < results; q += unit_depth, dy += unit_depth, right += unit_side * block) {
-      fetch(right + 2 * unit_side * block, unit_side);
-      fetch(dy + 2 * unit_depth, dy_row);
+    for (int64_t q = 0; q < results; q += unit_depth, dy += unit_depth, right += unit_side * block)
       multiply_four(unit, dy, dy + unit_side * dy_row, dy_row * 2, right, right + unit_side, block * 4);
-    }
   }
   store_sums(unit, sums);
 }
@@ -43,7 +40,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
   const bool from_odd = std::ranges::any_of(grid.offset, [](int64_t offset) { return offset % 2 != 0; });
   const int64_t out_blocks = divide_up(g.width, block), in_blocks = divide_up(g.depth, block);
   // A chunk takes a part of the segments, some at a time, for some blocks of output and input channels.
-  const int64_t outs = std::min<int64_t>(out_blocks, 8), ins = std::min<int64_t>(in_blocks, 4);
+  const int64_t outs = std::min<int64_t>(out_blocks, 4), ins = std::min<int64_t>(in_blocks, 4);
   const int64_t out_ranges = divide_up(out_blocks, outs), in_ranges = divide_up(in_blocks, ins);
   const int64_t ranges = g.groups * out_ranges * in_ranges, at_once = std::max<int64_t>(1, 1024 / grid.results);
   const int64_t wanted = std::clamp<int64_t>(16 / ranges, 1, divide_up(grid.segments, at_once));

@@ -13,12 +13,6 @@ namespace turl {
 constexpr int64_t unit_block = 2 * unit_side;  // result rows and columns of the four tiles of sums that are computed together
 constexpr int64_t unit_size = unit_side * unit_side, unit_block_size = 4 * unit_size;
 
-// Asks the first-level cache for 32 lines that products want soon: 4 to 11 % of the time of deep layers, and of the weight's gradient.
-template <class T> inline void fetch(const T* lines, int64_t step) {
-#pragma GCC unroll 32
-  for (int64_t i = 0; i < 32; i++) __builtin_prefetch(lines + i * step);
-}
-
 // Positions: those of a segment, some lines of one image of the result, from 0 on; line i, column j at i pitch + j. Input pixels lie
 // in planes, one for each pixel of a stride x stride square, so that the tap's pixel is offset[tap] positions further.
 struct Grid {
