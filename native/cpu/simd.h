@@ -58,8 +58,21 @@ inline vfloat load(const bfloat16* p, int n = lanes) {
   memcpy(&h, p, size_t(n) * 2);
   return widen_lanes(h);
 }
-// The bits of bfloat16(float): rounded to nearest even, a NaN kept. (AVX-512's own instruction takes denormals for zeros.)
+#if defined(__AVX512DQ__)
+// Whether the processor has an instruction that rounds to bfloat16.
+inline const bool rounds_by_itself = __builtin_cpu_supports("avx512bf16");
+#endif
+
+// The bits of bfloat16(float): rounded to nearest even, a NaN kept.
 inline vhalf round_lanes(vfloat v) {
+#if defined(__AVX512DQ__)
+  constexpr int denormal = 0x20;  // the processor's own instruction makes zeros of these
+  if (rounds_by_itself && _mm512_fpclass_ps_mask(v, denormal) == 0) {
+    __m256i rounded;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
+    return vhalf(rounded);
+  }
+#endif
   vword bits;
   memcpy(&bits, &v, sizeof bits);
   const vword high = bits >> 16, rounded = (bits + 0x7fffu + (high & 1u)) >> 16;
