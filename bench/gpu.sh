@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# The whole measurement on a machine with a GPU, in parts that each take minutes:
-#   tests    the primitives of the emulated device against the real one, then the test suite on cuda
-#   kernels  turl bench: every kernel, the ceilings, the page
-#   step50   the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
-#   step100  the same of IResNet-100
+# The whole measurement on a machine with a GPU, in parts that each take minutes, the most wanted first:
+#   primitives  what the emulated device promises, against the real one (half a minute)
+#   step50      the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
+#   windows50   the same without PyTorch, without and with convolutions by windows (TURL_CUDA_WINDOWS=1)
+#   tests       the test suite on cuda
+#   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
+#   kernels     turl bench: every kernel, the ceilings, the page
 # usage: bench/gpu.sh [--dry] [--out DIR] [PART...]   all parts by default; a part that fails does not stop the others.
 # --dry runs a small form on the emulated device: nothing it says is a measurement, but everything runs through.
+# Where there is no node, it runs from the archive that `npm run bundle` made in bundle/. PyTorch: $TURL_PYTHON or python3.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 device=cuda out=gpu-measurement dry=
@@ -16,9 +19,18 @@ while [[ ${1-} == --* ]]; do
     *) echo "bench/gpu.sh: expected --dry or --out DIR, got $1" >&2; exit 2 ;;
   esac
 done
-[ $# -gt 0 ] || set -- tests kernels step50 step100
+[ $# -gt 0 ] || set -- primitives step50 windows50 tests step100 stepmobile kernels
 mkdir -p "$out"
+out=$(cd "$out" && pwd)
 failed=()
+if ! command -v node > /dev/null; then
+  archive=$(ls bundle/turl-*.tar.xz 2> /dev/null | tail -n 1)
+  [ "$archive" ] || { echo 'bench/gpu.sh: expected node, or an archive in bundle/ (npm run bundle)' >&2; exit 2; }
+  house=$(mktemp -d)
+  trap 'rm -rf "$house"' EXIT
+  tar -xf "$archive" -C "$house"
+  cd "$house/turl" && export PATH=$PWD:$PATH
+fi
 
 # Runs a command, shows its output and keeps it as OUT/NAME.txt.
 run() {
@@ -28,9 +40,12 @@ run() {
   "$@" 2>&1 | tee "$out/$name.txt" || failed+=("$name")
 }
 
+primitives() {
+  [ $dry ] || run primitives build/Release/turl_cuda_device_test
+}
+
 tests() {
   if [ $dry ]; then run tests env TURL_TEST_DEVICES=$device node scripts/test.mjs autograd/ops/prelu; return; fi
-  run primitives build/Release/turl_cuda_device_test
   run tests env TURL_TEST_DEVICES=cpu,cuda node scripts/test.mjs
 }
 
@@ -40,20 +55,31 @@ kernels() {
   run kernels node bin/turl.js bench "${small[@]}" --device $device --out "$out/kernels"
 }
 
+# The step of an experiment of experiments/bench; the other arguments are options.
 step() {
-  local small=()
+  local small=() config=experiments/bench/$1.yaml
+  shift
   [ $dry ] && small=(--set model.name=iresnet-small --set model.input_size=16 --set data.image_size=16 --set data.identities=50
     --set train.batch_size=2 --rounds 1 --steps 1)
-  run "step$1" node bin/turl.js bench step "experiments/bench/iresnet$1.yaml" --device $device --peers both --trace "$out/step$1.json" \
-    "${small[@]}"
+  node bin/turl.js bench step "$config" --device $device --set precision=bfloat16 "$@" "${small[@]}"
+}
+
+windows() {
+  local answer
+  for answer in '' 1 '' 1; do
+    echo "TURL_CUDA_WINDOWS=$answer"
+    TURL_CUDA_WINDOWS=$answer step iresnet50 --rounds 3 --steps 10
+  done
 }
 
 nvidia-smi > "$out/nvidia-smi.txt" 2>&1 || [ $dry ] || { echo 'bench/gpu.sh: nvidia-smi finds no GPU' >&2; exit 2; }
 for part in "$@"; do
   case $part in
-    tests | kernels) $part ;;
-    step50 | step100) step "${part#step}" ;;
-    *) echo "bench/gpu.sh: expected tests, kernels, step50 or step100, got $part" >&2; exit 2 ;;
+    primitives | tests | kernels) $part ;;
+    step50 | step100) run "$part" step "iresnet${part#step}" --peers both --trace "$out/$part.json" ;;
+    stepmobile) run "$part" step mobilefacenet --set train.batch_size=256 --peers both --trace "$out/$part.json" ;;
+    windows50) run windows50 windows ;;
+    *) echo "bench/gpu.sh: expected primitives, step50, windows50, tests, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
   esac
 done
 echo "== everything is in $out"
