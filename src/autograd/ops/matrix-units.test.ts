@@ -16,7 +16,7 @@ const capability = (value: string) => ({ TURL_TEST_DEVICES: 'emulated', TURL_COM
 const windows = { TURL_TEST_DEVICES: 'emulated', TURL_CUDA_WINDOWS: '1', TURL_TEST_CASES: 'windows' };
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
-  ['conv2d', 'on compute capability 8.0', capability('8.0')],
+  ['conv2d', 'on compute capability 8.0', { ...capability('8.0'), TURL_TEST_CASES: 'bfloat16' }],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
   ['conv2d', 'by windows', windows],
