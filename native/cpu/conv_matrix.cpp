@@ -68,7 +68,8 @@ __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16*
   store_sums(unit, sums);
 }
 
-// The tiles of a chunk, two at a time, times the weight of a column panel: results from channel `first` of those pixels that are there.
+// The tiles of a chunk, two at a time, times the weight of each column panel: `width` results from channel `first` on of those pixels that
+// are there. The panels of `weights` are `panel_size` apart.
 template <class Units> struct Chunk {
   struct Tile {
     int64_t position, result;
@@ -77,22 +78,23 @@ template <class Units> struct Chunk {
   std::vector<Tile> tiles;
   std::vector<bfloat16*> results;  // pixels; null where there is none
 
-  void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* panel,
-                int64_t first, int64_t columns, bool past) {
-    for (size_t t = 0; t < tiles.size(); t += 2) multiply_two(t, pixels, row, offset, taps, steps, panel, first, columns, past);
-  }
-  // Tiles t and t + 1.
-  void multiply_two(size_t t, const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps,
-                    const Pair* panel, int64_t first, int64_t columns, bool past) {
+  void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* weights,
+                int64_t panel_size, int64_t first, int64_t width, bool past) {
     alignas(64) float sums[4 * unit_size];
-    const size_t second = std::min(t + 1, tiles.size() - 1);  // the last of an odd number goes with itself
-    product(unit, sums, pixels + tiles[t].position * row, pixels + tiles[second].position * row, row, offset, taps, steps, panel);
-    for (size_t half = 0; t + half <= second; half++) {
-      bfloat16* const* to = results.data() + tiles[t + half].result;
-      const float* from = sums + half * 2 * unit_size;
-      for (int64_t r = 0; r < unit_side; r++) {
-        const __m512i row = Units::round(load(from + r * unit_side), load(from + unit_size + r * unit_side));
-        if (to[r]) store_row(to[r] + first, row, columns, past);
+    const int64_t count = int64_t(tiles.size()), twos = divide_up(count, 2), panels = divide_up(width, block);
+    for (int64_t i = 0; i < twos * panels; i++) {
+      // All panels of two tiles in turn where there is one tap, so that pixels come from memory once; else all tiles of a panel.
+      const int64_t t = 2 * (taps == 1 ? i / panels : i % twos), panel = taps == 1 ? i % panels : i / twos;
+      const int64_t second = std::min(t + 1, count - 1);  // the last of an odd number goes with itself
+      product(unit, sums, pixels + tiles[size_t(t)].position * row, pixels + tiles[size_t(second)].position * row, row, offset, taps,
+              steps, weights + panel * panel_size);
+      for (int64_t half = 0; t + half <= second; half++) {
+        bfloat16* const* to = results.data() + tiles[size_t(t + half)].result;
+        const float* from = sums + half * 2 * unit_size;
+        for (int64_t r = 0; r < unit_side; r++) {
+          const __m512i row = Units::round(load(from + r * unit_side), load(from + unit_size + r * unit_side));
+          if (to[r]) store_row(to[r] + first + panel * block, row, std::min(block, width - panel * block), past);
+        }
       }
     }
   }
@@ -136,12 +138,9 @@ void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16*
         for (int64_t r = from; r < from + unit_side; r++) chunk.results.push_back(r < p ? nullptr : out + r * g.groups * g.width);
       }
       constexpr int64_t here = 0;
-      for (size_t t = 0; t < chunk.tiles.size(); t += 2)
-        for (int64_t n = 0; n < g.groups * panels; n++) {
-          const int64_t group = n / panels, first = n % panels * block;
-          chunk.multiply_two(t, in + group * g.depth, g.in_c, &here, 1, steps, packed + n * tap_size, group * g.width + first,
-                             std::min(block, g.width - first), past);
-        }
+      for (int64_t group = 0; group < g.groups; group++)
+        chunk.multiply(in + group * g.depth, g.in_c, &here, 1, steps, packed + group * panels * tap_size, tap_size, group * g.width,
+                       g.width, past);
       if (past) end_streaming();
     });
 
@@ -177,12 +176,8 @@ void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16*
         for (int64_t s = begin; s < end; s++)
           grid.point_results(s, chunk.results.data() + (s - begin) * grid.results, out, static_cast<bfloat16*>(nullptr), g, phase);
         const int64_t count = patches ? 1 : int64_t(phase.taps.size());
-        for (int64_t panel = 0; panel < panels; panel++) {
-          const int64_t first = panel * block;
-          const Pair* weights = packed + ((group * panels + panel) * taps + tap) * tap_size;
-          chunk.multiply(copied, row, grid.offset.data() + tap, count, steps, weights, group * g.width + first,
-                         std::min(block, g.width - first), past);
-        }
+        chunk.multiply(copied, row, grid.offset.data() + tap, count, steps, packed + (group * panels * taps + tap) * tap_size,
+                       taps * tap_size, group * g.width, g.width, past);
         tap += count;
       }
     }
