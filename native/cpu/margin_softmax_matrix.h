@@ -78,26 +78,9 @@ template <class Units> struct MatrixTiles : Classes {
   }
 
   void logits(int64_t index, float* own, float* a) const {
-    float *inverse = own, *scaled = inverse + tile * groups;
-    own = scaled + elements;
-    const Parts v(own, tile, elements);
+    const Own o(*this, own);
     const int64_t n = count(index);
-    inverse_norms(inverse, w + index * tile * size, n * groups, length, epsilon);
-    std::fill(scaled, scaled + elements, 0.0f);
-    for (int64_t t = 0; t < n; t++) {
-      const float *from = w + (index * tile + t) * size, *scales = inverse + t * groups;
-      if (length % block == 0) {
-        for (int64_t k = 0, e = 0; k < groups; k++)
-          for (const vfloat scale = splat(scales[k]); e < (k + 1) * length; e += block)
-            v.put(t * v.row + e, Split::of<Units>(scale * load(from + e), scale * load(from + e + lanes)));
-        continue;
-      }
-      for (int64_t k = 0; k < groups; k++) scale_group(scaled + k * length, from + k * length, scales[k], length);
-      for (int64_t e = 0; e < elements; e += block)
-        v.put(t * v.row + e, Split::of<Units>(load(scaled + e), load(scaled + e + lanes)));
-    }
-    for (int64_t t = n; t < round_up(n, block); t++)
-      for (int64_t e = 0; e < elements; e += block) v.put(t * v.row + e, Split{__m512i{}, __m512i{}});
+    normalise(index, o);
     NextLines next = rows(w, index + 1);
     const int64_t steps = divide_up(n, block) * columns / block * elements / block, lines = divide_up(tile * size / 16, steps);
     Units unit;
@@ -108,63 +91,99 @@ template <class Units> struct MatrixTiles : Classes {
         const Pair* g = along_elements + i * unit_side;
         for (int64_t e = 0; e < elements; e += block, g += columns * unit_side) {
           for (int64_t l = 0; l < lines; l++) next.fetch();
-          multiply(unit, v, t * v.row + e, g);
+          multiply(unit, o.v, t * o.v.row + e, g);
         }
         store_sums(unit, a + t * rows_t + i, rows_t);
       }
   }
 
   void gradients(int64_t index, float* own, float* a, float* dg, bool add, float* dw) const {
-    const float* inverse = own;
-    own += tile * groups + elements;
-    const Parts v(own, tile, elements), p(own, tile, columns), turned(own, columns, tile);
-    Pair* pairs = reinterpret_cast<Pair*>(own);  // v_high and v_low of each two classes side by side: [2][D / 16][16][16]
-    float *dv = own + tile * elements, *along = dv + tile * rows_g;
-    const int64_t n = count(index), classes = round_up(n, block);
-    std::fill(a + n * rows_t, a + classes * rows_t, 0.0f);
-    for (int64_t t = 0; t < classes; t++)
-      for (int64_t i = 0; i < columns; i += block)
-        p.put(t * p.row + i, Split::of<Units>(load(a + t * rows_t + i), load(a + t * rows_t + i + lanes)));
-    const auto each_part = [&](auto f) { f(v.high, p.high, turned.high, pairs), f(v.low, p.low, turned.low, pairs + tile * elements / 2); };
-    for (int64_t t = 0; t < classes; t += block)
-      each_part([&](const bfloat16* from_v, const bfloat16* from_p, bfloat16* to_turned, Pair* to_pairs) {
-        for (int64_t i = 0; i < columns; i += block) {
-          const bfloat16* rows[block];
-          for (int64_t r = 0; r < block; r++) rows[r] = from_p + (t + r) * p.row;
-          transpose_block(to_turned + i * turned.row + t, turned.row, rows, i, block);
-        }
-        for (int64_t e = 0; e < elements; e += block)
-          for (int64_t r = 0; r < block; r += 2)
-            interleave(to_pairs + (t / block * elements + e) * unit_side + r / 2 * unit_side, from_v + (t + r) * v.row + e,
-                       from_v + (t + r + 1) * v.row + e, ~__mmask32(0), 0, unit_size);
-      });
+    const Own o(*this, own);
+    const int64_t n = count(index), padded = round_up(n, block);
+    std::fill(a + n * rows_t, a + padded * rows_t, 0.0f);
+    arrange(padded, o, a);
     Units unit;
     Units::fence();
     for (int64_t t = 0; t < n; t += block)
       for (int64_t e = 0; e < elements; e += block) {
         zero_sums(unit);
-        for (int64_t i = 0; i < columns; i += block) {
-          const Pair* g = along_samples + (i / block * elements + e) * unit_side;
-          multiply(unit, p, t * p.row + i, g);
-        }
-        store_sums(unit, dv + t * rows_g + e, rows_g);
+        for (int64_t i = 0; i < columns; i += block)
+          multiply(unit, o.p, t * o.p.row + i, along_samples + (i / block * elements + e) * unit_side);
+        store_sums(unit, o.dv + t * rows_g + e, rows_g);
       }
     for (int64_t i = 0; i < columns; i += block)
       for (int64_t e = 0; e < elements; e += block) {
         float* sum = dg + i * rows_g + e;
         if (add) load_sums(unit, sum, rows_g);
         else zero_sums(unit);
-        for (int64_t t = 0; t < classes; t += block) {
-          const Pair *high = pairs + (t / block * elements + e) * unit_side, *low = high + tile * elements / 2;
-          multiply(unit, turned, i * turned.row + t, high);
-          multiply_again(unit, low);
+        for (int64_t t = 0; t < n; t += block) {
+          const int64_t right = (t / block * elements + e) * unit_side;
+          multiply(unit, o.turned, i * o.turned.row + t, o.v_high + right);
+          multiply_again(unit, o.v_low + right);
         }
         store_sums(unit, sum, rows_g);
       }
-    to_prototypes(index, dw, dv, rows_g, w, inverse, along, epsilon);
+    to_prototypes(index, dw, o.dv, rows_g, w, o.inverse, o.along, epsilon);
   }
 
  private:
+  // A chunk's memory of its own; from p on for the gradients only.
+  struct Own {
+    float *inverse, *scaled, *rest;  // [tile, K]; [D], a row of v
+    Parts v, p, turned;              // [tile, D]; [tile, B], and that turned
+    Pair *v_high, *v_low;            // v once more, each two classes side by side in tiles of pairs: [tile / 32][D / 16]
+    float *dv, *along;               // [tile, rows_g]; [tile, K]
+
+    Own(const MatrixTiles& m, float* memory)
+        : inverse(memory), scaled(inverse + m.tile * m.groups), rest(scaled + m.elements), v(rest, m.tile, m.elements),
+          p(rest, m.tile, m.columns), turned(rest, m.columns, m.tile) {
+      v_high = reinterpret_cast<Pair*>(rest), v_low = v_high + m.tile * m.elements / 2;
+      dv = rest + m.tile * m.elements, along = dv + m.tile * m.rows_g;
+    }
+  };
+
+  // The norms and both parts of v of a tile, with zeros up to whole blocks.
+  void normalise(int64_t index, const Own& o) const {
+    const int64_t n = count(index);
+    inverse_norms(o.inverse, w + index * tile * size, n * groups, length, epsilon);
+    std::fill(o.scaled, o.scaled + elements, 0.0f);
+    for (int64_t t = 0; t < n; t++) {
+      const float *from = w + (index * tile + t) * size, *scales = o.inverse + t * groups;
+      if (length % block == 0) {
+        for (int64_t k = 0, e = 0; k < groups; k++)
+          for (const vfloat scale = splat(scales[k]); e < (k + 1) * length; e += block)
+            o.v.put(t * o.v.row + e, Split::of<Units>(scale * load(from + e), scale * load(from + e + lanes)));
+        continue;
+      }
+      for (int64_t k = 0; k < groups; k++) scale_group(o.scaled + k * length, from + k * length, scales[k], length);
+      for (int64_t e = 0; e < elements; e += block)
+        o.v.put(t * o.v.row + e, Split::of<Units>(load(o.scaled + e), load(o.scaled + e + lanes)));
+    }
+    for (int64_t t = n; t < round_up(n, block); t++)
+      for (int64_t e = 0; e < elements; e += block) o.v.put(t * o.v.row + e, Split{__m512i{}, __m512i{}});
+  }
+
+  // p and v as the gradients' products want them: the parts of p, those turned, and v in pairs of classes.
+  void arrange(int64_t classes, const Own& o, const float* a) const {
+    for (int64_t t = 0; t < classes; t++)
+      for (int64_t i = 0; i < columns; i += block)
+        o.p.put(t * o.p.row + i, Split::of<Units>(load(a + t * rows_t + i), load(a + t * rows_t + i + lanes)));
+    const auto part = [&](const bfloat16* v, const bfloat16* p, bfloat16* turned, Pair* pairs) {
+      for (int64_t t = 0; t < classes; t += block) {
+        const bfloat16* rows[block];
+        for (int64_t r = 0; r < block; r++) rows[r] = p + (t + r) * o.p.row;
+        for (int64_t i = 0; i < columns; i += block)
+          transpose_block(turned + i * o.turned.row + t, o.turned.row, rows, i, block);
+        for (int64_t e = 0; e < elements; e += block)
+          for (int64_t r = 0; r < block; r += 2)
+            interleave(pairs + (t / block * elements + e) * unit_side + r / 2 * unit_side, v + (t + r) * o.v.row + e,
+                       v + (t + r + 1) * o.v.row + e, ~__mmask32(0), 0, unit_size);
+      }
+    };
+    part(o.v.high, o.p.high, o.turned.high, o.v_high);
+    part(o.v.low, o.p.low, o.turned.low, o.v_low);
+  }
+
   // Adds the products of 32 rows of both parts from `at` on, low and then high, with two tiles of pairs that lie one after the other.
   static void multiply(Units& unit, const Parts& left, int64_t at, const Pair* right) {
     unit.template load<6>(right, 64), unit.template load<7>(right + unit_size, 64);
