@@ -27,7 +27,7 @@ void unit_rate(Context& context, float* y, const bfloat16* a, const bfloat16* b,
     }
   parallel_for(context, tiles, at_once, [&](int64_t begin, int64_t end) {
     Units unit;
-    float sums[4][unit_side][unit_side];
+    float sums[2 * unit_side][2 * unit_side];  // of 2 x 4 tiles, half as wide as one of the units
     Units::fence();
     zero_sums(unit);
     unit.template load<4>(twice[0], 64), unit.template load<6>(right, 64);
@@ -36,10 +36,10 @@ void unit_rate(Context& context, float* y, const bfloat16* a, const bfloat16* b,
       unit.template multiply<0, 4, 6>(), unit.template multiply<1, 4, 6>();
       unit.template multiply<2, 4, 6>(), unit.template multiply<3, 4, 6>();
     }
-    store_sums(unit, sums[0][0]);
+    store_sums(unit, sums[0], 2 * unit_side);
     for (int64_t tile = begin; tile < end; tile++)
       for (int64_t i = 0; i < rows; i++)
-        std::copy_n(&sums[(tile - begin) / 2][i][(tile - begin) % 2 * columns], columns, y + (tile * rows + i) * columns);
+        std::copy_n(&sums[(tile - begin) / 4 * unit_side + i][(tile - begin) % 4 * columns], columns, y + (tile * rows + i) * columns);
   });
 }
 }  // namespace

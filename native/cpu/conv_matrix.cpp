@@ -54,7 +54,7 @@ void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const G
   });
 }
 
-// sums [2][2][16][16] = for two tiles of rows, from a and from b on, the sum over taps and `steps` times unit_depth channels.
+// sums [32][32] = for two tiles of rows, from a and from b on, the sum over taps and `steps` times unit_depth channels.
 template <class Units>
 __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16* a, const bfloat16* b, int64_t row,
                                        const int64_t* offset, int64_t taps, int64_t steps, const Pair* panel) {
@@ -65,7 +65,7 @@ __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16*
     for (int64_t k = 0; k < steps; k++, p += unit_depth, q += unit_depth, panel += 2 * unit_size)
       multiply_four(unit, p, q, row * 2, panel, panel + unit_size, unit_side * 4);
   }
-  store_sums(unit, sums);
+  store_sums(unit, sums, block);
 }
 
 // The tiles of a chunk, two at a time, times the weight of each column panel: `width` results from channel `first` on of those pixels that
@@ -80,7 +80,7 @@ template <class Units> struct Chunk {
 
   void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* weights,
                 int64_t panel_size, int64_t first, int64_t width, bool past) {
-    alignas(64) float sums[4 * unit_size];
+    alignas(64) float sums[unit_block_size];
     const int64_t count = int64_t(tiles.size()), twos = divide_up(count, 2), panels = divide_up(width, block);
     for (int64_t i = 0; i < twos * panels; i++) {
       // All panels of two tiles in turn where there is one tap, so that pixels come from memory once; else all tiles of a panel.
@@ -90,9 +90,9 @@ template <class Units> struct Chunk {
               steps, weights + panel * panel_size);
       for (int64_t half = 0; t + half <= second; half++) {
         bfloat16* const* to = results.data() + tiles[size_t(t + half)].result;
-        const float* from = sums + half * 2 * unit_size;
+        const float* from = sums + half * unit_side * block;
         for (int64_t r = 0; r < unit_side; r++) {
-          const __m512i row = Units::round(load(from + r * unit_side), load(from + unit_size + r * unit_side));
+          const __m512i row = Units::round(load(from + r * block), load(from + r * block + unit_side));
           if (to[r]) store_row(to[r] + first + panel * block, row, std::min(block, width - panel * block), past);
         }
       }

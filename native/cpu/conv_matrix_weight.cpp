@@ -13,19 +13,19 @@ namespace {
 
 constexpr int64_t block = unit_block;
 
-// sums [2][2][16][16] += over some segments, dy [32 rows, positions] by x [positions, 32 columns]; `fresh` sums begin at zero.
+// sums [32][32] += over some segments, dy [32 rows, positions] by x [positions, 32 columns]; `fresh` sums begin at zero.
 template <class Units>
 __attribute__((noinline)) void outer_product(Units& unit, float* sums, bool fresh, const bfloat16* dy, int64_t dy_row,
                                              int64_t results, const Pair* x, int64_t x_segment, int64_t segments) {
   Units::fence();
   if (fresh) zero_sums(unit);
-  else load_sums(unit, sums);
+  else load_sums(unit, sums, block);
   for (int64_t s = 0; s < segments; s++) {
     const Pair* right = x + s * x_segment;
     for (int64_t q = 0; q < results; q += unit_depth, dy += unit_depth, right += unit_side * block)
       multiply_four(unit, dy, dy + unit_side * dy_row, dy_row * 2, right, right + unit_side, block * 4);
   }
-  store_sums(unit, sums);
+  store_sums(unit, sums, block);
 }
 
 template <class Units>
@@ -110,8 +110,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
       for (int64_t t = 0; t < taps; t++)
         for (int64_t r = 0; r < rows; r++)
           for (int64_t half = 0; half * unit_side < columns; half++) {
-            const int64_t tile = r / unit_side * 2 + half;
-            const float* in = partial + (item * taps + t) * unit_block_size + tile * unit_size + r % unit_side * unit_side;
+            const float* in = partial + (item * taps + t) * unit_block_size + r * block + half * unit_side;
             vfloat sum = load(in);
             for (int64_t part = 1; part < parts; part++) sum += load(in + part * part_size);
             float* out = dweight + ((o + r) * taps + t) * g.depth + first + half * unit_side;

@@ -119,17 +119,9 @@ inline MatrixUnits matrix_units() {
   return chosen;
 }
 
-// Two by two tiles of sums, 0 to 3; operands pass through 4 to 7. They lie in memory as [2][2][16][16], or in rows that are `row` apart.
+// Two by two tiles of sums, 0 to 3, of 32 rows that lie `row` apart in memory; operands pass through 4 to 7.
 template <class Units> void zero_sums(Units& unit) {
   unit.template zero<0>(), unit.template zero<1>(), unit.template zero<2>(), unit.template zero<3>();
-}
-template <class Units> void load_sums(Units& unit, const float* from) {
-  unit.template load<0>(from, 64), unit.template load<1>(from + 256, 64);
-  unit.template load<2>(from + 512, 64), unit.template load<3>(from + 768, 64);
-}
-template <class Units> void store_sums(Units& unit, float* to) {
-  unit.template store<0>(to, 64), unit.template store<1>(to + 256, 64);
-  unit.template store<2>(to + 512, 64), unit.template store<3>(to + 768, 64);
 }
 template <class Units> void load_sums(Units& unit, const float* from, int64_t row) {
   unit.template load<0>(from, row * 4), unit.template load<1>(from + unit_side, row * 4);
