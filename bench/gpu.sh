@@ -2,7 +2,8 @@
 # The whole measurement on a machine with a GPU, in parts that each take minutes, the most wanted first:
 #   primitives  what the emulated device promises, against the real one (half a minute)
 #   step50      the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
-#   windows50   the same without PyTorch, without and with convolutions by windows (TURL_CUDA_WINDOWS=1)
+#   variants50  the same without PyTorch: as it is, with convolutions by windows (TURL_CUDA_WINDOWS=1), and with batch normalisation
+#               reading what it needs statistics of once more (TURL_STATISTICS=apart)
 #   tests       the test suite on cuda
 #   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
 #   kernels     turl bench: every kernel, the ceilings, the page
@@ -19,7 +20,7 @@ while [[ ${1-} == --* ]]; do
     *) echo "bench/gpu.sh: expected --dry or --out DIR, got $1" >&2; exit 2 ;;
   esac
 done
-[ $# -gt 0 ] || set -- primitives step50 windows50 tests step100 stepmobile kernels
+[ $# -gt 0 ] || set -- primitives step50 variants50 tests step100 stepmobile kernels
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 failed=()
@@ -64,11 +65,11 @@ step() {
   node bin/turl.js bench step "$config" --device $device --set precision=bfloat16 "$@" "${small[@]}"
 }
 
-windows() {
-  local answer
-  for answer in '' 1 '' 1; do
-    echo "TURL_CUDA_WINDOWS=$answer"
-    TURL_CUDA_WINDOWS=$answer step iresnet50 --rounds 3 --steps 10
+variants() {
+  local variant
+  for variant in TURL_CUDA_WINDOWS= TURL_CUDA_WINDOWS=1 TURL_STATISTICS=apart TURL_CUDA_WINDOWS= TURL_CUDA_WINDOWS=1 TURL_STATISTICS=apart; do
+    echo "$variant"
+    (export "${variant?}" && step iresnet50 --rounds 3 --steps 10)
   done
 }
 
@@ -78,8 +79,8 @@ for part in "$@"; do
     primitives | tests | kernels) $part ;;
     step50 | step100) run "$part" step "iresnet${part#step}" --peers both --trace "$out/$part.json" ;;
     stepmobile) run "$part" step mobilefacenet --set train.batch_size=256 --peers both --trace "$out/$part.json" ;;
-    windows50) run windows50 windows ;;
-    *) echo "bench/gpu.sh: expected primitives, step50, windows50, tests, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
+    variants50) run variants50 variants ;;
+    *) echo "bench/gpu.sh: expected primitives, step50, variants50, tests, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
   esac
 done
 echo "== everything is in $out"

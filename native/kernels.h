@@ -23,7 +23,7 @@
   kernel(gather_rows, (Out y, In x, In index, int64_t rows, int64_t columns)) \
   kernel(gather_rows_backward, (Out dx, In dy, In index, int64_t rows, int64_t columns)) \
   kernel(batch_norm_moments, (Out moments, In mean, In variance, double epsilon)) \
-  kernel(batch_norm_training, (Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon)) \
+  kernel(batch_norm_training, (Out y, MaybeOut y_statistics, Out moments, Out running_mean, Out running_variance, In x, MaybeIn x_statistics, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon)) \
   kernel(batch_norm_forward, (Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels)) \
   kernel(batch_norm_backward, (MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn more, int64_t rows, int64_t channels, int64_t training)) \
   kernel(max_pool_forward, (Out y, Out index, In x, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, int64_t window, int64_t stride, int64_t padding)) \
@@ -48,7 +48,7 @@
   kernel(matrix_rate, (Out y, In a, In b, int64_t steps)) \
   kernel(bias_forward, (Out y, In x, In bias, int64_t rows, int64_t channels)) \
   kernel(bias_backward, (Out dbias, In dy, int64_t rows, int64_t channels)) \
-  kernel(conv2d_forward, (Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, \
+  kernel(conv2d_forward, (Out y, MaybeOut statistics, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, \
          int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups)) \
   kernel(conv2d_backward_data, (Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, \
          int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups)) \

@@ -103,7 +103,7 @@ for (const { name, size, channels, out, kernel = 3, stride = 1, groups = 1 } of 
   const dweight = empty(weight.shape);
   const sizes = [batch, size, size, channels, out, kernel, kernel, stride, padding, groups];
   const run = {
-    forward: () => cpu.kernels.conv2d_forward(y, x, weight, ...sizes),
+    forward: () => cpu.kernels.conv2d_forward(y, undefined, x, weight, ...sizes),
     backward_data: () => cpu.kernels.conv2d_backward_data(dx, dy, weight, ...sizes),
     backward_weight: () => cpu.kernels.conv2d_backward_weight(dweight, dy, x, ...sizes),
   };

@@ -2,12 +2,12 @@
 //   h = (x - mean) inverse,  z = gamma h + beta,  y = z, or z > 0 ? z : slope z, or z + residual;  inverse = 1 / sqrt(variance + epsilon)
 //   g = dy, or with PReLU dy (z > 0 ? 1 : slope);  dbeta = sum g,  dgamma = sum g h,  dslope = sum over z <= 0 of z dy
 //   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise;  plus `more`
-// moments [2, channels] are mean and inverse. gamma, beta, slope, residual and more may be left out: they are 1, 0 and nothing. x is
-// read twice forward, x and dy twice backward. Sums are formed in float over at most 128 rows and in double from there on, in an
+// moments [2, channels] are mean and inverse. gamma, beta, slope, residual and more may be left out: they are 1, 0 and nothing. In
+// training x is read for its statistics [2, channels], mean and variance, unless whoever made x has left them; those of y are left if they
+// are wanted. Backward reads x and dy twice. Sums are formed in float over at most 128 rows and in double from there on, in an
 // order that depends on the sizes only.
 #include <cmath>
-#include "cpu/channels.h"
-#include "cpu/parallel.h"
+#include "cpu/channel_sums.h"
 #include "kernels.h"
 
 namespace turl {
@@ -45,66 +45,85 @@ template <bool past, class V, class T> void put_either_way(T* p, V v) {
   else put(p, v);
 }
 
-// The moments of the batch; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
-// The values are shifted by the first row before they are squared, so that a large mean costs no accuracy.
-template <class T>
-void statistics(Context& context, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
-                In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon) {
-  using A = acc_t<T>;
-  const T* in = x.as<T>();
-  RowChunks chunks(rows, channels);
-  int64_t width = 2 * channels, ahead = rows_ahead * channels;
-  double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
-  parallel_chunks(context, chunks.count, [&](int64_t chunk) {
-    std::vector<A> origin(in, in + channels);
-    sum_rows<T, 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
-                   [&]<class V>(int64_t c) {
-      return [=, first = get<V>(&origin[size_t(c)])](int64_t at, V* sums) {
-        __builtin_prefetch(in + at + ahead);
-        V d = get<V>(in + at) - first;
-        sums[0] += d, sums[1] += d * d;
-      };
-    });
-  });
-  add_chunks(context, partial, chunks.count, width);
-  A *m = moments.as<A>(), *r = m + channels, *rm = running_mean.as<A>(), *rv = running_variance.as<A>();
+// The moments of the batch from its statistics; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
+template <class A>
+void update(Out moments, Out running_mean, Out running_variance, const A* statistics, In running_mean0, In running_variance0, int64_t rows,
+            int64_t channels, double momentum, double epsilon) {
+  A *m = moments.as<A>(), *rm = running_mean.as<A>(), *rv = running_variance.as<A>();
   const A *rm0 = running_mean0.as<A>(), *rv0 = running_variance0.as<A>();
+  const double n = double(rows);
   for (int64_t c = 0; c < channels; c++) {
-    double n = double(rows), shifted = partial[c] / n;
-    double mu = double(A(in[c])) + shifted;
-    double variance = partial[channels + c] / n - shifted * shifted;
-    if (variance < 0) variance = 0;
-    m[c] = A(mu), r[c] = A(1 / std::sqrt(variance + epsilon));
-    rm[c] = A((1 - momentum) * double(rm0[c]) + momentum * mu);
+    const double mean = double(statistics[c]), variance = double(statistics[channels + c]);
+    m[c] = A(mean), m[channels + c] = A(1 / std::sqrt(variance + epsilon));
+    rm[c] = A((1 - momentum) * double(rm0[c]) + momentum * mean);
     rv[c] = A((1 - momentum) * double(rv0[c]) + momentum * variance * n / (n - 1));
   }
 }
 
+// y, and its statistics if they are wanted.
 template <class T>
-void forward(Context& context, Out y, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels) {
+void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows,
+             int64_t channels) {
   using A = acc_t<T>;
   const T *in = x.as<T>(), *rest = residual.size > 0 ? residual.as<T>() : in;
   T* out = y.as<T>();
   const int64_t ahead = rows_ahead * channels;
   const Constants<A> constants(moments.as<A>(), gamma, beta, slope, channels);
+  const RowChunks chunks(rows, channels);
+  ChannelSums left(context, channels);
+  if (statistics.size > 0) left.begin(chunks.count);
   auto run = [&]<bool prelu, bool add, bool past>() {
-    parallel_for(context, rows, RowChunks(rows, channels).grain, [&](int64_t begin, int64_t end) {
-      for_rows<T>(begin, end, channels, [&]<class V>(int64_t c) {
-        return [=, k = constants.template at<V>(c)](int64_t at) {
-          __builtin_prefetch(in + at + ahead);
-          if constexpr (add) __builtin_prefetch(rest + at + ahead);
-          V z = (get<V>(in + at) - k.mean) * k.scale + k.shift;
-          if constexpr (prelu) z = z > V{} ? z : k.slope * z;
-          if constexpr (add) z += get<V>(rest + at);
-          put_either_way<past>(out + at, z);
-        };
+    const auto value = [=]<class V>(const auto& k, int64_t at) {
+      V z = (get<V>(in + at) - k.mean) * k.scale + k.shift;
+      if constexpr (prelu) z = z > V{} ? z : k.slope * z;
+      if constexpr (add) z += get<V>(rest + at);
+      return z;
+    };
+    const auto make = [=]<class V>(const auto& k, int64_t at) {
+      __builtin_prefetch(in + at + ahead);
+      if constexpr (add) __builtin_prefetch(rest + at + ahead);
+      const V z = value.template operator()<V>(k, at);
+      put_either_way<past>(out + at, z);
+      return as_stored<T>(z);
+    };
+    std::vector<A> origin(left.begun() ? size_t(channels) : 0);
+    for (size_t c = 0; c < origin.size(); c++) origin[c] = value.template operator()<A>(constants.template at<A>(int64_t(c)), int64_t(c));
+    parallel_chunks(context, chunks.count, [&](int64_t chunk) {
+      if (!left.begun())
+        for_rows<T>(chunks.begin(chunk), chunks.end(chunk), channels, [&]<class V>(int64_t c) {
+          return [=, k = constants.template at<V>(c)](int64_t at) { make.template operator()<V>(k, at); };
+        });
+      else left.sum_rows<T>(chunk, chunks.begin(chunk), chunks.end(chunk), origin.data(), [&]<class V>(int64_t c) {
+        return [=, k = constants.template at<V>(c)](int64_t at) { return make.template operator()<V>(k, at); };
       });
       if constexpr (past) end_streaming();
     });
   };
   with_flags(run, slope.size > 0, residual.size > 0, worth_streaming(out, rows, channels));
+  if (left.begun()) left.finish(statistics.as<A>(), rows);
 }
 }  // namespace
+
+void channel_statistics(Context& context, Out statistics, In y, int64_t rows, int64_t channels) {
+  with_float(y.dtype, [&]<class T>() {
+    using A = acc_t<T>;
+    const T* const in = y.as<T>();
+    const RowChunks chunks(rows, channels);
+    const int64_t ahead = rows_ahead * channels;
+    const std::vector<A> origin(in, in + channels);
+    ChannelSums sums(context, channels);
+    sums.begin(chunks.count);
+    parallel_chunks(context, chunks.count, [&](int64_t chunk) {
+      sums.sum_rows<T>(chunk, chunks.begin(chunk), chunks.end(chunk), origin.data(), [&]<class V>(int64_t) {
+        return [=](int64_t at) {
+          __builtin_prefetch(in + at + ahead);
+          return get<V>(in + at);
+        };
+      });
+    });
+    sums.finish(statistics.as<A>(), rows);
+  });
+}
 
 // The moments in evaluation, from the running statistics.
 void batch_norm_moments(Context&, Out moments, In mean, In variance, double epsilon) {
@@ -117,20 +136,23 @@ void batch_norm_moments(Context&, Out moments, In mean, In variance, double epsi
   });
 }
 
-void batch_norm_training(Context& context, Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
-                         In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows,
-                         int64_t channels, double momentum, double epsilon) {
+void batch_norm_training(Context& context, Out y, MaybeOut y_statistics, Out moments, Out running_mean, Out running_variance, In x,
+                         MaybeIn x_statistics, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope,
+                         MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon) {
   with_float(x.dtype, [&]<class T>() {
-    statistics<T>(context, moments, running_mean, running_variance, x, running_mean0, running_variance0, rows, channels, momentum,
-                  epsilon);
+    using A = acc_t<T>;
+    std::vector<A> own(x_statistics.size > 0 ? 0 : size_t(2 * channels));
+    if (!own.empty()) channel_statistics(context, {own.data(), 2 * channels, dtype_of<A>()}, x, rows, channels);
+    update(moments, running_mean, running_variance, own.empty() ? x_statistics.as<A>() : own.data(), running_mean0, running_variance0, rows,
+           channels, momentum, epsilon);
     const In found = {moments.data, moments.size, moments.dtype};
-    forward<T>(context, y, x, found, gamma, beta, slope, residual, rows, channels);
+    forward<T>(context, y, y_statistics, x, found, gamma, beta, slope, residual, rows, channels);
   });
 }
 
 void batch_norm_forward(Context& context, Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual,
                         int64_t rows, int64_t channels) {
-  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, x, moments, gamma, beta, slope, residual, rows, channels); });
+  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, MaybeOut{}, x, moments, gamma, beta, slope, residual, rows, channels); });
 }
 
 void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments,

@@ -21,6 +21,13 @@ template <class V, class T> void put(T* p, V v) {
   else *p = T(v);
 }
 
+// What is read again of a V that is put to a T.
+template <class T, class V> V as_stored(V v) {
+  if constexpr (!std::is_same_v<T, bfloat16>) return v;
+  else if constexpr (std::is_same_v<V, vfloat>) return widen_lanes(round_lanes(v));
+  else return V(T(v));
+}
+
 // Writes past the caches, for results that are larger than they are; the address must be a multiple of the vector's bytes.
 template <class V, class T> void put_past_caches(T* p, V v) {
   if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, float>) {

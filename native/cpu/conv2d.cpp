@@ -20,27 +20,38 @@ bool pairs_win(DType dtype, const Convolution& s, int64_t depth) {
   return dtype == DType::bfloat16 && pairs_suit(s, depth) && !winograd_suits(s, pairs_speed);
 }
 
-}  // namespace
-
-void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
-                    int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
-  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
-  if (y.size == 0) return;
+void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const Convolution& s) {
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
   if (x.dtype == DType::bfloat16 && matrix_suits(s))
-    return matrix_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
+    return matrix_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
   if (pairs_win(x.dtype, s, s.group_channels()))
-    return pairs_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
+    return pairs_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
   if (winograd_suits(s))
-    return with_images(x.dtype, [&]<class T>() { winograd_conv_forward(context, y.as<T>(), x.as<T>(), wf, s); });
+    return with_images(x.dtype, [&]<class T>() { winograd_conv_forward(context, y.as<T>(), sums, x.as<T>(), wf, s); });
   if (x.dtype == DType::bfloat16 && depthwise_slides(s))
-    return depthwise_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), wf, s);
+    return depthwise_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), wf, s);
   const float* xf = widened(context, x);
+  if (y.dtype == DType::bfloat16) sums = nullptr;  // y is not rounded yet
   with_narrowed(context, y, [&](float* yf) {
-    if (s.depthwise()) depthwise_forward(context, yf, xf, wf, s);
-    else gemm_conv_forward(context, yf, xf, wf, s);
+    if (s.depthwise()) depthwise_forward(context, yf, sums, xf, wf, s);
+    else gemm_conv_forward(context, yf, sums, xf, wf, s);
   });
+}
+
+}  // namespace
+
+// statistics [2, out_channels]: mean and variance of each channel of y.
+void conv2d_forward(Context& context, Out y, MaybeOut statistics, In x, In weight, int64_t batch, int64_t height, int64_t width,
+                    int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding,
+                    int64_t groups) {
+  const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
+  if (y.size == 0) return;
+  const int64_t pixels = y.size / out_channels;
+  ChannelSums sums(context, out_channels);
+  forward(context, y, statistics.size > 0 ? &sums : nullptr, x, weight, s);
+  if (sums.begun()) sums.finish(statistics.as<float>(), pixels);
+  else if (statistics.size > 0) channel_statistics(context, statistics, {y.data, y.size, y.dtype}, pixels, out_channels);
 }
 
 void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width,

@@ -33,7 +33,8 @@ void pack_weight(Context& context, float* panels, const float* weight, const Gat
   });
 }
 
-void gather_phase(Context& context, float* out, const float* in, const float* weight, const Gather& g, const Phase& phase) {
+void gather_phase(Context& context, float* out, ChannelSums* sums, const float* in, const float* weight, const Gather& g,
+                  const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
   const int64_t panels = divide_up(g.width, tile_columns), panel_size = taps * g.depth * tile_columns;
@@ -51,6 +52,7 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
   const int64_t step = round_up(divide_up(pixels, divide_up(pixels, 192)), tile_rows), pixel_blocks = divide_up(pixels, step);
   const int64_t panels_at_once = divide_up(g.groups * panels, std::min(g.groups * panels, divide_up(32, pixel_blocks)));
   const int64_t panel_blocks = divide_up(g.groups * panels, panels_at_once);
+  if (sums) sums->begin(pixel_blocks);
   parallel_chunks(context, pixel_blocks * panel_blocks, [&](int64_t chunk) {
     const int64_t begin = chunk / panel_blocks * step, end = std::min(pixels, begin + step);
     const int64_t first_panel = chunk % panel_blocks * panels_at_once;
@@ -58,6 +60,7 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
     std::vector<const float*> rows(size_t(taps * step));
     std::vector<float*> result(size_t(step), nullptr);
     point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
+    const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};
     for (int64_t n = first_panel; n < last_panel; n++) {
       const int64_t group = n / panels, first = n % panels * tile_columns;
       const int64_t columns = std::min<int64_t>(tile_columns, g.width - first);
@@ -66,20 +69,22 @@ void gather_phase(Context& context, float* out, const float* in, const float* we
       int64_t t = 0, d = 0;
       do {
         const int64_t t_count = std::min(taps_at_once, taps - t), d_count = std::min(depth_at_once, g.depth - d);
+        const bool last = t + t_count == taps && d + d_count == g.depth;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(rows.data() + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * g.depth + d) * tile_columns,
                result.data() + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Into::sum : alone,
-               fetch && p + tile_rows < end - begin ? tile_rows : 0);
+               fetch && p + tile_rows < end - begin ? tile_rows : 0, last ? chunk_sums : RowSums{}, p == 0);
         d += d_count;
         if (d == g.depth) d = 0, t += t_count;
       } while (t < taps);
+      if (sums) sums->leave(chunk / panel_blocks, group * g.width + first, columns, chunk_sums, group * g.width + first, end - begin);
     }
     if (past) end_streaming();
   });
 }
 
 // The taps of a kernel's line are one tap of kernel_w x channels in the image with its border.
-void few_channels_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
+void few_channels_forward(Context& context, float* y, ChannelSums* sums, const float* x, const float* weight, const Convolution& s) {
   const int64_t height = s.height + 2 * s.padding, line = (s.width + 2 * s.padding) * s.channels;
   const int64_t border = s.padding * s.channels, inside = s.width * s.channels;
   float* bordered = static_cast<float*>(context.scratch(size_t(s.batch * height * line) * 4));
@@ -101,20 +106,20 @@ void few_channels_forward(Context& context, float* y, const float* x, const floa
                  0, depth, 1, s.kernel_h * depth};
   Phase phase{s.out_height(), s.out_width(), 1, 0, 0, s.stride, {}};
   for (int64_t u = 0; u < s.kernel_h; u++) phase.taps.push_back({u, 0, u});
-  gather_phase(context, y, bordered, weight, g, phase);
+  gather_phase(context, y, sums, bordered, weight, g, phase);
 }
 
 }  // namespace
 
-void gemm_conv_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
-  if (s.groups == 1 && s.channels < 8 && s.kernel_w > 1) return few_channels_forward(context, y, x, weight, s);
+void gemm_conv_forward(Context& context, float* y, ChannelSums* sums, const float* x, const float* weight, const Convolution& s) {
+  if (s.groups == 1 && s.channels < 8 && s.kernel_w > 1) return few_channels_forward(context, y, sums, x, weight, s);
   const auto [gather, phase] = forward_gather(s);
-  gather_phase(context, y, x, weight, gather, phase);
+  gather_phase(context, y, sums, x, weight, gather, phase);
 }
 
 void gemm_conv_backward_data(Context& context, float* dx, const float* dy, const float* weight, const Convolution& s) {
   const auto [gather, phases] = backward_gather(s);
-  for (const Phase& phase : phases) gather_phase(context, dx, dy, weight, gather, phase);
+  for (const Phase& phase : phases) gather_phase(context, dx, nullptr, dy, weight, gather, phase);
 }
 
 }  // namespace turl

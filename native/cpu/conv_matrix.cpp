@@ -69,7 +69,7 @@ __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16*
 }
 
 // The tiles of a chunk, two at a time, times the weight of each column panel: `width` results from channel `first` on of those pixels that
-// are there. The panels of `weights` are `panel_size` apart.
+// are there, summed unless nobody wants that. The panels of `weights` are `panel_size` apart.
 template <class Units> struct Chunk {
   struct Tile {
     int64_t position, result;
@@ -77,6 +77,7 @@ template <class Units> struct Chunk {
   Units unit;
   std::vector<Tile> tiles;
   std::vector<bfloat16*> results;  // pixels; null where there is none
+  RowSums column_sums;
 
   void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* weights,
                 int64_t panel_size, int64_t first, int64_t width, bool past) {
@@ -91,6 +92,11 @@ template <class Units> struct Chunk {
       for (int64_t half = 0; t + half <= second; half++) {
         bfloat16* const* to = results.data() + tiles[size_t(t + half)].result;
         const float* from = sums + half * unit_side * block;
+        if (column_sums.origin) {
+          store_summed_rows(to, first + panel * block, from, unit_side, std::min(block, width - panel * block), past, column_sums,
+                            t + half == 0, Units::round);
+          continue;
+        }
         for (int64_t r = 0; r < unit_side; r++) {
           const __m512i row = Units::round(load(from + r * block), load(from + r * block + unit_side));
           if (to[r]) store_row(to[r] + first + panel * block, row, std::min(block, width - panel * block), past);
@@ -113,7 +119,7 @@ Phase joined(const std::vector<Phase>& phases) {
 // A gather. A chunk has some segments, whose copied pixels serve all phases; where every pixel is its own result (1x1), some pixels, read
 // where they are.
 template <class Units>
-void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16* weight, const Gather& whole,
+void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* in, const bfloat16* weight, const Gather& whole,
             const std::vector<Phase>& phases) {
   const int64_t pixels_out = whole.batch * whole.out_h * whole.out_w;
   if (pixels_out == 0) return;
@@ -129,20 +135,27 @@ void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16*
 
   const bool in_place = taps == 1 && phases.size() == 1 && all.in_step == 1 && all.taps[0].y == 0 && all.taps[0].x == 0 &&
                         all.rows == g.in_h && all.columns == g.in_w && g.depth % unit_depth == 0 && pixels_out >= unit_side && !patches;
-  if (in_place)
-    return parallel_for(context, pixels_out, 512, [&](int64_t begin, int64_t end) {
+  const int64_t columns = g.groups * g.width + block;
+  if (in_place) {
+    constexpr int64_t pixels_at_once = 512;
+    if (sums) sums->begin(divide_up(pixels_out, pixels_at_once));
+    return parallel_for(context, pixels_out, pixels_at_once, [&](int64_t begin, int64_t end) {
       Chunk<Units> chunk;
+      if (sums) chunk.column_sums = ChannelSums::rows(columns);
       for (int64_t p = begin; p < end; p += unit_side) {
         const int64_t from = std::min(p, pixels_out - unit_side);  // no tile reads past the end
         chunk.tiles.push_back({from, p - begin});
         for (int64_t r = from; r < from + unit_side; r++) chunk.results.push_back(r < p ? nullptr : out + r * g.groups * g.width);
       }
       constexpr int64_t here = 0;
-      for (int64_t group = 0; group < g.groups; group++)
+      for (int64_t group = 0; group < g.groups; group++) {
         chunk.multiply(in + group * g.depth, g.in_c, &here, 1, steps, packed + group * panels * tap_size, tap_size, group * g.width,
                        g.width, past);
+        if (sums) sums->leave(begin / pixels_at_once, group * g.width, g.width, chunk.column_sums, group * g.width, end - begin);
+      }
       if (past) end_streaming();
     });
+  }
 
   // An even number of cache lines from one position to the next uses few cache sets once it is more than four.
   const int64_t row = steps * unit_depth + (steps % 2 == 0 && steps > 4 ? unit_depth : 0);
@@ -150,8 +163,10 @@ void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16*
   const int64_t positions = grid.positions();
   const int64_t at_once = std::max<int64_t>(1, std::min(512 / grid.results, cached / (std::max<int64_t>(1, positions) * row)));
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth + block), bfloat16(0.0f));
+  if (sums) sums->begin(divide_up(grid.segments, at_once));
   parallel_for(context, grid.segments, at_once, [&](int64_t begin, int64_t end) {
     Chunk<Units> chunk;
+    if (sums) chunk.column_sums = ChannelSums::rows(columns);
     chunk.results.resize(size_t((end - begin) * grid.results));
     std::vector<const bfloat16*> pixels(size_t((end - begin) * positions));
     bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<0>(((end - begin) * positions + grid.beyond) * row / 2));
@@ -180,6 +195,9 @@ void gather(Context& context, bfloat16* out, const bfloat16* in, const bfloat16*
                        taps * tap_size, group * g.width, g.width, past);
         tap += count;
       }
+      if (sums)
+        sums->leave(begin / at_once, group * g.width, g.width, chunk.column_sums, group * g.width,
+                    std::count_if(chunk.results.begin(), chunk.results.end(), [](const bfloat16* p) { return p != nullptr; }));
     }
     if (past) end_streaming();
   });
@@ -192,14 +210,14 @@ bool matrix_suits(const Convolution& s) {
   return matrix_units() != MatrixUnits::none && !s.depthwise() && (s.groups == 1 || wide);
 }
 
-void matrix_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
+void matrix_conv_forward(Context& context, bfloat16* y, ChannelSums* sums, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
   const auto [whole, phase] = forward_gather(s);
-  with_units([&]<class Units>() { gather<Units>(context, y, x, weight, whole, {phase}); });
+  with_units([&]<class Units>() { gather<Units>(context, y, sums, x, weight, whole, {phase}); });
 }
 
 void matrix_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s) {
   const auto [whole, phases] = backward_gather(s);
-  with_units([&]<class Units>() { gather<Units>(context, dx, dy, weight, whole, phases); });
+  with_units([&]<class Units>() { gather<Units>(context, dx, nullptr, dy, weight, whole, phases); });
 }
 
 }  // namespace turl
@@ -209,7 +227,7 @@ void matrix_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* d
 namespace turl {
 
 bool matrix_suits(const Convolution&) { return false; }
-void matrix_conv_forward(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
+void matrix_conv_forward(Context&, bfloat16*, ChannelSums*, const bfloat16*, const bfloat16*, const Convolution&) {}
 void matrix_conv_backward_data(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
 
 }  // namespace turl

@@ -69,19 +69,46 @@ __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel,
     else store(out + i * line + j * pixel, y);
   });
 }
+// The same, and their sums for the column c, `fresh` as RowSums means it.
+template <bool past, class T>
+__attribute__((noinline)) void write_summed_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step,
+                                                   const RowSums& sums, int64_t c, bool fresh) {
+  vfloat tile[outputs][outputs];
+  transform_output(products, step, [&](int i, int j, vfloat y) { tile[i][j] = y; });
+  RowSums::Passing<1> passing(sums, c, fresh, {tile[0][0]});
+#pragma GCC unroll 4
+  for (int i = 0; i < outputs; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < outputs; j++) {
+      passing.add(0, as_stored<T>(tile[i][j]));
+      if constexpr (past) put_past_caches(out + i * line + j * pixel, tile[i][j]);
+      else store(out + i * line + j * pixel, tile[i][j]);
+    }
+  passing.end();
+}
 
 // Writes a result tile from products [position][step], past the caches if told so; only rows x columns pixels of it lie in the
 // image.
 template <class T>
-void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool past, const Pass& s) {
+void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool past, const RowSums& sums, bool fresh,
+                const Pass& s) {
   const int64_t line = s.out_w * s.width;
   int64_t c = 0;
   if (rows == outputs && columns == outputs)
-    for (; c + lanes <= s.width; c += lanes)
-      (past ? write_pixels<true, T> : write_pixels<false, T>)(out + c, line, s.width, products + c, step);
+    for (; c + lanes <= s.width; c += lanes) {
+      if (!sums.origin) (past ? write_pixels<true, T> : write_pixels<false, T>)(out + c, line, s.width, products + c, step);
+      else
+        (past ? write_summed_pixels<true, T> : write_summed_pixels<false, T>)(out + c, line, s.width, products + c, step, sums, c, fresh);
+    }
   for (; c < s.width; c += lanes) {
     T tile[outputs * outputs * lanes];
     write_pixels<false>(tile, outputs * lanes, lanes, products + c, step);
+    if (sums.origin) {
+      RowSums::Passing<1> passing(sums, c, fresh, {load(tile)});
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) passing.add(0, load(tile + (i * outputs + j) * lanes));
+      passing.end();
+    }
     const size_t bytes = size_t(std::min<int64_t>(lanes, s.width - c)) * sizeof(T);
     for (int64_t i = 0; i < rows; i++)
       for (int64_t j = 0; j < columns; j++) memcpy(out + i * line + j * s.width + c, tile + (i * outputs + j) * lanes, bytes);
@@ -95,14 +122,15 @@ template <class T> struct Steps {
   const Images<T>& images;
   const float* packed;
   T* out;
+  ChannelSums* sums;
   bool past;
   int64_t in_row, out_row, in_step, out_step, panels, panel_size;
   float *transformed = nullptr, *products = nullptr;
   int64_t first = 0;
 
   // Memory for at most `most` tiles.
-  Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, int64_t most)
-      : s(s), tiles(tiles), images(images), packed(packed), out(out),
+  Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, ChannelSums* sums, int64_t most)
+      : s(s), tiles(tiles), images(images), packed(packed), out(out), sums(sums),
         past(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)),
         out_row(odd_lines(s.width)), in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)),
         panels(divide_up(s.width, tile_columns)), panel_size(positions * s.depth * tile_columns) {}
@@ -127,18 +155,25 @@ template <class T> struct Steps {
       product.run(count, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
     }
   }
-  void write(int64_t begin, int64_t end) const {
+  // Tiles [begin, end), which are a chunk for the sums.
+  void write(int64_t begin, int64_t end, int64_t chunk) const {
+    const RowSums chunk_sums = sums ? ChannelSums::rows(round_up(s.width, lanes)) : RowSums{};
+    int64_t pixels = 0;
     for (int64_t t = begin; t < end; t++) {
       const auto [b, i, j] = tiles.at(t);
-      write_tile(out + ((b * s.out_h + i) * s.out_w + j) * s.width, products + (t - first) * out_row, out_step,
-                 std::min<int64_t>(outputs, s.out_h - i), std::min<int64_t>(outputs, s.out_w - j), past, s);
+      const int64_t rows = std::min<int64_t>(outputs, s.out_h - i), columns = std::min<int64_t>(outputs, s.out_w - j);
+      write_tile(out + ((b * s.out_h + i) * s.out_w + j) * s.width, products + (t - first) * out_row, out_step, rows, columns, past,
+                 chunk_sums, t == begin, s);
+      pixels += rows * columns;
     }
-    if (past) end_streaming();
+    if (sums) sums->leave(chunk, 0, s.width, chunk_sums, 0, pixels);
   }
 };
 
 // Weights that the threads' caches hold: each thread takes chunks of tiles through the three steps in its own memory.
+// `at_once` is a multiple of tile_rows.
 template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_t at_once) {
+  if (shared.sums) shared.sums->begin(divide_up(shared.tiles.count(), tile_rows));
   parallel_for(context, shared.tiles.count(), at_once, [&](int64_t begin, int64_t end) {
     Steps<T> steps = shared;
     steps.transformed = thread_memory<0>(positions * steps.in_step);
@@ -146,7 +181,9 @@ template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_
     steps.first = begin;
     steps.transform(begin, end);
     for (int64_t position = 0; position < positions; position++) steps.multiply(end - begin, position);
-    steps.write(begin, end);
+    // The sums' chunks do not depend on the number of threads, as at_once does.
+    for (int64_t t = begin; t < end; t += tile_rows) steps.write(t, std::min<int64_t>(end, t + tile_rows), t / tile_rows);
+    if (steps.past) end_streaming();
   });
 }
 
@@ -155,16 +192,23 @@ template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_
 template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t at_once) {
   steps.transformed = static_cast<float*>(context.scratch(size_t(positions * (steps.in_step + steps.out_step)) * 4));
   steps.products = steps.transformed + positions * steps.in_step;
+  constexpr int64_t grain = 4;
+  const int64_t chunks = divide_up(at_once, grain);  // of those tiles; the last time fewer
+  const int64_t before = (steps.tiles.count() - 1) / at_once;
+  if (steps.sums) steps.sums->begin(before * chunks + divide_up(steps.tiles.count() - before * at_once, grain));
   for (int64_t first = 0; first < steps.tiles.count(); first += at_once) {
     const int64_t count = std::min(at_once, steps.tiles.count() - first);
     steps.first = first;
-    parallel_for(context, count, 4, [&](int64_t begin, int64_t end) { steps.transform(first + begin, first + end); });
+    parallel_for(context, count, grain, [&](int64_t begin, int64_t end) { steps.transform(first + begin, first + end); });
     parallel_chunks(context, positions, [&](int64_t position) { steps.multiply(count, position); });
-    parallel_for(context, count, 4, [&](int64_t begin, int64_t end) { steps.write(first + begin, first + end); });
+    parallel_for(context, count, grain, [&](int64_t begin, int64_t end) {
+      steps.write(first + begin, first + end, first / at_once * chunks + begin / grain);
+      if (steps.past) end_streaming();
+    });
   }
 }
 
-template <class T> void convolve(Context& context, T* out, const T* in, const float* weight, const Pass& s) {
+template <class T> void convolve(Context& context, T* out, ChannelSums* sums, const T* in, const float* weight, const Pass& s) {
   const Tiles tiles{s.batch, s.out_h, s.out_w};
   constexpr int64_t cache = 5 << 20;  // floats: 20 MiB
   const int64_t weights = divide_up(s.width, tile_columns) * tile_columns * positions * s.depth;
@@ -177,12 +221,12 @@ template <class T> void convolve(Context& context, T* out, const T* in, const fl
   if (many) {
     const int64_t most = std::max<int64_t>(cache / (positions * (s.depth + s.width)), 48);
     const int64_t at_once = divide_up(tiles.count(), divide_up(tiles.count(), most));
-    return step_by_step(context, Steps<T>(s, tiles, images, packed, out, at_once), at_once);
+    return step_by_step(context, Steps<T>(s, tiles, images, packed, out, sums, at_once), at_once);
   }
   // Enough tiles to be worth reading the weights, and as many chunks as threads.
   const int64_t chunks = round_up(divide_up(tiles.count(), 48), context.threads);
   const int64_t at_once = round_up(divide_up(tiles.count(), chunks), tile_rows);
-  chunk_by_chunk(context, Steps<T>(s, tiles, images, packed, out, at_once), at_once);
+  chunk_by_chunk(context, Steps<T>(s, tiles, images, packed, out, sums, at_once), at_once);
 }
 
 }  // namespace
@@ -198,9 +242,9 @@ bool winograd_suits(const Convolution& s, double speed) {
 }
 
 template <class T>
-void winograd_conv_forward(Context& context, T* y, const T* x, const float* weight, const Convolution& s) {
+void winograd_conv_forward(Context& context, T* y, ChannelSums* sums, const T* x, const float* weight, const Convolution& s) {
   constexpr int64_t taps = window * window;
-  convolve(context, y, x, weight,
+  convolve(context, y, sums, x, weight,
            {s.batch, s.height, s.width, s.out_height(), s.out_width(), s.channels, s.out_channels, -s.padding, s.channels, 1,
             taps * s.channels});
 }
@@ -208,13 +252,13 @@ void winograd_conv_forward(Context& context, T* y, const T* x, const float* weig
 template <class T>
 void winograd_conv_backward_data(Context& context, T* dx, const T* dy, const float* weight, const Convolution& s) {
   constexpr int64_t taps = window * window;
-  convolve(context, dx, dy, weight + (taps - 1) * s.channels,
+  convolve(context, dx, nullptr, dy, weight + (taps - 1) * s.channels,
            {s.batch, s.out_height(), s.out_width(), s.height, s.width, s.out_channels, s.channels, s.padding - (window - 1),
             -s.channels, taps * s.channels, 1});
 }
 
-template void winograd_conv_forward(Context&, float*, const float*, const float*, const Convolution&);
-template void winograd_conv_forward(Context&, bfloat16*, const bfloat16*, const float*, const Convolution&);
+template void winograd_conv_forward(Context&, float*, ChannelSums*, const float*, const float*, const Convolution&);
+template void winograd_conv_forward(Context&, bfloat16*, ChannelSums*, const bfloat16*, const float*, const Convolution&);
 template void winograd_conv_backward_data(Context&, float*, const float*, const float*, const Convolution&);
 template void winograd_conv_backward_data(Context&, bfloat16*, const bfloat16*, const float*, const Convolution&);
 

@@ -39,11 +39,16 @@ template <int block, class T> bool streams(const T* p, int64_t rows, int64_t cha
 
 // y = x with the window w, rows in pairs where there are two.
 template <int stride, int block, class T>
-void slide_images(Context& context, const Images<T>& y, const Images<const T>& x, const float* w, int64_t batch,
+void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const Images<const T>& x, const float* w, int64_t batch,
                   int64_t padding) {
-  const int64_t channels = x.channels;
+  const int64_t channels = x.channels, whole = channels / block * block, columns = round_up(channels, block);
+  const int64_t grain = rows_per_chunk(y.width * channels, 9, slid);
+  const auto make = sums ? std::array{slide<stride, 1, block, true, T>, slide<stride, 2, block, true, T>}
+                         : std::array{slide<stride, 1, block, false, T>, slide<stride, 2, block, false, T>};
+  if (sums) sums->begin(divide_up(batch * y.height, grain));
   const bool past_caches = streams<block>(y.p, batch * y.height * y.width, channels);
-  parallel_for(context, batch * y.height, rows_per_chunk(y.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
+  parallel_for(context, batch * y.height, grain, [&](int64_t begin, int64_t end) {
+    const RowSums chunk_sums = sums ? ChannelSums::rows(columns) : RowSums{};
     for (int64_t row = begin, rows; row < end; row += rows) {
       const int64_t image = row / y.height, i = row % y.height, top = i * stride - padding;
       rows = std::min<int64_t>({2, end - row, y.height - i});
@@ -52,10 +57,15 @@ void slide_images(Context& context, const Images<T>& y, const Images<const T>& x
         const int64_t at = std::min(c, channels - block);
         Row<const T> from[rows_read<stride>(2)];
         for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
-        (rows == 2 ? slide<stride, 2, block, T> : slide<stride, 1, block, T>)(y.at(image, i) + at, from, w + at, channels, x.width, y.width,
-                                                                padding, past_caches,
-                                                                {x.at(image, below) + c * rows * stride * x.width});
+        make[size_t(rows - 1)](y.at(image, i) + at, from, w + at, channels, x.width, y.width, padding, past_caches,
+                               {x.at(image, below) + c * rows * stride * x.width}, chunk_sums, c, row == begin);
       }
+    }
+    // The last block, if it overlaps the one before, has columns of its own.
+    if (sums) {
+      const int64_t pixels = (end - begin) * y.width;
+      sums->leave(begin / grain, 0, whole, chunk_sums, 0, pixels);
+      sums->leave(begin / grain, whole, channels - whole, chunk_sums, columns - (channels - whole), pixels);
     }
     if (past_caches) end_streaming();
   });
@@ -195,12 +205,12 @@ void gather_weights(float* total, const Images<const float>& dy, const Images<co
 
 // The three directions where windows slide, of float and bfloat16; the filter is float32.
 template <class T>
-void slide_forward(Context& context, T* y, const T* x, const float* weight, const Convolution& s) {
+void slide_forward(Context& context, T* y, ChannelSums* sums, const T* x, const float* weight, const Convolution& s) {
   const Images<const T> from{x, s.height, s.width, s.channels};
   const Images<T> to{y, s.out_height(), s.out_width(), s.channels};
   const float* w = by_tap(context, weight, s);
   with_block<T>(s.channels, [&]<int block>() {
-    (s.stride == 1 ? slide_images<1, block, T> : slide_images<2, block, T>)(context, to, from, w, s.batch, s.padding);
+    (s.stride == 1 ? slide_images<1, block, T> : slide_images<2, block, T>)(context, to, sums, from, w, s.batch, s.padding);
   });
 }
 
@@ -211,7 +221,7 @@ void slide_backward_data(Context& context, T* dx, const T* dy, const float* weig
   // With stride 1 it is a convolution itself, with the window turned.
   const float* w = by_tap(context, weight, s, s.stride == 1);
   with_block<T>(s.channels, [&]<int block>() {
-    if (s.stride == 1) slide_images<1, block>(context, to, from, w, s.batch, 2 - s.padding);
+    if (s.stride == 1) slide_images<1, block, T>(context, to, nullptr, from, w, s.batch, 2 - s.padding);
     else spread_images<block>(context, to, from, w, s.batch, s.padding);
   });
 }
@@ -255,8 +265,8 @@ bool depthwise_slides(const Convolution& s) {
   return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.padding <= 2 && s.channels >= least_channels;
 }
 
-void depthwise_forward(Context& context, float* y, const float* x, const float* weight, const Convolution& s) {
-  if (depthwise_slides(s)) return slide_forward(context, y, x, weight, s);
+void depthwise_forward(Context& context, float* y, ChannelSums* sums, const float* x, const float* weight, const Convolution& s) {
+  if (depthwise_slides(s)) return slide_forward(context, y, sums, x, weight, s);
   const Images<const float> from{x, s.height, s.width, s.channels};
   const Images<float> to{y, s.out_height(), s.out_width(), s.channels};
   gather(context, to, from, by_tap(context, weight, s), s, taps_forward);
@@ -277,8 +287,8 @@ void depthwise_backward_weight(Context& context, float* dweight, const float* dy
               });
 }
 
-void depthwise_forward(Context& context, bfloat16* y, const bfloat16* x, const float* weight, const Convolution& s) {
-  slide_forward(context, y, x, weight, s);
+void depthwise_forward(Context& context, bfloat16* y, ChannelSums* sums, const bfloat16* x, const float* weight, const Convolution& s) {
+  slide_forward(context, y, sums, x, weight, s);
 }
 
 void depthwise_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const float* weight, const Convolution& s) {

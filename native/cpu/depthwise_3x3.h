@@ -5,8 +5,7 @@
 // of them. What is read next is prefetched in the order of memory, as hardware does not foresee steps of a pixel.
 #pragma once
 #include <algorithm>
-#include "cpu/blocks.h"
-#include "cpu/channels.h"
+#include "cpu/channel_sums.h"
 
 namespace turl {
 
@@ -85,14 +84,17 @@ template <int stride> constexpr int64_t column_of(int64_t j, int k, int64_t padd
 template <int stride> constexpr int window_column(int k, int m) { return 3 - (m + 1) * stride + k; }
 
 // y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for rows r of y, which follow each other in memory, and
-// a block of channels.
-template <int stride, int rows, int block, class T>
+// a block of channels; `summed` for the columns from c on of `sums`, `fresh` as RowSums means it.
+template <int stride, int rows, int block, bool summed, class T>
 __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float* w, int64_t channels, int64_t columns,
-                                     int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead) {
+                                     int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead, RowSums sums, int64_t c,
+                                     bool fresh) {
   constexpr int lines = rows_read<stride>(rows);
   Row<const T> x[lines];  // y is written through a pointer: these stay in registers
   std::copy_n(from, lines, x);
-  Block<block> tap[9], sum[rows][carried<stride> + 1] = {};
+  Block<block> tap[9], sum[rows][carried<stride> + 1] = {}, origin, total[2] = {};
+  bool known = !fresh;
+  if (summed && known) origin = Block<block>::load(sums.origin + c);
 #pragma GCC unroll 9
   for (int t = 0; t < 9; t++) tap[t] = Block<block>::load(w + t * channels);
   along<stride>(columns, results, padding, [&](int64_t j, auto inside) __attribute__((always_inline)) {
@@ -116,11 +118,26 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
       if (j >= 0) sum[r][0].store(y + (r * results + j) * channels, past_caches);
+      if (summed && j >= 0) {
+        if (!known) origin = sum[r][0], known = true;
+        for (int i = 0; i < Block<block>::vectors; i++) {
+          const vfloat d = as_stored<T>(sum[r][0].part[i]) - origin.part[i];
+          total[0].part[i] += d, total[1].part[i] = turl::fma(d, d, total[1].part[i]);
+        }
+      }
 #pragma GCC unroll 2
       for (int m = 0; m < carried<stride>; m++) sum[r][m] = sum[r][m + 1];
       sum[r][carried<stride>] = {};
     }
   });
+  if constexpr (summed) {
+    origin.store(sums.origin + c, false);
+    for (int i = 0; i < 2; i++) {
+      float* const to = sums.origin + (i + 1) * sums.columns + c;
+      for (int v = 0; !fresh && v < Block<block>::vectors; v++) total[i].part[v] += load(to + v * lanes);
+      total[i].store(to, false);
+    }
+  }
 }
 
 // The image's gradient with stride 2. Two rows of it, dx[r][2 c - padding] and those right of them, from two rows of dy: the first

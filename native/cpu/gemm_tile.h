@@ -2,8 +2,7 @@
 // dimension runs. One source for all instruction sets: 6 x 16 with AVX2 (12 accumulators of 16 registers), 12 x 32 with
 // AVX-512 (24 of 32), 6 x 8 without.
 #pragma once
-#include "cpu/blocks.h"
-#include "cpu/channels.h"
+#include "cpu/channel_sums.h"
 
 namespace turl {
 
@@ -16,10 +15,12 @@ enum class Into { place, sum, memory };
 
 // out[r][j] (+)= sum over t < taps, c < depth of rows[t row_step + r][offset + c] panel[t depth + c][j], for r < valid and
 // j < columns. All tile_rows pointers of a tap must be readable. Meanwhile the caches fetch what is written at the end, and what
-// the pointers `ahead` of these point to, unless that is 0.
+// the pointers `ahead` of these point to, unless that is 0. The results are summed for the columns from out_offset on, unless nobody
+// wants that; `fresh` as RowSums means it.
 __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row_step, int64_t taps, int64_t offset,
                                            int64_t depth, const float* panel, float* const* out, int64_t out_offset,
-                                           int64_t valid, int64_t columns, Into into, int64_t ahead = 0) {
+                                           int64_t valid, int64_t columns, Into into, int64_t ahead = 0, const RowSums& sums = {},
+                                           bool fresh = false) {
   constexpr int64_t line = 16;                     // floats of a cache line
   const int64_t steps = ahead > 0 ? line : depth;  // between fetches
   if (into == Into::place && (lanes == 16 || taps * depth > 32))  // not worth it for AVX2's first layer
@@ -51,17 +52,29 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
   for (int r = 0; r < tile_rows; r++) {
     if (r >= valid) break;
     float* y = out[r] + out_offset;
+    if (into == Into::sum) {
+      sum[r][0] += columns == tile_columns ? load(y) : load(y, n0);
+      if (n1 > 0) sum[r][1] += columns == tile_columns ? load(y + lanes) : load(y + lanes, n1);
+    }
     if (columns == tile_columns && into == Into::memory) {
       put_past_caches(y, sum[r][0]);
       put_past_caches(y + lanes, sum[r][1]);
     } else if (columns == tile_columns) {
-      store(y, into == Into::sum ? load(y) + sum[r][0] : sum[r][0]);
-      store(y + lanes, into == Into::sum ? load(y + lanes) + sum[r][1] : sum[r][1]);
+      store(y, sum[r][0]);
+      store(y + lanes, sum[r][1]);
     } else {
-      store(y, into == Into::sum ? load(y, n0) + sum[r][0] : sum[r][0], n0);
-      if (n1 > 0) store(y + lanes, into == Into::sum ? load(y + lanes, n1) + sum[r][1] : sum[r][1], n1);
+      store(y, sum[r][0], n0);
+      if (n1 > 0) store(y + lanes, sum[r][1], n1);
     }
   }
+  if (!sums.origin) return;
+  RowSums::Passing<2> passing(sums, out_offset, fresh, sum[0]);
+#pragma GCC unroll 12
+  for (int r = 0; r < tile_rows; r++) {
+    if (r >= valid) break;
+    passing.add(0, sum[r][0]), passing.add(1, sum[r][1]);
+  }
+  passing.end();
 }
 
 // The channels of some pixels, `lines` of `length` as a caller says: those of pixel k of line i begin at data[i line + k step].

@@ -1,7 +1,8 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual; the
-// formulas stand in cpu/batch_norm.cpp. Bytes moved: forward x twice and y once, backward x and dy twice and dx once, each with what is
-// added on the way. Threads walk over rows as rows.h says and keep the constants of their channels: first backwards, from what the kernel
+// formulas stand in cpu/batch_norm.cpp. Bytes moved: forward x once, or twice where its statistics are not known, and y once, backward x and
+// dy twice and dx once, each with what is added on the way. Threads walk over rows as rows.h says and keep the constants of their channels: first backwards, from what the kernel
 // before wrote last, then forwards. The chunks' sums are added in double, always in one order.
+#include "cuda/channel_sums.h"
 #include "cuda/rows.h"
 #include "kernels.h"
 
@@ -9,7 +10,7 @@ namespace turl {
 namespace {
 
 // The finishing kernels: a block adds the chunks of a few channels, each line every so many of them, then the lines in pairs.
-constexpr int finish_columns = 8, finish_lines = 64;
+constexpr int finish_columns = 8, finish_lines = 128;
 dim3 finish_grid(int64_t channels) { return blocks_for(channels, finish_columns); }
 constexpr dim3 finish_block() { return {finish_columns, finish_lines, 1}; }
 
@@ -50,19 +51,28 @@ __global__ void __launch_bounds__(row_threads, 4) statistics_kernel(float* parti
   leave_sums(partial, sum, rows.channels);
 }
 
+// The chunks' sums are of values less an origin, unless there is none.
 template <class T>
-__global__ void finish_statistics_kernel(float* moments, float* running_mean, float* running_variance, const T* x,
-                                         const float* running_mean0, const float* running_variance0, const float* partial,
-                                         int chunks, int64_t rows, int channels, double momentum, double epsilon) {
+__global__ void __launch_bounds__(finish_columns * finish_lines)
+    finish_statistics_kernel(float* statistics, const T* origin, const float* partial, int chunks, int64_t rows, int channels) {
   const int c = int(blockIdx.x) * finish_columns + int(threadIdx.x);
   double total[2];
   add_chunks(total, partial, chunks, c, channels);
   if (threadIdx.y != 0 || c >= channels) return;
-  const double n = double(rows), shifted = total[0] / n, mu = double(float(x[c])) + shifted;
-  double variance = total[1] / n - shifted * shifted;
-  if (variance < 0) variance = 0;
-  moments[c] = float(mu), moments[channels + c] = float(1 / sqrt(variance + epsilon));
-  running_mean[c] = float((1 - momentum) * double(running_mean0[c]) + momentum * mu);
+  const double shifted = total[0] / double(rows), variance = total[1] / double(rows) - shifted * shifted;
+  statistics[c] = float(shifted + (origin ? double(float(origin[c])) : 0.0));
+  statistics[channels + c] = float(variance < 0 ? 0 : variance);  // NaN stays
+}
+
+// The moments of the batch; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
+__global__ void update_kernel(float* moments, float* running_mean, float* running_variance, const float* statistics,
+                              const float* running_mean0, const float* running_variance0, int64_t rows, int channels, double momentum,
+                              double epsilon) {
+  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
+  if (c >= channels) return;
+  const double n = double(rows), mean = double(statistics[c]), variance = double(statistics[channels + c]);
+  moments[c] = float(mean), moments[channels + c] = float(1 / sqrt(variance + epsilon));
+  running_mean[c] = float((1 - momentum) * double(running_mean0[c]) + momentum * mean);
   running_variance[c] = float((1 - momentum) * double(running_variance0[c]) + momentum * variance * n / (n - 1));
 }
 
@@ -102,9 +112,12 @@ template <int width> struct Constants {
   }
 };
 
-template <class T, int width, bool prelu, bool residual>
-__global__ void __launch_bounds__(row_threads, 4) forward_kernel(T* y, const T* x, const T* more, Channel k, Rows<width> rows) {
+// `summed`: also the sums of a chunk (channel_sums.h).
+template <class T, int width, bool prelu, bool residual, bool summed>
+__global__ void __launch_bounds__(row_threads, summed ? 2 : 4)
+    forward_kernel(T* y, float* chunk_sums, const T* x, const T* more, Channel k, Rows<width> rows) {
   const Constants<width> of(k, rows.channel(), rows.channels);
+  float sum[2][width] = {};
   const auto use = [&](int64_t offset, const auto& in) {
     Group<T, width> out;
 #pragma unroll
@@ -113,11 +126,13 @@ __global__ void __launch_bounds__(row_threads, 4) forward_kernel(T* y, const T* 
       if constexpr (prelu) z = z > 0 ? z : of.slope[j] * z;
       if constexpr (residual) z += float(in[1].v[j]);
       out.v[j] = T(z);
+      if constexpr (summed) z = float(out.v[j]), sum[0][j] += z, sum[1][j] += z * z;
     }
     *reinterpret_cast<Group<T, width>*>(y + offset) = out;
   };
   if constexpr (residual) rows.template each<false, 2>({x, more}, use);
   else rows.template each<false, prelu ? 2 : 4>({x}, use);
+  if constexpr (summed) leave_sums(chunk_sums, sum, rows.channels);
 }
 
 // Sums of g, of g (x - mean), and with PReLU of z dy where z <= 0.
@@ -187,32 +202,46 @@ template <class F> void with_flags(bool a, bool b, F f) {
 }
 
 template <class T>
-void statistics(Context& context, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
-                In running_variance0, int64_t rows, int64_t channels, double momentum, double epsilon) {
-  with_width<T>(packs<T>(channels, x.as<T>()), [&]<int width>() {
-    const Walk walk(rows, channels, width);
-    auto* partial = static_cast<float*>(context.scratch(size_t(walk.chunks * channels * 2) * sizeof(float)));
-    launch(context, statistics_kernel<T, width>, walk.grid, walk.block, 0, partial, x.as<T>(), Rows<width>(walk));
-    launch(context, finish_statistics_kernel<T>, finish_grid(channels), finish_block(), 0, moments.as<float>(),
-           running_mean.as<float>(), running_variance.as<float>(), x.as<T>(), running_mean0.as<float>(),
-           running_variance0.as<float>(), partial, walk.chunks, rows, channels, momentum, epsilon);
-  });
-}
-
-template <class T>
-void forward(Context& context, Out y, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows, int64_t channels) {
+void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows,
+             int64_t channels) {
   const T* more = residual.size > 0 ? residual.as<T>() : nullptr;
   const Channel k = channel_of(moments, gamma, beta, slope);
+  bool left = false;
   with_width<T>(packs_of<T>(k, channels, y.as<T>(), x.as<T>(), more), [&]<int width>() {
-    const Walk walk(rows, channels, width);
-    with_flags(k.slope, more, [&]<bool prelu, bool added>() {
-      launch(context, forward_kernel<T, width, prelu, added>, walk.grid, walk.block, 0, y.as<T>(), x.as<T>(), more, k,
+    const auto run = [&]<bool prelu, bool added, bool summed>() {
+      const Walk walk(rows, channels, width, summed ? 2 : 4);
+      float* const sums = chunk_sums(context, summed ? statistics : MaybeOut{}, walk.chunks, channels);
+      launch(context, forward_kernel<T, width, prelu, added, summed>, walk.grid, walk.block, 0, y.as<T>(), sums, x.as<T>(), more, k,
              Rows<width>(walk));
+      if (summed) finish_statistics(context, statistics, sums, walk.chunks, rows, channels);
+    };
+    with_flags(k.slope, more, [&]<bool prelu, bool added>() {
+      if constexpr (std::is_same_v<T, bfloat16>)
+        if ((left = statistics.size > 0)) return run.template operator()<prelu, added, true>();
+      run.template operator()<prelu, added, false>();
     });
   });
+  if (statistics.size > 0 && !left) channel_statistics(context, statistics, {y.data, y.size, y.dtype}, rows, channels);
 }
 
 }  // namespace
+
+void finish_statistics(Context& context, Out statistics, const float* partial, int chunks, int64_t rows, int64_t channels) {
+  launch(context, finish_statistics_kernel<float>, finish_grid(channels), finish_block(), 0, statistics.as<float>(), nullptr, partial, chunks,
+         rows, channels);
+}
+
+void channel_statistics(Context& context, Out statistics, In y, int64_t rows, int64_t channels) {
+  with_float(y.dtype, [&]<class T>() {
+    with_width<T>(packs<T>(channels, y.as<T>()), [&]<int width>() {
+      const Walk walk(rows, channels, width);
+      auto* const partial = chunk_sums(context, statistics, walk.chunks, channels);
+      launch(context, statistics_kernel<T, width>, walk.grid, walk.block, 0, partial, y.as<T>(), Rows<width>(walk));
+      launch(context, finish_statistics_kernel<T>, finish_grid(channels), finish_block(), 0, statistics.as<float>(), y.as<T>(), partial,
+             walk.chunks, rows, channels);
+    });
+  });
+}
 
 // The moments in evaluation, from the running statistics.
 void batch_norm_moments(Context& context, Out moments, In mean, In variance, double epsilon) {
@@ -220,20 +249,26 @@ void batch_norm_moments(Context& context, Out moments, In mean, In variance, dou
          variance.as<float>(), epsilon, variance.size);
 }
 
-void batch_norm_training(Context& context, Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0,
-                         In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows,
-                         int64_t channels, double momentum, double epsilon) {
+void batch_norm_training(Context& context, Out y, MaybeOut y_statistics, Out moments, Out running_mean, Out running_variance, In x,
+                         MaybeIn x_statistics, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope,
+                         MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon) {
+  const float* known = x_statistics.size > 0 ? x_statistics.as<float>() : nullptr;
+  if (!known) {
+    auto* const own = static_cast<float*>(context.scratch(size_t(2 * channels) * sizeof(float)));
+    channel_statistics(context, {own, 2 * channels, DType::float32}, x, rows, channels);
+    known = own;
+  }
+  launch(context, update_kernel, blocks_for(channels, 128), 128, 0, moments.as<float>(), running_mean.as<float>(),
+         running_variance.as<float>(), known, running_mean0.as<float>(), running_variance0.as<float>(), rows, channels, momentum, epsilon);
   with_float(x.dtype, [&]<class T>() {
-    statistics<T>(context, moments, running_mean, running_variance, x, running_mean0, running_variance0, rows, channels, momentum,
-                  epsilon);
     const In found = {moments.data, moments.size, moments.dtype};
-    forward<T>(context, y, x, found, gamma, beta, slope, residual, rows, channels);
+    forward<T>(context, y, y_statistics, x, found, gamma, beta, slope, residual, rows, channels);
   });
 }
 
 void batch_norm_forward(Context& context, Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual,
                         int64_t rows, int64_t channels) {
-  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, x, moments, gamma, beta, slope, residual, rows, channels); });
+  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, MaybeOut{}, x, moments, gamma, beta, slope, residual, rows, channels); });
 }
 
 void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments,

@@ -33,17 +33,19 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
 
 // The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit. Only with TURL_CUDA_WINDOWS=1: they have
 // not been timed on a GPU yet (docs/decisions/0008-hopper.md).
-template <bool mirrored> bool by_windows(Context& context, Out y, In x, In weight, const Convolution& s) {
+template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
   static const char* const asked = std::getenv("TURL_CUDA_WINDOWS");
   static const bool wanted = asked && std::string(asked) == "1";
   if (!wanted || !has_warpgroups(context) || !in_windows(s, mirrored)) return false;
   const auto by = [&]<class Units>() {
-    const WindowConvolution<Units> sizes(context, s, mirrored);
+    const WindowConvolution<Units> sizes(context, s, mirrored, statistics.size > 0);
     if (sizes.stages == 0) return false;
     const auto map = mirrored ? tensor_map(weight.as<bfloat16>(), {s.channels, s.taps(), s.out_channels}, 2)
                               : tensor_map(weight.as<bfloat16>(), {s.taps() * s.channels, s.out_channels, 1}, 1);
+    float* const sums = chunk_sums(context, statistics, sizes.row_tiles(), s.out_channels);
     launch(context, conv_windows_matrix_kernel<Units, mirrored>, unsigned(sizes.blocks()), Units::threads,
-           size_t(sizes.shared_bytes()), y.as<bfloat16>(), x.as<bfloat16>(), map, sizes);
+           size_t(sizes.shared_bytes()), y.as<bfloat16>(), sums, x.as<bfloat16>(), map, sizes);
+    if (sums) finish_statistics(context, statistics, sums, sizes.row_tiles(), y.size / s.out_channels, s.out_channels);
     return true;
   };
   return (mirrored ? s.channels : s.out_channels) <= 64 ? by.template operator()<HopperWindows<64>>()
@@ -76,39 +78,54 @@ template <class F> void with_stride(int64_t stride, F f) {
 
 }  // namespace
 
-void conv2d_forward(Context& context, Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels,
-                    int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups) {
+// statistics [2, out_channels]: mean and variance of each channel of y.
+void conv2d_forward(Context& context, Out y, MaybeOut statistics, In x, In weight, int64_t batch, int64_t height, int64_t width,
+                    int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding,
+                    int64_t groups) {
+  if (y.size == 0) return;
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
-  if (on_matrix_units(s, x, weight) && by_windows<false>(context, y, x, weight, s)) return;
+  const int64_t pixels = y.size / out_channels;
+  if (on_matrix_units(s, x, weight) && by_windows<false>(context, y, statistics, x, weight, s)) return;
   if (on_matrix_units(s, x, weight))
     return with_matrix_units(context, s, out_channels, [&]<class Units, bool packed>() {
-      launch(context, conv_forward_matrix_kernel<Units, packed>,
-             matrix_tiles<Units>(y.size / out_channels, s.group_out_channels(), groups), Units::threads, Units::shared_bytes,
-             y.as<bfloat16>(), x.as<bfloat16>(),
+      const dim3 grid = matrix_tiles<Units>(pixels, s.group_out_channels(), groups);
+      float* const sums = chunk_sums(context, statistics, grid.x, out_channels);
+      launch(context, conv_forward_matrix_kernel<Units, packed>, grid, Units::threads, Units::shared_bytes, y.as<bfloat16>(), sums,
+             x.as<bfloat16>(),
              Units::matrix(weight.as<bfloat16>(), {weight.size / out_channels, out_channels, 1}, 1),
              MatrixConvolution(s, Units::tap_multiple));
+      if (sums) finish_statistics(context, statistics, sums, int(grid.x), pixels, out_channels);
     });
+  bool left = false;
   with_float(x.dtype, [&]<class T>() {
     if (in_segments<T>(s, y.as<T>(), x.as<T>()))
       with_stride(stride, [&]<int step>() {
         const Depthwise sizes(height, width, channels, s.out_height(), s.out_width(), padding);
         const Walk walk(batch * sizes.out_height * sizes.segments, channels, Pack<T>::size, 2);
-        launch(context, depthwise_3x3_kernel<T, Pack<T>::size, step, false>, walk.grid, walk.block, 0, y.as<T>(), x.as<T>(),
-               weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
+        const auto run = [&]<bool summed>() {
+          float* const sums = chunk_sums(context, summed ? statistics : MaybeOut{}, walk.chunks, channels);
+          launch(context, depthwise_3x3_kernel<T, Pack<T>::size, step, false, summed>, walk.grid, walk.block, 0, y.as<T>(), sums,
+                 x.as<T>(), weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
+          if (summed) finish_statistics(context, statistics, sums, walk.chunks, pixels, channels);
+        };
+        if constexpr (std::is_same_v<T, bfloat16> && step == 1)  // with stride 2 there are no registers left
+          if ((left = statistics.size > 0)) return run.template operator()<true>();
+        run.template operator()<false>();
       });
     else if (s.depthwise())
       launch(context, depthwise_forward_kernel<T>, blocks_for(y.size, 256), 256, 0, y.as<T>(), x.as<T>(), weight.as<T>(), s);
     else
-      launch(context, conv_forward_kernel<T>, tiles(y.size / out_channels, s.group_out_channels(), groups), tile_threads, 0,
-             y.as<T>(), x.as<T>(), weight.as<T>(), s);
+      launch(context, conv_forward_kernel<T>, tiles(pixels, s.group_out_channels(), groups), tile_threads, 0, y.as<T>(), x.as<T>(),
+             weight.as<T>(), s);
   });
+  if (statistics.size > 0 && !left) channel_statistics(context, statistics, {y.data, y.size, y.dtype}, pixels, out_channels);
 }
 
 void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width,
                           int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride,
                           int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
-  if (on_matrix_units(s, dy, weight) && by_windows<true>(context, dx, dy, weight, s)) return;
+  if (on_matrix_units(s, dy, weight) && by_windows<true>(context, dx, MaybeOut{}, dy, weight, s)) return;
   if (on_matrix_units(s, dy, weight))
     return with_matrix_units(context, s, channels, [&]<class Units, bool packed>() {
       const int64_t largest_phase = batch * ceil_div(height, stride) * ceil_div(width, stride);
@@ -122,8 +139,13 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
     if (in_segments<T>(s, dx.as<T>(), dy.as<T>())) {
       const Depthwise sizes(s.out_height(), s.out_width(), channels, height, width, stride == 1 ? 2 - padding : padding);
       const Walk walk(batch * height * sizes.segments, channels, Pack<T>::size, 2);
-      launch(context, stride == 1 ? depthwise_3x3_kernel<T, Pack<T>::size, 1, true> : depthwise_3x3_backward_data_kernel<T, Pack<T>::size>,
-             walk.grid, walk.block, 0, dx.as<T>(), dy.as<T>(), weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
+      const Rows<Pack<T>::size> rows(walk);
+      if (stride == 1)
+        launch(context, depthwise_3x3_kernel<T, Pack<T>::size, 1, true, false>, walk.grid, walk.block, 0, dx.as<T>(), nullptr, dy.as<T>(),
+               weight.as<T>(), sizes, rows);
+      else
+        launch(context, depthwise_3x3_backward_data_kernel<T, Pack<T>::size>, walk.grid, walk.block, 0, dx.as<T>(), dy.as<T>(),
+               weight.as<T>(), sizes, rows);
     } else if (s.depthwise())
       launch(context, depthwise_backward_data_kernel<T>, blocks_for(dx.size, 256), 256, 0, dx.as<T>(), dy.as<T>(),
              weight.as<T>(), s);

@@ -59,14 +59,16 @@ __device__ inline void put_pixels(T* to, const float (&sums)[count][width], int 
   }
 }
 
-// y of x; with the weight turned by half a turn, and dy in place of x, the image's gradient for stride 1.
-template <class T, int width, int stride, bool turned>
+// y of x; with the weight turned by half a turn, and dy in place of x, the image's gradient for stride 1. `summed`: also the sums of a
+// chunk (channel_sums.h).
+template <class T, int width, int stride, bool turned, bool summed>
 __global__ void __launch_bounds__(row_threads, 2)
-    depthwise_3x3_kernel(T* y, const T* x, const T* weight, Depthwise s, Rows<width> segments) {
+    depthwise_3x3_kernel(T* y, float* chunk_sums, const T* x, const T* weight, Depthwise s, Rows<width> segments) {
   constexpr int window = (span - 1) * stride + 3;
   TURL_SHARED(float, taps, [9][32 * width]);
   const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
   take_taps<turned>(taps, weight, columns, s.channels);
+  float total[2][width] = {};
   segments.each_place([&](int64_t item) {
     int image, i, j;
     s.find(int(item), image, i, j);
@@ -85,7 +87,18 @@ __global__ void __launch_bounds__(row_threads, 2)
           for (int k = 0; k < width; k++) sums[n][k] += float(in[n * stride + v].v[k]) * taps[u * 3 + v][own + k];
     }
     put_pixels(y + ((int64_t(image) * s.out_height + i) * s.out_width + j) * s.channels + c, sums, j, s.out_width, s.channels);
+    if constexpr (summed) {
+#pragma unroll
+      for (int n = 0; n < span; n++)
+        if (j + n < s.out_width)
+#pragma unroll
+          for (int k = 0; k < width; k++) {
+            const float value = float(T(sums[n][k]));
+            total[0][k] += value, total[1][k] += value * value;
+          }
+    }
   });
+  if constexpr (summed) leave_sums(chunk_sums, total, s.channels);
 }
 
 // dx for stride 2, of which s is the image and whose height and width are those of dy: every other tap of a row or column meets a pixel.

@@ -7,6 +7,7 @@
 #pragma once
 #include <algorithm>
 #include "convolution.h"
+#include "cuda/channel_sums.h"
 #include "cuda/warpgroup_product.h"
 #include "divisor.h"
 
@@ -64,10 +65,11 @@ template <class P, class B> __device__ auto right_operand(const TensorMap& matri
   return InBlocks{[=, &matrix](Pack<bfloat16>* to, int side, int k, Mbarrier& full) { by_blocks(to, matrix, side, k, full); }};
 }
 
-// Rows are pixels of y, columns output channels; grid [row tiles, column tiles, groups].
+// Rows are pixels of y, columns output channels; grid [row tiles, column tiles, groups]. A row tile is a chunk for the sums (channel_sums.h),
+// unless nobody wants those.
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
-    conv_forward_matrix_kernel(bfloat16* y, const bfloat16* x, const __grid_constant__ typename Units::Matrix weight,
+    conv_forward_matrix_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const __grid_constant__ typename Units::Matrix weight,
                                MatrixConvolution s) {
   using Piece = typename Units::template Piece<Fast::depth, Units::rows>;
   const int group = int(blockIdx.z), depth = s.taps * s.group_channels, pixels = s.batch * s.out_height * s.out_width;
@@ -115,6 +117,9 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
             if (pixel < pixels) put_pack(y + int64_t(pixel) * s.out_channels + o, pack, s.group_out_channels - o);
           });
         });
+        if (chunk_sums)  // all rows count: those past the last pixel are zero
+          leave_column_sums<Units>(chunk_sums + int64_t(blockIdx.x) * 2 * s.out_channels + group * s.group_out_channels + first_channel,
+                                   s.out_channels, s.group_out_channels - first_channel, sums, [](int, int) { return true; });
       });
 }
 

@@ -25,6 +25,8 @@ template <int width, int blocks_of_rows = 2> struct HopperWindows {
   static constexpr int copiers = warpgroup_threads, threads = 3 * warpgroup_threads;
   static constexpr int weight_packs = columns / block_sides * block_packs;
   static constexpr int blocks = width == 64 ? 2 : 1;  // that a multiprocessor is to hold, if their windows fit
+  static constexpr int users = threads - copiers, column_warps = users / 32;
+  static constexpr int sums_packs = (column_warps * 2 * columns * int(sizeof(float)) + 1024) / 16;  // for the sums of columns, and to meet
   static constexpr int copier_registers = width == 64 ? 48 : 88, product_registers = width == 64 ? 96 : 208;
   using Half = HopperWindows<width, 1>;
   using Tile = Sums<HopperWindows, row_blocks, columns / 8>;
@@ -33,6 +35,17 @@ template <int width, int blocks_of_rows = 2> struct HopperWindows {
     return (int(threadIdx.x) - copiers) / warpgroup_threads * (rows / 2) + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
   }
   __device__ static int first_column() { return 0; }
+
+  // As Ampere has them, for a kernel that keeps sums_packs at the beginning of its memory.
+  __device__ static int user() { return int(threadIdx.x) - copiers; }
+  __device__ static int column_warp() { return user() / 32; }
+  __device__ static float* free_memory() { return dynamic_shared<float>(); }
+  __device__ static Mbarrier* meeting() { return reinterpret_cast<Mbarrier*>(free_memory() + column_warps * 2 * columns); }
+#ifdef TURL_WARPGROUPS
+  __device__ static void meet(int place) { meet_at(*meeting(), place); }
+#else
+  __device__ static void meet(int) {}
+#endif
 };
 
 // The sum y[b, i, j, :] = sum over u, v of x[b, i + u - reach_y, j + v - reach_x, :] times a tap of the weight, where y has `columns`
@@ -44,10 +57,11 @@ template <class Units> struct WindowConvolution {
   int window;           // positions of a window, a multiple of 8
   int column_tiles, whole_rows, tiles;  // tiles side by side, rows of them that are not halved, and all tiles
   int slots;            // blocks that the GPU holds at once
+  int sums_packs;       // kept for the sums of columns
   int windows, stages;  // places for windows and for tiles of the weight; no stages if they do not fit
   Divisor by_image, by_pitch, by_column_tiles;
 
-  WindowConvolution(const Context& context, const Convolution& s, bool mirrored)
+  WindowConvolution(const Context& context, const Convolution& s, bool mirrored, bool summed)
       : batch(int(s.batch)), in_height(int(mirrored ? s.out_height() : s.height)), in_width(int(mirrored ? s.out_width() : s.width)),
         depth(int(mirrored ? s.out_channels : s.channels)), out_height(int(mirrored ? s.height : s.out_height())),
         out_width(int(mirrored ? s.width : s.out_width())), columns(int(mirrored ? s.channels : s.out_channels)),
@@ -55,7 +69,8 @@ template <class Units> struct WindowConvolution {
         image((in_height + int(mirrored ? s.kernel_h - 1 - s.padding : s.padding)) * pitch),
         lead(image - in_height * pitch + pitch - in_width),
         window(ceil_div(Units::rows + int(s.kernel_h - 1) * pitch + kernel_w - 1, 8) * 8),
-        column_tiles(ceil_div(columns, Units::columns)), by_image(image), by_pitch(pitch), by_column_tiles(column_tiles) {
+        column_tiles(ceil_div(columns, Units::columns)), sums_packs(summed ? Units::sums_packs : 0), by_image(image), by_pitch(pitch),
+        by_column_tiles(column_tiles) {
     slots = place() * context.multiprocessors;
     const int positions = (batch - 1) * image + (out_height - 1) * pitch + out_width;
     whole_rows = ceil_div(positions, Units::rows), tiles = whole_rows * column_tiles;
@@ -78,18 +93,19 @@ template <class Units> struct WindowConvolution {
   }
   int blocks() const { return std::min(tiles, slots); }
   int64_t shared_bytes() const {
-    return stages * (Units::weight_packs * 16 + 2 * sizeof(Mbarrier)) + windows * (int64_t(window) * 128 + 2 * sizeof(Mbarrier));
+    return sums_packs * 16 + stages * (Units::weight_packs * 16 + 2 * sizeof(Mbarrier)) + windows * (int64_t(window) * 128 + 2 * sizeof(Mbarrier));
   }
 
   // Positions and channels from which on a tile computes.
   struct Place {
-    int position, channel;
+    int row, position, channel;  // number of its row of tiles
     bool half;
   };
+  int row_tiles() const { return tiles / column_tiles; }
   __device__ Place tile(int number) const {
     const int row = by_column_tiles.quotient(number), channel = by_column_tiles.rest(number, row) * Units::columns;
-    if (row < whole_rows) return {row * Units::rows, channel, false};
-    return {whole_rows * Units::rows + (row - whole_rows) * Units::Half::rows, channel, true};
+    if (row < whole_rows) return {row, row * Units::rows, channel, false};
+    return {row, whole_rows * Units::rows + (row - whole_rows) * Units::Half::rows, channel, true};
   }
   // The number of the pixel at a position in images of height x width, or -1 where there is none.
   __device__ int pixel(int position, int height, int width) const {
@@ -220,14 +236,15 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
 }
 #endif
 
-// Each block computes the tiles blockIdx.x, blockIdx.x + gridDim.x, ...
+// Each block computes the tiles blockIdx.x, blockIdx.x + gridDim.x, ... A row of tiles is a chunk for the sums (channel_sums.h), unless
+// nobody wants those.
 template <class Units, bool mirrored>
 __global__ void __launch_bounds__(Units::threads, Units::blocks)
-    conv_windows_matrix_kernel(bfloat16* y, const bfloat16* x, const __grid_constant__ TensorMap weight,
+    conv_windows_matrix_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const __grid_constant__ TensorMap weight,
                                const __grid_constant__ WindowConvolution<Units> s) {
 #ifdef TURL_WARPGROUPS
   constexpr int copying_warps = Units::copiers / 32 - 1, multiplying_warps = (Units::threads - Units::copiers) / 32;
-  auto* const shared = dynamic_shared<Pack<bfloat16>>();
+  auto* const shared = dynamic_shared<Pack<bfloat16>>() + s.sums_packs;
   Pack<bfloat16>* const first_window = shared + s.stages * Units::weight_packs;
   auto* const barriers = reinterpret_cast<Mbarrier*>(first_window + s.windows * s.window * 8);
   PlacesInTurn weights{shared, barriers, barriers + s.stages, s.stages, Units::weight_packs};
@@ -235,6 +252,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
   if (threadIdx.x == 0) {
     weights.init(1, multiplying_warps);
     windows.init(copying_warps, multiplying_warps);
+    if (chunk_sums) init_mbarrier(*Units::meeting(), multiplying_warps);
     fence_mbarrier_init();
   }
   __syncthreads();
@@ -245,21 +263,26 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
     return;
   }
   take_registers<Units::product_registers>();
-  const auto compute = [&]<class Part>(int position, int channel) {
+  const auto compute = [&]<class Part>(const auto& tile) {
     typename Part::Tile sums = {};
     multiply_tile<Part, mirrored>(sums, windows, weights, s);
+    uint32_t pixels = 0;  // a bit for each row of this thread: whether it is one
     sums.each_row([&](int m, int half) {
-      const int pixel = s.pixel(position + sums.row(m, half), s.out_height, s.out_width);
+      const int pixel = s.pixel(tile.position + sums.row(m, half), s.out_height, s.out_width);
+      pixels |= uint32_t(pixel >= 0) << (2 * m + half);
       sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
-        const int c = channel + column;
+        const int c = tile.channel + column;
         if (pixel >= 0) put_pack(y + int64_t(pixel) * s.columns + c, pack, s.columns - c);
       });
     });
+    if (chunk_sums)
+      leave_column_sums<Units>(chunk_sums + int64_t(tile.row) * 2 * s.columns + tile.channel, s.columns, s.columns - tile.channel, sums,
+                               [&](int m, int half) { return (pixels >> (2 * m + half) & 1) != 0; });
   };
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
-    if (!tile.half) compute.template operator()<Units>(tile.position, tile.channel);
-    else compute.template operator()<typename Units::Half>(tile.position, tile.channel);
+    if (!tile.half) compute.template operator()<Units>(tile);
+    else compute.template operator()<typename Units::Half>(tile);
   }
 #endif
 }

@@ -12,12 +12,22 @@ namespace turl {
 struct Ampere {
   static constexpr int rows = 128, columns = 64, depth = 32, threads = 128, stages = 3, shared_bytes = 0;
   static constexpr int blocks(bool packed) { return packed ? 3 : 2; }  // that a multiprocessor is to hold
-  static constexpr int row_warps = 2;  // that share a row of the tile
+  static constexpr int row_warps = 2, column_warps = 2, users = threads;  // that share a row of the tile, or a column; that have sums
   using Matrix = const bfloat16*;  // how a kernel receives its right operand
   static Matrix matrix(const bfloat16* x, const int64_t (&)[3], int) { return x; }
   static constexpr int tap_multiple = 1;
   using Narrow = Ampere;  // for kernels that need registers for more than sums
   using Tile = Sums<Ampere, 4, 4>;
+
+  // For those that have sums: their number, which of a column's warps they are in, and where all of them meet, in turn at place 0 and 1;
+  // from then on there is some memory for them.
+  __device__ static int user() { return int(threadIdx.x); }
+  __device__ static int column_warp() { return int(threadIdx.x) / 32 % 2; }
+  __device__ static void meet(int) { __syncthreads(); }
+  __device__ static float* free_memory() {
+    TURL_SHARED(float, memory, [column_warps * 2 * columns]);
+    return memory;
+  }
 
   __device__ static int first_row(int m) { return int(threadIdx.x) / 32 % 2 * 64 + m * 16; }
   __device__ static int first_column() { return int(threadIdx.x) / 64 * 32; }

@@ -78,6 +78,39 @@ template <class Units, int row_blocks, int column_blocks> struct Sums {
       f(Units::first_column() + (first + t) * 8, pack);
     }
   }
+
+  // f(column, sum, square) of every column: the sums of its values as bfloat16 and of their squares over those rows of the warp that
+  // count, counts(m, half). All lanes call it: eight have a column's rows, and exchange the sums of eight columns so that each has one.
+  template <class C, class F> __device__ void column_sums(C counts, F f) const {
+    const int g = int(threadIdx.x) % 32 / 4;
+#pragma unroll
+    for (int first = 0; first < columns; first += 4) {
+      float part[2][8] = {};
+      each_row([&](int m, int half) {
+        if (!counts(m, half)) return;
+#pragma unroll
+        for (int n = 0; n < 4; n++) {
+          const uint32_t pair = pack_bfloat16(at[m][first + n][half * 2], at[m][first + n][half * 2 + 1]);
+          const uint32_t bits[2] = {pair << 16, pair & 0xffff0000u};
+          float values[2];
+          memcpy(values, bits, sizeof(values));
+#pragma unroll
+          for (int k = 0; k < 2; k++) part[0][2 * n + k] += values[k], part[1][2 * n + k] += values[k] * values[k];
+        }
+      });
+#pragma unroll
+      for (int bit = 1; bit < 8; bit *= 2)
+#pragma unroll
+        for (int n = 0; n < 8; n += 2 * bit)
+#pragma unroll
+          for (int s = 0; s < 2; s++) {
+            const bool upper = (g & bit) != 0;
+            const float other = upper ? part[s][n] : part[s][n | bit];
+            part[s][n] = (upper ? part[s][n | bit] : part[s][n]) + __shfl_xor_sync(full_warp, other, 4 * bit);
+          }
+      f(column(first + g / 2) + g % 2, part[0][0], part[1][0]);
+    }
+  }
 };
 
 // Writes two neighbours, as far as they are inside.

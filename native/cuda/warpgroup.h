@@ -94,6 +94,13 @@ template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(f
 #ifdef TURL_WARPGROUPS
 namespace turl {
 
+// All warps that a barrier waits for meet there, in turn at place 0 and 1.
+__device__ inline void meet_at(Mbarrier& barrier, int place) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) arrive(barrier);
+  wait_mbarrier(barrier, place);
+}
+
 // Names an operand from depth k (a multiple of 16) of the given blocks on, in the bits of a matrix descriptor (PTX ISA, "Asynchronous
 // Warpgroup Level Matrix Shared Memory Layout"): address, bytes from one block to the next, bytes from 8 rows to the next 8, and
 // that packs are permuted in 128 bytes; all in units of 16 bytes.

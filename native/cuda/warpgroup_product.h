@@ -28,9 +28,9 @@ template <int width> struct Hopper {
   static constexpr int row_blocks = rows / 2 / block_sides;  // of each warpgroup that multiplies
   static constexpr int copiers = row_blocks * warpgroup_threads, threads = copiers + 2 * warpgroup_threads;
   static constexpr int left_packs = rows / block_sides * block_packs, stage_packs = left_packs + columns / block_sides * block_packs;
-  static constexpr int shared_bytes = stages * (stage_packs * 16 + 2 * int(sizeof(Mbarrier)));
+  static constexpr int shared_bytes = stages * (stage_packs * 16 + 2 * int(sizeof(Mbarrier))) + int(sizeof(Mbarrier));
   static constexpr int blocks(bool) { return width == 64 ? 2 : 1; }
-  static constexpr int row_warps = 1;
+  static constexpr int row_warps = 1, users = 2 * warpgroup_threads, column_warps = users / 32;
   using Matrix = TensorMap;
   static Matrix matrix(const bfloat16* x, const int64_t (&sizes)[3], int rows) { return tensor_map(x, sizes, rows); }
   static constexpr int tap_multiple = 64;
@@ -42,6 +42,11 @@ template <int width> struct Hopper {
     return (int(threadIdx.x) - copiers) / warpgroup_threads * (rows / 2) + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
   }
   __device__ static int first_column() { return 0; }
+
+  // As Ampere has them. The ring is free when all products are done.
+  __device__ static int user() { return int(threadIdx.x) - copiers; }
+  __device__ static int column_warp() { return user() / 32; }
+  __device__ static float* free_memory() { return dynamic_shared<float>(); }
 
   // One piece of an operand, as warpgroup.h says. What side() and depth() tell is meant for those that copy.
   template <Fast fast, int sides> struct Piece {
@@ -59,7 +64,12 @@ template <int width> struct Hopper {
     }
   };
 
+  // The barrier behind those of the ring.
+  __device__ static Mbarrier* meeting(Pack<bfloat16>* ring) { return reinterpret_cast<Mbarrier*>(ring + stages * stage_packs) + 2 * stages; }
+
 #ifdef TURL_WARPGROUPS
+  __device__ static void meet(int place) { meet_at(*meeting(dynamic_shared<Pack<bfloat16>>()), place); }
+
   // As Ampere::product, but use(sums) is called by the two warpgroups that multiply, a and b copy by copy_async, and b may be InBlocks.
   template <Fast a_fast, Fast b_fast, class A, class B, class Use>
   __device__ static void product(int k0, int k1, A a, B b, Use use) {
@@ -71,6 +81,7 @@ template <int width> struct Hopper {
         init_mbarrier(full[s], copiers / 32 + in_blocks<B>);
         init_mbarrier(empty[s], 2 * warpgroup_threads / 32);
       }
+      init_mbarrier(*meeting(ring), users / 32);
       fence_mbarrier_init();
     }
     __syncthreads();
@@ -152,6 +163,7 @@ template <int width> struct Hopper {
     warpgroup_wait<0>(sums.at);
   }
 #else
+  __device__ static void meet(int) {}
   template <Fast a_fast, Fast b_fast, class A, class B, class Use> __device__ static void product(int, int, A, B, Use) {}
 #endif
 };

@@ -1,4 +1,5 @@
 // Convolutions by windows (conv_windows.h) and their image's gradients against plain loops; all sums are exact, so results are equal.
+#include <cmath>
 #include <utility>
 #include "cuda/conv_windows.h"
 #include "tests/test.h"
@@ -6,16 +7,33 @@
 namespace turl::test {
 namespace {
 
+// Once without the sums of channels and, if it is the convolution itself, once with them, which are compared with those of y.
 template <class Units, bool mirrored>
-void compute(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
+void compute(Context& context, Array<bfloat16>& y, const bfloat16* x, const bfloat16* weight, const std::vector<float>& expected,
+             const Convolution& s) {
   TURL_EXPECT(in_windows(s, mirrored));
-  const WindowConvolution<Units> sizes(context, s, mirrored);
-  TURL_EXPECT(sizes.stages > 0);
   const TensorMap map = mirrored ? tensor_map(weight, {s.channels, s.taps(), s.out_channels}, 2)
                                  : tensor_map(weight, {s.taps() * s.channels, s.out_channels, 1}, 1);
-  launch(context, conv_windows_matrix_kernel<Units, mirrored>, unsigned(sizes.blocks()), Units::threads, size_t(sizes.shared_bytes()), y, x,
-         map, sizes);
-  synchronize();
+  for (const bool summed : {false, true}) {
+    if (mirrored && summed) continue;
+    const WindowConvolution<Units> sizes(context, s, mirrored, summed);
+    TURL_EXPECT(sizes.stages > 0);
+    const size_t chunks = size_t(sizes.row_tiles()), channels = size_t(s.out_channels);
+    Array<float> sums(summed ? chunks * 2 * channels : 1);
+    for (size_t i = 0; i < y.size; i++) y[i] = bfloat16(99.0f);
+    launch(context, conv_windows_matrix_kernel<Units, mirrored>, unsigned(sizes.blocks()), Units::threads, size_t(sizes.shared_bytes()),
+           y.data, summed ? sums.data : nullptr, x, map, sizes);
+    synchronize();
+    for (size_t i = 0; i < y.size; i++) TURL_EXPECT(float(y[i]) == float(bfloat16(expected[i])));
+    if (!summed) continue;
+    for (size_t c = 0; c < channels; c++) {
+      double found[2] = {}, wanted[2] = {};
+      for (size_t chunk = 0; chunk < chunks; chunk++)
+        for (size_t k = 0; k < 2; k++) found[k] += double(sums[(chunk * 2 + k) * channels + c]);
+      for (size_t i = c; i < y.size; i += channels) wanted[0] += double(float(y[i])), wanted[1] += double(float(y[i])) * double(float(y[i]));
+      for (size_t k = 0; k < 2; k++) TURL_EXPECT(std::abs(found[k] - wanted[k]) <= 1e-6 * wanted[1]);
+    }
+  }
 }
 
 // Both directions in tiles of `width` channels on so many multiprocessors.
@@ -23,7 +41,7 @@ template <int width> void check(Context& context, const Convolution& s, int mult
   const int before = std::exchange(context.multiprocessors, multiprocessors);
   const size_t in_pixels = size_t(s.batch * s.height * s.width), out_pixels = size_t(s.batch * s.out_height() * s.out_width());
   const size_t c = size_t(s.channels), o = size_t(s.out_channels);
-  Array<bfloat16> x(in_pixels * c), weight(size_t(s.weight_size())), y(out_pixels * o, 99.0f), dy(out_pixels * o), dx(in_pixels * c, 99.0f);
+  Array<bfloat16> x(in_pixels * c), weight(size_t(s.weight_size())), y(out_pixels * o), dy(out_pixels * o), dx(in_pixels * c);
   for (Array<bfloat16>* a : {&x, &weight, &dy})
     for (size_t i = 0; i < a->size; i++) (*a)[i] = small(i + a->size);
   std::vector<float> expected(y.size), gradient(dx.size), w(weight.data, weight.data + weight.size), xs(x.data, x.data + x.size),
@@ -41,14 +59,8 @@ template <int width> void check(Context& context, const Convolution& s, int mult
           gradient[q * c + k] += dys[p * o + n] * one;
         }
     }
-  if (in_windows(s, false)) {
-    compute<HopperWindows<width>, false>(context, y.data, x.data, weight.data, s);
-    for (size_t i = 0; i < y.size; i++) TURL_EXPECT(float(y[i]) == float(bfloat16(expected[i])));
-  }
-  if (in_windows(s, true)) {
-    compute<HopperWindows<width>, true>(context, dx.data, dy.data, weight.data, s);
-    for (size_t i = 0; i < dx.size; i++) TURL_EXPECT(float(dx[i]) == float(bfloat16(gradient[i])));
-  }
+  if (in_windows(s, false)) compute<HopperWindows<width>, false>(context, y, x.data, weight.data, expected, s);
+  if (in_windows(s, true)) compute<HopperWindows<width>, true>(context, dx, dy.data, weight.data, gradient, s);
   TURL_EXPECT(in_windows(s, false) || in_windows(s, true));
   context.multiprocessors = before;
 }

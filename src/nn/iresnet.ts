@@ -36,7 +36,7 @@ export class Block extends Module implements Layer {
       new BatchNormPReLU(init, outputs),
       new Convolution(init, outputs, outputs, { size: 3, stride }),
     );
-    this.normalise = new BatchNorm(init, outputs);
+    this.normalise = new BatchNorm(init, outputs, { statistics: true });
     if (stride !== 1 || inputs !== outputs)
       this.shortcut = new Sequential(
         new Convolution(init, inputs, outputs, { size: 1, stride }),
@@ -53,7 +53,10 @@ export function iresnet(init: Initialiser, options: IResNetOptions): Backbone {
   let inputs = channels[0] as number;
   let side = inputSize;
   const body: Layer[] = [
-    new Sequential(new Convolution(init, 3, inputs, { size: 3 }), new BatchNormPReLU(init, inputs)),
+    new Sequential(
+      new Convolution(init, 3, inputs, { size: 3 }),
+      new BatchNormPReLU(init, inputs, { statistics: true }),
+    ),
   ];
   channels.forEach((outputs, stage) => {
     for (let i = 0; i < (blocks[stage] as number); i++) {

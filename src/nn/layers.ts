@@ -1,5 +1,10 @@
 /** Layers with parameters. Images are NHWC; parameters are float32 whatever the type of the activations. */
-import { batchNorm, batchNormAdd, batchNormPrelu } from '../autograd/ops/batch-norm.js';
+import {
+  batchNorm,
+  batchNormAdd,
+  batchNormPrelu,
+  type BatchNormOptions,
+} from '../autograd/ops/batch-norm.js';
 import { conv2d } from '../autograd/ops/conv2d.js';
 import { dropout } from '../autograd/ops/dropout.js';
 import { linear } from '../autograd/ops/linear.js';
@@ -12,7 +17,10 @@ export interface Layer extends Module {
   forward(x: Tensor): Tensor;
 }
 
-/** Convolution without bias; padding keeps the size at stride 1. Weight [outputs, size, size, inputs / groups]. */
+/**
+ * Convolution without bias, for a batch normalisation behind it; padding keeps the size at stride 1.
+ * Weight [outputs, size, size, inputs / groups].
+ */
 export class Convolution extends Module implements Layer {
   readonly weight: Tensor;
   constructor(
@@ -27,7 +35,7 @@ export class Convolution extends Module implements Layer {
   }
   forward(x: Tensor): Tensor {
     const { size, stride = 1, padding = (size - 1) / 2, groups = 1 } = this.options;
-    return conv2d(x, this.weight, { stride, padding, groups });
+    return conv2d(x, this.weight, { stride, padding, groups, statistics: this.training });
   }
 }
 
@@ -59,7 +67,7 @@ export class BatchNorm extends Module implements Layer {
   constructor(
     init: Initialiser,
     channels: number,
-    readonly options: { momentum?: number; epsilon?: number } = {},
+    readonly options: Pick<BatchNormOptions, 'momentum' | 'epsilon' | 'statistics'> = {},
   ) {
     super();
     this.gamma = init.constant([channels], 1);
@@ -91,9 +99,9 @@ export class BatchNorm extends Module implements Layer {
 export class BatchNormPReLU extends Module implements Layer {
   readonly normalise: BatchNorm;
   readonly slope: Tensor;
-  constructor(init: Initialiser, channels: number) {
+  constructor(init: Initialiser, channels: number, options: BatchNorm['options'] = {}) {
     super();
-    this.normalise = new BatchNorm(init, channels);
+    this.normalise = new BatchNorm(init, channels, options);
     this.slope = init.constant([channels], 0.25);
   }
   forward(x: Tensor): Tensor {

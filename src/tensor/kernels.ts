@@ -25,7 +25,7 @@ export const kernelSignatures = {
   gather_rows_backward: '(Out dx, In dy, In index, int64_t rows, int64_t columns)',
   batch_norm_moments: '(Out moments, In mean, In variance, double epsilon)',
   batch_norm_training:
-    '(Out y, Out moments, Out running_mean, Out running_variance, In x, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon)',
+    '(Out y, MaybeOut y_statistics, Out moments, Out running_mean, Out running_variance, In x, MaybeIn x_statistics, In running_mean0, In running_variance0, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels, double momentum, double epsilon)',
   batch_norm_forward:
     '(Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual, int64_t rows, int64_t channels)',
   batch_norm_backward:
@@ -66,7 +66,7 @@ export const kernelSignatures = {
   bias_forward: '(Out y, In x, In bias, int64_t rows, int64_t channels)',
   bias_backward: '(Out dbias, In dy, int64_t rows, int64_t channels)',
   conv2d_forward:
-    '(Out y, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups)',
+    '(Out y, MaybeOut statistics, In x, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups)',
   conv2d_backward_data:
     '(Out dx, In dy, In weight, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_channels, int64_t kernel_h, int64_t kernel_w, int64_t stride, int64_t padding, int64_t groups)',
   conv2d_backward_weight:

@@ -18,6 +18,8 @@ export class Tensor {
   grad: Tensor | undefined;
   /** The operation that made it, while a tape records. */
   node: TapeNode | undefined;
+  /** Mean and variance [2, C] of each channel (the last axis), if the operation that made it left them; freed with it. */
+  statistics: Tensor | undefined;
   #disposed = false;
 
   constructor(storage: Storage, shape: Shape) {
@@ -78,6 +80,7 @@ export class Tensor {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.statistics?.dispose();
     this.storage.release();
   }
 

@@ -185,6 +185,68 @@ for (const device of devices)
         });
     });
 
+for (const device of devices)
+  for (const dtype of ['float32', 'bfloat16'] as const)
+    test(`${dtype} on ${device.name}: the statistics left for the next batch norm are those of the result, and it uses them`, () => {
+      for (const shape of device.name === 'emulated' ? shapes : [...shapes, [66000, 64]])
+        // the last past the caches
+        for (const kind of ['plain', 'prelu', 'add'] as const)
+          scope(() => {
+            const channels = shape.at(-1) as number;
+            const x = randomTensor(shape, 1, { device, dtype });
+            const rest = affine(randomTensor(shape, 2, { device, dtype }), 0.5, 3);
+            const [gamma, beta, slope] = [4, 5, 6].map((seed) => randomTensor([channels], seed, { device }));
+            const running = () => ({
+              mean: zeros([channels], { device }),
+              variance: ones([channels], { device }),
+            });
+            const make = (statistics: boolean) => {
+              const options = { training: true, statistics };
+              if (kind === 'prelu')
+                return batchNormPrelu(x, gamma, beta, slope as Tensor, running(), options);
+              if (kind === 'add') return batchNormAdd(x, gamma, beta, rest, running(), options);
+              return batchNorm(x, gamma, beta, running(), options);
+            };
+            const [y, alone] = [make(true), make(false)];
+            assert.is(alone.statistics, undefined);
+            assert.equal(y.toBits(), alone.toBits());
+            const left = (y.statistics as Tensor).toArray();
+            const one = { dy: y.toArray(), gamma: [], beta: [], slope: [], channels };
+            const { mean, variance } = naive({ ...one, x: y.toArray() });
+            // Float sums over some hundred rows, of values less those of the first row: these are 3 deviations off at most, which makes
+            // the squares 10 times as large.
+            assertClose(left, [...mean, ...variance], 2e-5, `${kind} ${shape.join()}`);
+            // Statistics that are not those of y show in what is made with them.
+            const [shifted, fresh] = [full([2, channels], 7, { device }), running()];
+            y.statistics?.dispose();
+            y.statistics = shifted;
+            batchNorm(y, undefined, undefined, fresh, { training: true });
+            assertClose(
+              fresh.mean.toArray(),
+              numbers(channels, () => 0.7),
+              1e-6,
+              'uses them',
+            );
+          });
+    });
+
+test('statistics live as long as the result', () => {
+  const x = randomTensor([8, 4], 1);
+  const before = x.device.statistics().live;
+  const y = scope(() =>
+    batchNorm(
+      x,
+      undefined,
+      undefined,
+      { mean: zeros([4]), variance: ones([4]) },
+      { training: true, statistics: true },
+    ),
+  );
+  assert.is(y.statistics?.disposed, false);
+  y.dispose();
+  assert.is(x.device.statistics().live, before);
+});
+
 test('the gradients equal finite differences', () => {
   // No value of z is within the step of 0; third derivatives of h are of order 1 for 8 rows.
   const running = () => ({

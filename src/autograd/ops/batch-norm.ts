@@ -2,7 +2,8 @@
  * Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last, alone or with what follows it in one pass:
  *   h = (x - mean) / sqrt(variance + epsilon),  z = gamma h + beta,  y = z | prelu(z) | z + residual
  * x, y, residual [..., C]; gamma, beta, slope and the statistics [C] in float32 (float64 for float64). In training the statistics
- * are those of the batch, and the running ones are updated in place, the variance by its unbiased estimate.
+ * are those of the batch, and the running ones are updated in place, the variance by its unbiased estimate. The batch's come with x
+ * (`Tensor.statistics`) where the op that made it left them; else x is read once more.
  */
 import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { check } from '../../tensor/errors.js';
@@ -10,6 +11,7 @@ import { scope } from '../../tensor/scope.js';
 import { sameShape } from '../../tensor/shape.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record, takeGradient } from '../tape.js';
+import { roomForStatistics } from './channel-statistics.js';
 
 export interface RunningStatistics {
   mean: Tensor;
@@ -21,6 +23,8 @@ export interface BatchNormOptions {
   /** The share of the new batch in the running statistics. */
   momentum?: number;
   epsilon?: number;
+  /** Whether to leave the mean and variance of y's channels with it in training, for the batch normalisation that reads it. */
+  statistics?: boolean;
 }
 
 export const defaultBatchNormEpsilon = 1e-5;
@@ -37,7 +41,7 @@ function normalise(
   x: Tensor,
   operands: Operands,
   running: RunningStatistics,
-  { training, momentum = 0.1, epsilon = defaultBatchNormEpsilon }: BatchNormOptions,
+  { training, momentum = 0.1, epsilon = defaultBatchNormEpsilon, statistics = false }: BatchNormOptions,
 ): Tensor {
   const { gamma, beta, slope, residual } = operands;
   checkOperands(op, x, operands, running);
@@ -53,9 +57,13 @@ function normalise(
     const moments = own([2, channels]);
     const y = x.like(op);
     const rest = [gamma, beta, slope, residual, rows, channels] as const;
-    if (training)
-      kernels.batch_norm_training(y, moments, mean, variance, x, mean, variance, ...rest, momentum, epsilon);
-    else {
+    if (training) {
+      const left = statistics ? roomForStatistics(y) : undefined;
+      // prettier-ignore
+      kernels.batch_norm_training(
+        y, left, moments, mean, variance, x, x.statistics, mean, variance, ...rest, momentum, epsilon,
+      );
+    } else {
       kernels.batch_norm_moments(moments, mean, variance, epsilon);
       kernels.batch_norm_forward(y, x, moments, ...rest);
     }

@@ -205,6 +205,11 @@ const roundedTolerance = 2 ** -8 + sumTolerance;
  */
 const transformedTolerance = 3e-4;
 
+const sameBits = (a: Tensor, b: Tensor) => {
+  const [left, right] = [a.toBits(), b.toBits()];
+  return left.length === right.length && left.every((bits, i) => bits === right[i]);
+};
+
 type Numbers = Float64Array | Float32Array | Int32Array | Uint8Array;
 const at = (a: Numbers, i: number) => a[i] as number;
 
@@ -222,8 +227,11 @@ function compare(
   const weight = parameter(randomTensor([out, ...kernel, xShape[3] / (c.groups ?? 1)], 2, { device }));
   const dy = randomTensor(shape, 3, { device, dtype });
   const tape = new Tape();
-  const y = tape.record(() => conv2d(x, weight, options));
+  const y = tape.record(() => conv2d(x, weight, { ...options, statistics: true }));
   assert.equal(y.shape, shape, name);
+  const alone = conv2d(x, weight, options);
+  assert.is(alone.statistics, undefined);
+  assert.ok(sameBits(alone, y), `${name}: y without statistics`);
   const [xs, ws, gs] = [x.toArray(), weight.to(dtype).toArray(), dy.toArray()];
   const expected = {
     y: new Float64Array(y.size),
@@ -236,10 +244,28 @@ function compare(
     expected.dw[iw] = at(expected.dw, iw) + at(gs, iy) * at(xs, ix);
   });
   assertClose(y.toArray(), expected.y, tolerance + extra, `${name}: y`);
+  if (y.size > 0) compareStatistics(name, y.statistics as Tensor, y.toArray());
   tape.backward(y, dy);
   assertClose(x.grad?.toArray() ?? [], expected.dx, tolerance + extra, `${name}: dx`);
   assert.is(weight.grad?.dtype, 'float32');
   assertClose(weight.grad?.toArray() ?? [], expected.dw, sumTolerance + extra, `${name}: dweight`);
+}
+
+/**
+ * Means and variances of the channels. Float sums over some hundred rows, of values less one of them that may be an unusual one, err by 1e-6 of
+ * their deviation; without that (CUDA's) by as much of their size.
+ */
+function compareStatistics(name: string, found: Tensor, y: Numbers) {
+  const [channels, values] = [found.dim(1), found.toArray()];
+  const [rows, within] = [y.length / channels, 4e-6];
+  for (let c = 0; c < channels; c++) {
+    const column = Float64Array.from({ length: rows }, (_, row) => at(y, row * channels + c));
+    const mean = column.reduce((sum, v) => sum + v, 0) / rows;
+    const variance = column.reduce((sum, v) => sum + (v - mean) ** 2, 0) / rows;
+    const size = 1 + variance + mean ** 2;
+    assertClose([at(values, c)], [mean], within * Math.sqrt(size), `${name}: mean of channel ${c}`);
+    assertClose([at(values, channels + c)], [variance], within * size, `${name}: variance of channel ${c}`);
+  }
 }
 
 for (const device of devices)
@@ -286,9 +312,9 @@ for (const on of devices)
         const x = parameter(randomTensor(shape, 1, { device: on, dtype }));
         const weight = parameter(randomTensor([out, 3, 3, (shape[3] as number) / groups], 2, { device: on }));
         const tape = new Tape();
-        const y = tape.record(() => conv2d(x, weight, { padding: 1, stride, groups }));
+        const y = tape.record(() => conv2d(x, weight, { padding: 1, stride, groups, statistics: true }));
         tape.backward(y, randomTensor(y.shape, 3, { device: on, dtype }));
-        return [y, x.grad, weight.grad].map((t) => Array.from(t?.toBits() ?? []));
+        return [y, y.statistics, x.grad, weight.grad].map((t) => Array.from(t?.toBits() ?? []));
       });
     const before = on.statistics().threads;
     for (const dtype of ['float32', 'bfloat16'] as const)
@@ -312,11 +338,6 @@ function both(x: Tensor, weight: Tensor, dy: Tensor, options: ConvolutionOptions
   tape.backward(y, dy);
   return [y, input.grad as Tensor];
 }
-
-const sameBits = (a: Tensor, b: Tensor) => {
-  const [left, right] = [a.toBits(), b.toBits()];
-  return left.length === right.length && left.every((bits, i) => bits === right[i]);
-};
 
 // On the CPU results of 8 MiB are written past the caches: y or dx of these two images, but not of one. Every sum has one order.
 for (const [name, dtype, c] of [

@@ -9,6 +9,7 @@ import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { formatShape } from '../../tensor/shape.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
+import { roomForStatistics } from './channel-statistics.js';
 
 export interface ConvolutionOptions {
   /** Pixels between neighbouring windows. */
@@ -17,10 +18,12 @@ export interface ConvolutionOptions {
   padding?: number;
   /** Channels in and out fall into this many parts that do not mix; as many as channels is a depthwise convolution. */
   groups?: number;
+  /** Whether to leave the mean and variance of y's channels with it, for the batch normalisation that reads it. */
+  statistics?: boolean;
 }
 
 export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = {}): Tensor {
-  const { stride = 1, padding = 0, groups = 1 } = options;
+  const { stride = 1, padding = 0, groups = 1, statistics = false } = options;
   check(x.rank === 4 && isFloat(x.dtype), 'conv2d', 'x as floating [B, H, W, C]', () => x.toString());
   const [batch, height, width, channels] = x.shape as [number, number, number, number];
   check(
@@ -63,7 +66,7 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = 
     padding,
     groups,
   ] as const;
-  device.kernels.conv2d_forward(y, x, rounded, ...sizes);
+  device.kernels.conv2d_forward(y, statistics ? roomForStatistics(y) : undefined, x, rounded, ...sizes);
   return record('conv2d', y, [x, weight], [x, rounded], (dy, needs) => {
     const dx = needs[0] ? x.like('conv2d dx') : undefined;
     if (dx) device.kernels.conv2d_backward_data(dx, dy, rounded, ...sizes);

@@ -36,7 +36,7 @@ function training(layer: Layer): KernelCase {
       const rest = [undefined, undefined, undefined, undefined, rows, channels, momentum, epsilon] as const;
       // prettier-ignore
       const run = () => device.kernels.batch_norm_training(
-        y, moments, runningMean, runningVariance, x.t, mean0.t, variance0.t, ...rest);
+        y, undefined, moments, runningMean, runningVariance, x.t, undefined, mean0.t, variance0.t, ...rest);
       return {
         run,
         results: [

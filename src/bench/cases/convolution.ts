@@ -147,8 +147,12 @@ function convolution(direction: Direction, batch: number, layer: Layer, dtype: F
       } as const;
       const [shape, first, second] = run[direction];
       const result = output(device, shape, toWeight ? 'float32' : dtype);
+      const { kernels } = device;
       return {
-        run: () => device.kernels[direction](result, first.t, second.t, ...args),
+        run: () =>
+          direction === 'conv2d_forward'
+            ? kernels.conv2d_forward(result, undefined, first.t, second.t, ...args)
+            : kernels[direction](result, first.t, second.t, ...args),
         results: [{ output: result, expected }],
       };
     },
