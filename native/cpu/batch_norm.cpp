@@ -40,11 +40,6 @@ template <bool... known, class F, class... Rest> void with_flags(F&& f, bool fla
   else with_flags<known..., false>(f, rest...);
 }
 
-template <bool past, class V, class T> void put_either_way(T* p, V v) {
-  if constexpr (past) put_past_caches(p, v);
-  else put(p, v);
-}
-
 // The moments of the batch from its statistics; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
 template <class A>
 void update(Out moments, Out running_mean, Out running_variance, const A* statistics, In running_mean0, In running_variance0, int64_t rows,
@@ -82,9 +77,7 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
     const auto make = [=]<class V>(const auto& k, int64_t at) {
       __builtin_prefetch(in + at + ahead);
       if constexpr (add) __builtin_prefetch(rest + at + ahead);
-      const V z = value.template operator()<V>(k, at);
-      put_either_way<past>(out + at, z);
-      return as_stored<T>(z);
+      return put_rounded<past>(out + at, value.template operator()<V>(k, at));
     };
     std::vector<A> origin(left.begun() ? size_t(channels) : 0);
     for (size_t c = 0; c < origin.size(); c++) origin[c] = value.template operator()<A>(constants.template at<A>(int64_t(c)), int64_t(c));
@@ -212,7 +205,7 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
             if constexpr (active) g = d * k.scale + k.shift > V{} ? g : k.slope * g;
             V v = k.scale * g + constant + d * factor;
             if constexpr (add) v += get<V>(rest + at);
-            put_either_way<past>(out + at, v);
+            put_rounded<past>(out + at, v);
           };
         });
         if constexpr (past) end_streaming();

@@ -1,6 +1,6 @@
 // Rows of bfloat16 on processors with AVX-512: interleaved in pairs, and written as whole cache lines.
 #pragma once
-#include "cpu/channel_sums.h"
+#include "cpu/blocks.h"
 
 #if defined(__AVX512BW__)
 
@@ -58,22 +58,6 @@ inline __m512i round_row(vfloat low, vfloat high) {
 inline void store_row(bfloat16* out, __m512i row, int64_t n, bool past) {
   if (n == tile_columns && past) _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
   else _mm512_mask_storeu_epi16(out, first_of(n), row);
-}
-
-// The same for `rows` rows of float sums [rows][tile_columns], as `round` makes them bfloat16, to out[r] + c unless that is null; they are
-// summed for the columns from c on, `fresh` as RowSums means it.
-template <class Round>
-void store_summed_rows(bfloat16* const* out, int64_t c, const float* from, int64_t rows, int64_t n, bool past, const RowSums& sums,
-                       bool fresh, Round round) {
-  RowSums::Passing<2> passing(sums, c, fresh, {load(from), load(from + lanes)});
-  for (int64_t r = 0; r < rows; r++, from += tile_columns) {
-    if (!out[r]) continue;
-    const __m512i row = round(load(from), load(from + lanes));
-    store_row(out[r] + c, row, n, past);
-    passing.add(0, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 0))));
-    passing.add(1, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 1))));
-  }
-  passing.end();
 }
 
 }  // namespace turl

@@ -15,7 +15,8 @@ struct RowSums {
   float* origin = nullptr;  // [columns], then as many sums and as many squares; null if nobody wants them
   int64_t columns = 0;
 
-  // To pass `vectors` vectors of columns from c on: `first` are any rows' values, taken as origin if the columns are `fresh`.
+  // To pass `vectors` vectors of columns from c on: start, then add for every row, then end. The first values that start a vector become
+  // its origin if the columns are `fresh`.
   template <int vectors> class Passing {
     float* const at;
     const int64_t columns;
@@ -23,12 +24,10 @@ struct RowSums {
     vfloat origin[vectors], sum[vectors] = {}, square[vectors] = {};
 
    public:
-    Passing(const RowSums& sums, int64_t c, bool fresh, const vfloat (&first)[vectors])
-        : at(sums.origin + c), columns(sums.columns), fresh(fresh) {
-      for (int i = 0; i < vectors; i++) {
-        if (fresh) store(at + i * lanes, first[i]);
-        origin[i] = load(at + i * lanes);
-      }
+    Passing(const RowSums& sums, int64_t c, bool fresh) : at(sums.origin + c), columns(sums.columns), fresh(fresh) {}
+    void start(int i, vfloat first) {
+      if (fresh) store(at + i * lanes, first);
+      origin[i] = load(at + i * lanes);
     }
     void add(int i, vfloat stored) {
       const vfloat d = stored - origin[i];

@@ -21,32 +21,41 @@ template <class V, class T> void put(T* p, V v) {
   else *p = T(v);
 }
 
-// What is read again of a V that is put to a T.
-template <class T, class V> V as_stored(V v) {
-  if constexpr (!std::is_same_v<T, bfloat16>) return v;
-  else if constexpr (std::is_same_v<V, vfloat>) return widen_lanes(round_lanes(v));
-  else return V(T(v));
-}
-
 // Writes past the caches, for results that are larger than they are; the address must be a multiple of the vector's bytes.
-template <class V, class T> void put_past_caches(T* p, V v) {
-  if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, float>) {
+inline void put_past_caches(float* p, vfloat v) {
 #if defined(__AVX512F__)
-    return _mm512_stream_ps(p, v);
+  _mm512_stream_ps(p, v);
 #elif defined(__AVX2__)
-    return _mm256_stream_ps(p, v);
+  _mm256_stream_ps(p, v);
 #elif defined(__x86_64__)
-    return _mm_stream_ps(p, v);
+  _mm_stream_ps(p, v);
+#else
+  store(p, v);
 #endif
-  }
-  if constexpr (std::is_same_v<V, vfloat> && std::is_same_v<T, bfloat16>) {
+}
+inline void put_past_caches(bfloat16* p, vhalf v) {
 #if defined(__AVX512F__)
-    return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), __m256i(round_lanes(v)));
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), __m256i(v));
 #elif defined(__AVX2__)
-    return _mm_stream_si128(reinterpret_cast<__m128i*>(p), __m128i(round_lanes(v)));
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), __m128i(v));
+#else
+  memcpy(p, &v, sizeof v);
 #endif
+}
+// Puts v, past the caches or not; returns what is there then.
+template <bool past, class V, class T> V put_rounded(T* p, V v) {
+  if constexpr (!std::is_same_v<V, vfloat>) {
+    *p = T(v);
+    return V(*p);
+  } else if constexpr (std::is_same_v<T, float>) {
+    past ? put_past_caches(p, v) : store(p, v);
+    return v;
+  } else {
+    const vhalf rounded = round_lanes(v);
+    if constexpr (past) put_past_caches(p, rounded);
+    else memcpy(p, &rounded, sizeof rounded);
+    return widen_lanes(rounded);
   }
-  put(p, v);
 }
 // The size of a result from which writing it past the caches pays, since little of it would be there for the next kernel: a sixteenth
 // of a large last level, by whole training steps (docs/decisions/0011-amx.md).

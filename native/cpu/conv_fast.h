@@ -1,4 +1,5 @@
-// The convolutions of the CPU behind conv2d. Forward, `sums` take what the batch normalisation that follows wants, unless it is null.
+// The convolutions of the CPU behind conv2d. Forward, `sums` take what the batch normalisation that follows wants, unless it is null;
+// what does not take them is read again.
 #pragma once
 #include "convolution.h"
 #include "cpu/channel_sums.h"
@@ -21,7 +22,7 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy
 // weight's gradient sums over pixels instead (2).
 bool pairs_suit(const Convolution& s, int64_t depth);
 constexpr double pairs_speed = 1.9;  // of their products, for winograd_suits
-void pairs_conv_forward(Context& context, bfloat16* y, ChannelSums* sums, const bfloat16* x, const bfloat16* weight, const Convolution& s);
+void pairs_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s);
 void pairs_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s);
 void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s);
 // Whether there are matrix units that take it.

@@ -91,18 +91,33 @@ template <class Units> struct Chunk {
               steps, weights + panel * panel_size);
       for (int64_t half = 0; t + half <= second; half++) {
         bfloat16* const* to = results.data() + tiles[size_t(t + half)].result;
-        const float* from = sums + half * unit_side * block;
-        if (column_sums.origin) {
-          store_summed_rows(to, first + panel * block, from, unit_side, std::min(block, width - panel * block), past, column_sums,
-                            t + half == 0, Units::round);
-          continue;
-        }
-        for (int64_t r = 0; r < unit_side; r++) {
-          const __m512i row = Units::round(load(from + r * block), load(from + r * block + unit_side));
-          if (to[r]) store_row(to[r] + first + panel * block, row, std::min(block, width - panel * block), past);
-        }
+        const int64_t from = first + panel * block, columns = std::min(block, width - panel * block);
+        if (column_sums.origin) write_summed(sums + half * unit_side * block, to, from, columns, past, t + half == 0);
+        else write(sums + half * unit_side * block, to, from, columns, past, [](__m512i) {});
       }
     }
+  }
+
+ private:
+  // The results of a tile for `columns` channels from c on; also_use(row) is called for each row as it is written.
+  template <class Use>
+  static void write(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool past, Use also_use) {
+    for (int64_t r = 0; r < unit_side; r++) {
+      const __m512i row = Units::round(load(from + r * block), load(from + r * block + unit_side));
+      if (!to[r]) continue;
+      store_row(to[r] + c, row, columns, past);
+      also_use(row);
+    }
+  }
+  // The same, and their sums; `fresh` as RowSums means it.
+  void write_summed(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool past, bool fresh) const {
+    RowSums::Passing<2> passing(column_sums, c, fresh);
+    passing.start(0, load(from)), passing.start(1, load(from + unit_side));
+    write(from, to, c, columns, past, [&](__m512i row) {
+      passing.add(0, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 0))));
+      passing.add(1, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 1))));
+    });
+    passing.end();
   }
 };
 

@@ -129,7 +129,7 @@ void pack_weight(Context& context, Pair* panels, const bfloat16* weight, int64_t
   });
 }
 
-void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* in, const bfloat16* weight, const Gather& g,
+void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfloat16* weight, const Gather& g,
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
@@ -146,7 +146,6 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   const int64_t taps_at_once = std::max<int64_t>(1, panel_pairs / tap_pairs);
   const int64_t pairs_at_once = divide_up(tap_pairs, divide_up(tap_pairs, panel_pairs));
   const int64_t step = pixels > 192 * 64 ? 192 : 96;  // pixels of a chunk: a multiple of tile_rows
-  if (sums) sums->begin(divide_up(pixels, step));
   parallel_for(context, pixels, step, [&](int64_t begin, int64_t end) {
     std::vector<const bfloat16*> rows(size_t(taps * step));
     std::vector<bfloat16*> result(size_t(step), nullptr);
@@ -157,7 +156,6 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
       for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * 2 * pairs;
     }
     float* partial = thread_memory<1>(step * tile_columns);
-    const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};
     for (int64_t n = 0; n < g.groups * panels; n++) {
       const int64_t group = n / panels, first = n % panels * tile_columns;
       const int64_t columns = std::min<int64_t>(tile_columns, g.width - first);
@@ -169,17 +167,11 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count,
                panel + (t * tap_pairs + k) * tile_columns, partial + p * tile_columns, t > 0 || k > 0,
-               last && !sums ? result.data() + p : nullptr, group * g.width + first, end - begin - p, columns, past,
+               last ? result.data() + p : nullptr, group * g.width + first, end - begin - p, columns, past,
                fetch && p + tile_rows < end - begin ? tile_rows : 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
       }
-      if (!sums) continue;
-      const int64_t channel = group * g.width + first;
-      for (int64_t p = 0; p < end - begin; p += tile_rows)
-        store_summed_rows(result.data() + p, channel, partial + p * tile_columns, std::min<int64_t>(tile_rows, end - begin - p), columns,
-                          past, chunk_sums, p == 0, round_row);
-      sums->leave(begin / step, channel, columns, chunk_sums, channel, end - begin);
     }
     if (past) end_streaming();
   });
@@ -287,14 +279,14 @@ bool pairs_suit(const Convolution& s, int64_t depth) {
   return fast && !s.depthwise() && (depth % 2 == 0 || few(depth, s.groups));
 }
 
-void pairs_conv_forward(Context& context, bfloat16* y, ChannelSums* sums, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
+void pairs_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
   const auto [gather, phase] = forward_gather(s);
-  gather_phase(context, y, sums, x, weight, gather, phase);
+  gather_phase(context, y, x, weight, gather, phase);
 }
 
 void pairs_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s) {
   const auto [gather, phases] = backward_gather(s);
-  for (const Phase& phase : phases) gather_phase(context, dx, nullptr, dy, weight, gather, phase);
+  for (const Phase& phase : phases) gather_phase(context, dx, dy, weight, gather, phase);
 }
 
 void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s) {
@@ -355,7 +347,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
 namespace turl {
 
 bool pairs_suit(const Convolution&, int64_t) { return false; }
-void pairs_conv_forward(Context&, bfloat16*, ChannelSums*, const bfloat16*, const bfloat16*, const Convolution&) {}
+void pairs_conv_forward(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
 void pairs_conv_backward_data(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
 void pairs_conv_backward_weight(Context&, float*, const bfloat16*, const bfloat16*, const Convolution&) {}
 

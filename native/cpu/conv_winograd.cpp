@@ -65,25 +65,19 @@ template <bool past> void transform_weight(Context& context, float* panels, cons
 template <bool past, class T>
 __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step) {
   transform_output(products, step, [&](int i, int j, vfloat y) {
-    if constexpr (past) put_past_caches(out + i * line + j * pixel, y);
-    else store(out + i * line + j * pixel, y);
+    put_rounded<past>(out + i * line + j * pixel, y);
   });
 }
 // The same, and their sums for the column c, `fresh` as RowSums means it.
 template <bool past, class T>
 __attribute__((noinline)) void write_summed_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step,
                                                    const RowSums& sums, int64_t c, bool fresh) {
-  vfloat tile[outputs][outputs];
-  transform_output(products, step, [&](int i, int j, vfloat y) { tile[i][j] = y; });
-  RowSums::Passing<1> passing(sums, c, fresh, {tile[0][0]});
-#pragma GCC unroll 4
-  for (int i = 0; i < outputs; i++)
-#pragma GCC unroll 4
-    for (int j = 0; j < outputs; j++) {
-      passing.add(0, as_stored<T>(tile[i][j]));
-      if constexpr (past) put_past_caches(out + i * line + j * pixel, tile[i][j]);
-      else store(out + i * line + j * pixel, tile[i][j]);
-    }
+  RowSums::Passing<1> passing(sums, c, fresh);
+  transform_output(products, step, [&](int i, int j, vfloat y) {
+    const vfloat stored = put_rounded<past>(out + i * line + j * pixel, y);
+    if (i == 0 && j == 0) passing.start(0, stored);
+    passing.add(0, stored);
+  });
   passing.end();
 }
 
@@ -104,7 +98,8 @@ void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64
     T tile[outputs * outputs * lanes];
     write_pixels<false>(tile, outputs * lanes, lanes, products + c, step);
     if (sums.origin) {
-      RowSums::Passing<1> passing(sums, c, fresh, {load(tile)});
+      RowSums::Passing<1> passing(sums, c, fresh);
+      passing.start(0, load(tile));
       for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) passing.add(0, load(tile + (i * outputs + j) * lanes));
       passing.end();

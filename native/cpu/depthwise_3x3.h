@@ -20,10 +20,12 @@ template <int channels> struct Block {
     for (int i = 0; i < vectors; i++) b.part[i] = turl::load(p + i * lanes);
     return b;
   }
-  template <class T> void store(T* p, bool past_caches) const {
+  // Returns what is there then.
+  template <class T> Block store(T* p, bool past_caches) const {
+    Block stored;
     for (int i = 0; i < vectors; i++)
-      if (past_caches) put_past_caches(p + i * lanes, part[i]);
-      else turl::store(p + i * lanes, part[i]);
+      stored.part[i] = past_caches ? put_rounded<true>(p + i * lanes, part[i]) : put_rounded<false>(p + i * lanes, part[i]);
+    return stored;
   }
 };
 template <int channels> inline Block<channels> fma(const Block<channels>& a, const Block<channels>& b, Block<channels> c) {
@@ -117,11 +119,11 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float
     }
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-      if (j >= 0) sum[r][0].store(y + (r * results + j) * channels, past_caches);
-      if (summed && j >= 0) {
-        if (!known) origin = sum[r][0], known = true;
-        for (int i = 0; i < Block<block>::vectors; i++) {
-          const vfloat d = as_stored<T>(sum[r][0].part[i]) - origin.part[i];
+      if (j >= 0) {
+        const auto stored = sum[r][0].store(y + (r * results + j) * channels, past_caches);
+        if (summed && !known) origin = stored, known = true;
+        for (int i = 0; summed && i < Block<block>::vectors; i++) {
+          const vfloat d = stored.part[i] - origin.part[i];
           total[0].part[i] += d, total[1].part[i] = turl::fma(d, d, total[1].part[i]);
         }
       }

@@ -68,7 +68,8 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
     }
   }
   if (!sums.origin) return;
-  RowSums::Passing<2> passing(sums, out_offset, fresh, sum[0]);
+  RowSums::Passing<2> passing(sums, out_offset, fresh);
+  passing.start(0, sum[0][0]), passing.start(1, sum[0][1]);
 #pragma GCC unroll 12
   for (int r = 0; r < tile_rows; r++) {
     if (r >= valid) break;

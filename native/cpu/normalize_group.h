@@ -60,7 +60,7 @@ template <class T, class U> void project_group(U* dx, const T* dy, const T* x, a
   int64_t i = 0;
   for (; i + L::width <= size; i += L::width) {
     const auto v = L::splat(inverse) * (load_lanes(dy + i) - L::splat(along) * load_lanes(x + i));
-    if (past) put_past_caches(dx + i, v);
+    if (past) put_rounded<true>(dx + i, v);
     else store_lanes(dx + i, v);
   }
   for (; i < size; i++) dx[i] = U(inverse * (A(dy[i]) - along * A(x[i])));
