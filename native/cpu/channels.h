@@ -65,7 +65,7 @@ inline int64_t streaming_bytes() {
 #if defined(_SC_LEVEL3_CACHE_SIZE)
     cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
-    return std::max(int64_t(8) << 20, cache / 16);
+    return std::max(int64_t(4) << 20, cache / 16);
   }();
   return bytes;
 }
