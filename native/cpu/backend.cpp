@@ -106,10 +106,20 @@ int64_t meminfo(const char* key) {
   return 0;
 }
 
+// The processor's name; one without a number, as virtual machines have it, is that of several generations, and gets family and model.
 std::string processor() {
   std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  std::string family, model;
+  for (std::string line; std::getline(file, line);) {
+    const auto value = [&] { return line.substr(line.find(':') + 2); };
+    if (line.rfind("cpu family", 0) == 0) family = value();
+    else if (line.rfind("model\t", 0) == 0) model = value();
+    else if (line.rfind("model name", 0) == 0) {
+      const std::string name = value();
+      const bool numbered = name.find_first_of("0123456789") != std::string::npos;
+      return numbered || family.empty() ? name : name + ", family " + family + " model " + model;
+    }
+  }
   return "processor";
 }
 

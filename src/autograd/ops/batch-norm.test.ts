@@ -188,8 +188,10 @@ for (const device of devices)
 for (const device of devices)
   for (const dtype of ['float32', 'bfloat16'] as const)
     test(`${dtype} on ${device.name}: the statistics left for the next batch norm are those of the result, and it uses them`, () => {
-      for (const shape of device.name === 'emulated' ? shapes : [...shapes, [66000, 64]])
-        // the last past the caches
+      // On the emulated device, which is slow, values one by one, in packs, and threads without channels; the last past the caches.
+      const chosen =
+        device.name === 'emulated' ? [2, 5, 6].map((i) => shapes[i] as number[]) : [...shapes, [66000, 64]];
+      for (const shape of chosen)
         for (const kind of ['plain', 'prelu', 'add'] as const)
           scope(() => {
             const channels = shape.at(-1) as number;
