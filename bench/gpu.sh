@@ -66,10 +66,12 @@ step() {
 }
 
 variants() {
-  local variant
-  for variant in TURL_CUDA_WINDOWS= TURL_CUDA_WINDOWS=1 TURL_STATISTICS=apart TURL_CUDA_WINDOWS= TURL_CUDA_WINDOWS=1 TURL_STATISTICS=apart; do
-    echo "$variant"
-    (export "${variant?}" && step iresnet50 --rounds 3 --steps 10)
+  local turn variant
+  for turn in 1 2; do
+    for variant in TURL_STATISTICS= TURL_STATISTICS=apart TURL_CUDA_WINDOWS=1; do
+      echo "turn $turn, $variant"
+      (export "${variant?}" && step iresnet50 --rounds 3 --steps 10)
+    done
   done
 }
 

@@ -1,7 +1,8 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual; the
 // formulas stand in cpu/batch_norm.cpp. Bytes moved: forward x once, or twice where its statistics are not known, and y once, backward x and
-// dy twice and dx once, each with what is added on the way. Threads walk over rows as rows.h says and keep the constants of their channels: first backwards, from what the kernel
-// before wrote last, then forwards. The chunks' sums are added in double, always in one order.
+// dy twice and dx once, each with what is added on the way. Threads walk over rows as rows.h says and keep the constants of their channels.
+// Where two walks follow each other, the first goes backwards, from what the kernel before wrote last, and the second forwards. The chunks'
+// sums are added in double, always in one order.
 #include "cuda/channel_sums.h"
 #include "cuda/rows.h"
 #include "kernels.h"
