@@ -58,8 +58,13 @@ export function stepText(report: StepReport): string {
       head: ['native call', 'calls a step', 'ms', 'share'],
       rows: operations
         .filter(({ milliseconds }) => milliseconds / total >= 0.001)
-        .map(({ name, calls, milliseconds }) => [
-          ...[name, digits(calls), digits(milliseconds), percent(milliseconds / total)],
+        .map(({ name, sizes, calls, milliseconds }) => [
+          ...[
+            `${name} ${sizes}`.trimEnd(),
+            digits(calls),
+            digits(milliseconds),
+            percent(milliseconds / total),
+          ],
         ]),
     }),
     'by holder of memory, before backward',

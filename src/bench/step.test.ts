@@ -31,7 +31,7 @@ const config = configFrom({
   train: { batch_size: 8 },
 });
 const options: StepOptions = {
-  ...{ rounds: 6, steps: 1, peers: [], loader: false, threads: 1 },
+  ...{ rounds: 6, steps: 1, peers: [], loader: false, sizes: false, threads: 1 },
   tell: () => undefined,
 };
 
@@ -91,20 +91,32 @@ test('a step by phase and operation, beside a peer, and a trace of it', async ()
   assert.ok(report.holders.some(({ label, bytes }) => label === 'conv2d' && bytes > 0));
 
   const { traceEvents } = JSON.parse(traceJson(watch)) as {
-    traceEvents: { ph: string; tid: number; dur: number }[];
+    traceEvents: { ph: string; tid: number; dur: number; name: string; args?: object }[];
   };
   const spans = traceEvents.filter(({ ph, tid }) => ph === 'X' && tid === 1);
   assert.is(spans.length, watch.spans.length);
   assert.ok(spans.every(({ dur }) => dur >= 0));
+  const [first] = traceEvents.filter(({ name }) => name === 'conv2d_forward');
+  assert.equal(first?.args, {
+    ...{ batch: 8, height: 16, width: 16, channels: 3, out_channels: 4, kernel_h: 3, kernel_w: 3 },
+    ...{ stride: 1, padding: 1, groups: 1 },
+  });
 
   const [head] = readFileSync(join(import.meta.dirname, '../../bench/history.csv'), 'utf8').split('\n');
   assert.is(historyRow(report).split(',').length, head?.split(',').length);
   assert.match(stepText(report), /slow peer 0.008 images\/s/);
 });
 
-test('with the loader, the batches come from the experiment’s images', async () => {
-  const report = await measureStep(config, watch, { ...options, rounds: 1, loader: true });
+test('with the loader, the batches come from the experiment’s images; operations by their sizes', async () => {
+  const report = await measureStep(config, watch, {
+    ...options,
+    ...{ rounds: 1, loader: true, sizes: true },
+  });
   assert.is(report.experiment.loader, true);
+  const sizes = report.operations.filter(({ name }) => name === 'conv2d_forward').map((one) => one.sizes);
+  assert.ok(sizes.includes('8 16 16 3 4 3 3 1 1 1'));
+  assert.is(new Set(sizes).size, sizes.length, 'a row for each size');
+  assert.match(stepText(report), /conv2d_forward 8 16 16 3 4 3 3 1 1 1 /);
   assert.ok(Number.isNaN(report.milliseconds.low), 'one run has no interval');
 });
 

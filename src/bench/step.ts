@@ -11,7 +11,7 @@ import { trainingLoader } from '../train/network-input.js';
 import { medianInterval, quantile, type Median } from './median.js';
 import { openPeer, peerArguments, type Absent, type Peer } from './peer.js';
 import { circumstances, clocksOf } from './results.js';
-import { byName, phases, type Watch } from './watch.js';
+import { phases, totals, type Watch } from './watch.js';
 
 export interface StepOptions {
   /** Rounds of turns, and steps of each in a round. */
@@ -22,6 +22,8 @@ export interface StepOptions {
   readonly peers: readonly PeerKind[];
   /** Profiled steps take their batches from the experiment's own images. */
   readonly loader: boolean;
+  /** Operations are told apart by their sizes. */
+  readonly sizes: boolean;
   readonly tell: (what: string) => void;
 }
 
@@ -179,8 +181,9 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
     peers: peerRates,
     perStep,
     phases: phasesOf(watch),
-    operations: byName(watch.calls).map((one) => ({
+    operations: totals(watch.calls, options.sizes).map((one) => ({
       name: one.name,
+      sizes: one.sizes,
       calls: one.calls / profiledSteps,
       milliseconds: one.milliseconds / profiledSteps,
     })),

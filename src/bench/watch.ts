@@ -1,4 +1,5 @@
 // Where a training step spends its time: every native call, and the phase it fell into. Made before the device is opened.
+import { sizesOf } from '../tensor/kernels.js';
 import { observeNative } from '../tensor/native.js';
 import { phases as updatePhases } from '../train/learner.js';
 
@@ -13,6 +14,8 @@ export interface Span {
 }
 export interface Call extends Span {
   readonly phase: Phase;
+  /** A kernel's whole numbers, by name. */
+  readonly sizes: Readonly<Record<string, number>>;
 }
 
 export class Watch {
@@ -28,12 +31,12 @@ export class Watch {
   #since = 0;
 
   constructor() {
-    observeNative((name, start, end) => {
-      this.#heard(name, start, end);
+    observeNative((...call) => {
+      this.#heard(...call);
     });
   }
 
-  #heard(name: string, start: number, end: number): void {
+  #heard(name: string, start: number, end: number, args: readonly unknown[]): void {
     if (this.#inside) return;
     this.native += end - start;
     this.count++;
@@ -42,7 +45,7 @@ export class Watch {
     this.#inside = true;
     this.#details();
     this.#inside = false;
-    this.calls.push({ name, phase: this.#phase, start, end: performance.now() });
+    this.calls.push({ name, phase: this.#phase, start, end: performance.now(), sizes: sizesOf(name, args) });
   }
 
   reset(): void {
@@ -75,14 +78,23 @@ export class Watch {
   }
 }
 
-/** Milliseconds and number of native calls by name, most first. */
-export function byName(calls: readonly Call[]): { name: string; calls: number; milliseconds: number }[] {
-  const found = new Map<string, { name: string; calls: number; milliseconds: number }>();
-  for (const { name, start, end } of calls) {
-    const entry = found.get(name) ?? { name, calls: 0, milliseconds: 0 };
+export interface Total {
+  readonly name: string;
+  /** Of its calls, as text; empty where calls of all sizes count together. */
+  readonly sizes: string;
+  calls: number;
+  milliseconds: number;
+}
+
+/** Milliseconds and number of native calls by name, or by name and sizes, most first. */
+export function totals(calls: readonly Call[], bySizes = false): Total[] {
+  const found = new Map<string, Total>();
+  for (const { name, sizes: numbers, start, end } of calls) {
+    const sizes = bySizes ? Object.values(numbers).join(' ') : '';
+    const entry = found.get(`${name} ${sizes}`) ?? { name, sizes, calls: 0, milliseconds: 0 };
     entry.calls++;
     entry.milliseconds += end - start;
-    found.set(name, entry);
+    found.set(`${name} ${sizes}`, entry);
   }
   return [...found.values()].sort((a, b) => b.milliseconds - a.milliseconds);
 }
@@ -101,7 +113,7 @@ export function traceJson({ spans, calls }: Pick<Watch, 'spans' | 'calls'>): str
     named(1, 'phases'),
     named(2, 'native calls'),
     ...spans.map((span) => event(span, 1, 'phase')),
-    ...calls.map((call) => event(call, 2, call.phase)),
+    ...calls.map((call) => ({ ...event(call, 2, call.phase), args: call.sizes })),
   ];
   return `${JSON.stringify({ displayTimeUnit: 'ms', traceEvents: events })}\n`;
 }

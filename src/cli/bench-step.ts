@@ -8,6 +8,7 @@ interface Options extends OverrideOptions {
   steps: number;
   peers?: true | 'prelu' | 'leaky' | 'both';
   loader?: true;
+  sizes?: true;
   trace?: string;
   json?: true;
   record?: true;
@@ -28,6 +29,7 @@ export function stepCommand(): Command {
         .preset('prelu'),
     )
     .option('--loader', 'profile with batches of the experiment’s own images, so that waiting for them shows')
+    .option('--sizes', 'tell operations apart by their sizes, in the order of native/kernels.h')
     .option('--trace <file>', 'write the profiled steps as a trace for Perfetto or Chrome')
     .option('--json', 'print JSON instead of text')
     .option('--record', 'append a row to bench/history.csv')
@@ -41,9 +43,9 @@ async function step(file: string, options: Options): Promise<void> {
   const { measureStep, peerKinds } = await import('../bench/step.js');
   const { recordStep, stepText } = await import('../bench/step-text.js');
   const { writeAtomic } = await import('../train/atomic.js');
-  const { threads, rounds, steps, peers, loader = false, trace } = options;
+  const { threads, rounds, steps, peers, loader = false, sizes = false, trace } = options;
   const report = await measureStep(loadConfig(file, overridesOf(options)), watch, {
-    ...{ rounds, steps, threads, loader },
+    ...{ rounds, steps, threads, loader, sizes },
     peers: peerKinds.filter((kind) => peers === kind || peers === 'both'),
     tell: (what) => process.stderr.write(`${what}\n`),
   });

@@ -91,6 +91,18 @@ type Arguments<Text extends string> = Text extends `${infer First}, ${infer Rest
 
 export type KernelName = keyof typeof kernelSignatures;
 
+/** The whole numbers among the arguments of a native call, by name: the sizes of a kernel; nothing for other calls. */
+export function sizesOf(name: string, args: readonly unknown[]): Record<string, number> {
+  const signature = Object.hasOwn(kernelSignatures, name) ? kernelSignatures[name as KernelName] : '()';
+  const parameters = signature.slice(1, -1).split(', ');
+  const sizes: Record<string, number> = {};
+  for (const [i, parameter] of parameters.entries()) {
+    const [type, parameterName = ''] = parameter.split(' ');
+    if (type === 'int64_t') sizes[parameterName] = Number(args[i]);
+  }
+  return sizes;
+}
+
 /** Every kernel as a function of tensors and numbers, launched on the device whose table this is. */
 export type Kernels = {
   readonly [Name in KernelName]: (typeof kernelSignatures)[Name] extends `(${infer Text})`

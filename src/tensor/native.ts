@@ -76,9 +76,11 @@ export const native = open();
 
 /**
  * From now on `listener` hears of every call of the addon, and of the kernels of devices that are opened later: its name, when it
- * began and when it ended, in milliseconds of `performance.now()`. For measurements; nothing takes it back.
+ * began and when it ended, in milliseconds of `performance.now()`, and its arguments. For measurements; nothing takes it back.
  */
-export function observeNative(listener: (name: string, start: number, end: number) => void): void {
+export function observeNative(
+  listener: (name: string, start: number, end: number, args: readonly unknown[]) => void,
+): void {
   const timed =
     <A extends unknown[], R>(name: string, f: (...args: A) => R) =>
     (...args: A): R => {
@@ -86,7 +88,7 @@ export function observeNative(listener: (name: string, start: number, end: numbe
       try {
         return f(...args);
       } finally {
-        listener(name, start, performance.now());
+        listener(name, start, performance.now(), args);
       }
     };
   const { openDevice, allocate, release, transfer, statistics, configure, synchronize } = native;
