@@ -12,10 +12,23 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "table.h"
+#include "cpu/channels.h"
 #include "cpu/matrix_units.h"
 #include "cpu/simd.h"
 
 namespace turl {
+
+// The kernel is asked first: sysconf may give the sum over groups of cores, of which a core can use one (AMD).
+int64_t last_level_cache() {
+  std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");  // "32768K"
+  if (int64_t kibibytes = 0; file >> kibibytes) return kibibytes << 10;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  return sysconf(_SC_LEVEL3_CACHE_SIZE);
+#else
+  return 0;
+#endif
+}
+
 namespace {
 
 // Threads that wait for a job: a short spin (a step has some hundred kernels close together), then sleep.

@@ -6,7 +6,6 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
-#include <unistd.h>
 #include "cpu/simd.h"
 
 namespace turl {
@@ -57,16 +56,12 @@ template <bool past, class V, class T> V put_rounded(T* p, V v) {
     return widen_lanes(rounded);
   }
 }
+// Bytes of the last-level cache that a core can use, 0 if unknown.
+int64_t last_level_cache();
 // The size of a result from which writing it past the caches pays, since little of it would be there for the next kernel: a sixteenth
 // of a large last level, by whole training steps (docs/decisions/0011-amx.md).
 inline int64_t streaming_bytes() {
-  static const int64_t bytes = [] {
-    int64_t cache = 0;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-    cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
-    return std::max(int64_t(4) << 20, cache / 16);
-  }();
+  static const int64_t bytes = std::max(int64_t(4) << 20, last_level_cache() / 16);
   return bytes;
 }
 // Whether rows of `channels` elements from p on allow put_past_caches, and are worth it: only whole cache lines are.

@@ -35,6 +35,7 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
       if (ahead > 0)
         for (int r = 0; r < tile_rows; r++) __builtin_prefetch(rows[t * row_step + ahead + r] + offset + first, 0, 2);
       const int64_t last = first + steps < depth ? first + steps : depth;
+#pragma GCC unroll unrolled
       for (int64_t c = first; c < last; c++) {
         const vfloat b0 = load(panel), b1 = load(panel + lanes);
         panel += tile_columns;
@@ -101,6 +102,7 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, Pixels b, P
   for (int64_t i = 0; i < lines; i++) {
     const float *left = a.data + i * a.line, *next_left = next_a.data + i * next_a.line;
     const float *right = b.data + i * b.line, *next_right = next_b.data + i * next_b.line;
+#pragma GCC unroll unrolled
     for (int64_t k = 0; k < length; k++) {
       __builtin_prefetch(next_left, 0, 2);
 #pragma GCC unroll 2

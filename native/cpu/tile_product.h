@@ -40,6 +40,7 @@ template <class A> struct TileProduct {
     const A* left = a + m * a_row;
     const A* right = b + n;
     NextLines lines = next;  // in registers
+#pragma GCC unroll unrolled
     for (int64_t k = 0; k < depth; k++, left += a_step, right += b_row) {
       V row[N];
       lines.fetch();

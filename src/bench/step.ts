@@ -154,6 +154,7 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
 
   options.tell('profiling');
   experiment.rounds.replays = false; // so that single calls are seen
+  update(ready); // takes memory anew from the system, which clears it within the first kernel that writes
   let holders = device.holders(12);
   experiment.onPhase = (phase) => {
     if (phase === 'backward') holders = device.holders(12); // when all activations are held
