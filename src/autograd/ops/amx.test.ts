@@ -18,7 +18,7 @@ const start = (units: string, ...command: string[]) =>
 
 const onCpu = devices.some(({ name }) => name === 'cpu'); // not where only the emulated device is asked for, as by sanitizers
 for (const units of onCpu ? ['plain', 'none'] : [])
-  for (const op of ['conv2d', 'margin-softmax'])
+  for (const op of ['conv2d', 'conv2d-bits', 'margin-softmax'])
     test(`${op} with TURL_MATRIX_UNITS=${units}`, () => {
       const { status, stdout, stderr } = start(units, path.join(import.meta.dirname, `${op}.test.js`));
       assert.is(status, 0, stdout + stderr);

@@ -17,6 +17,7 @@ const windows = { TURL_TEST_DEVICES: 'emulated', TURL_CUDA_WINDOWS: '1', TURL_TE
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d', 'on compute capability 8.0', { ...capability('8.0'), TURL_TEST_CASES: 'bfloat16' }],
+  ['conv2d-bits', 'on compute capability 8.0', capability('8.0')],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
   ['conv2d', 'by windows', windows],
