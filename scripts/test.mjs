@@ -1,4 +1,5 @@
-// Runs the test files (dist/**/*.test.js), each in a process of its own, so that a crash of native code costs one file only.
+// Runs the test files (dist/**/*.test.js), each in a process of its own, so that a crash of native code costs one file only;
+// TURL_TEST_JOBS of them at a time, default 1.
 // usage: node scripts/test.mjs [PATTERN]   The last line is "N passed, N failed".
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -9,7 +10,8 @@ const pattern = process.argv[2] ?? '';
 const files = readdirSync(path.join(root, 'dist'), { recursive: true })
   .filter((file) => file.endsWith('.test.js') && file.includes(pattern))
   .sort();
-const limit = 300_000; // milliseconds for one file
+const limit = 600_000; // milliseconds for one file
+const jobs = Number(process.env.TURL_TEST_JOBS ?? 1);
 
 function run(file) {
   return new Promise((resolve) => {
@@ -29,7 +31,7 @@ function run(file) {
 
 let passed = 0;
 let failed = 0;
-for (const file of files) {
+async function runAndCount(file) {
   const start = performance.now();
   const { output, code, signal } = await run(file);
   const total = Number(/Total:\s+(\d+)/.exec(output)?.[1] ?? 0);
@@ -46,6 +48,12 @@ for (const file of files) {
     console.log(total === 0 && code === 0 ? 'no test ran: does the file end in .run()?' : output.trimEnd());
   if (signal) console.log(`ended by ${signal}`);
 }
+const waiting = files.values(); // shared by the jobs
+await Promise.all(
+  Array.from({ length: jobs }, async () => {
+    for (const file of waiting) await runAndCount(file);
+  }),
+);
 if (files.length === 0) {
   console.log(`no test file matches "${pattern}"; build first with: npm run build`);
   failed++;
