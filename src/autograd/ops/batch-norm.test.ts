@@ -147,8 +147,11 @@ const shapes = [
 for (const device of devices)
   for (const dtype of ['float32', 'bfloat16'] as const)
     test(`${dtype} on ${device.name}: values, gradients and running statistics equal the definition`, () => {
-      for (const shape of shapes)
-        for (const training of [true, false]) scope(() => compare(device, dtype, shape, training));
+      // On the emulated device, which is slow, not the last one, made for the CPU, and with fixed statistics the small ones.
+      const few = device.name === 'emulated';
+      for (const training of [true, false])
+        for (const shape of few ? shapes.slice(0, training ? -1 : 4) : shapes)
+          scope(() => compare(device, dtype, shape, training));
     });
 
 for (const device of devices)
