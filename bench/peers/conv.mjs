@@ -3,7 +3,7 @@
 // Prints CSV: case, direction, GFLOP/s of turl (images in NHWC), of oneDNN by Winograd and directly in the memory layouts that it likes
 // best, and by its own choice in NHWC; the ratio of turl to the best of those three: median over TURL_ROUNDS (default 7) rounds, each of
 // which compares neighbours; the smallest and largest of these; the machine; and the share of the arithmetic rate (of multiply-adds, or
-// of matrix units in bfloat16 where there are some) that a run just before reached. bench/convolution.csv keeps such a run.
+// of matrix units in bfloat16 where there are some) that a run just before reached. bench/convolution.csv keeps such runs, one machine after the other.
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
