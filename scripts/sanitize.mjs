@@ -28,11 +28,13 @@ function run(label, command, args, env) {
   });
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   console.log(`${result.status === 0 ? 'ok  ' : 'FAIL'} ${label}  ${seconds} s`);
-  for (const [line, , time] of result.stdout.matchAll(/^ok +(\S+).* (\S+) s$/gm))
+  if (result.status !== 0) {
+    console.log(result.error ? result.error.message : result.stdout + result.stderr);
+    return false;
+  }
+  for (const [line, time] of result.stdout.matchAll(/^ok .* (\S+) s$/gm))
     if (Number(time) >= 10) console.log(`     ${line}`);
-  if (result.status === 0) return true;
-  console.log(result.stdout + result.stderr);
-  return false;
+  return true;
 }
 
 let good = true;

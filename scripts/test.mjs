@@ -10,8 +10,8 @@ const pattern = process.argv[2] ?? '';
 const files = readdirSync(path.join(root, 'dist'), { recursive: true })
   .filter((file) => file.endsWith('.test.js') && file.includes(pattern))
   .sort();
-const limit = 600_000; // milliseconds for one file
-const jobs = Number(process.env.TURL_TEST_JOBS ?? 1);
+const jobs = Math.max(1, Number(process.env.TURL_TEST_JOBS) || 1);
+const limit = 300_000 * jobs; // milliseconds for one file: jobs share the processor
 
 function run(file) {
   return new Promise((resolve) => {

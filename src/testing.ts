@@ -50,3 +50,9 @@ export function assertClose(
     if (!same) throw new Error(`${what}: element ${i} is ${a}, expected ${e} within ${tolerance}`);
   }
 }
+
+/** Whether two results have the same bits. */
+export const sameBits = (a: Tensor, b: Tensor): boolean => {
+  const [left, right] = [a.toBits(), b.toBits()];
+  return left.length === right.length && left.every((bits, i) => bits === right[i]);
+};

@@ -14,8 +14,7 @@ export interface Span {
 }
 export interface Call extends Span {
   readonly phase: Phase;
-  /** A kernel's whole numbers, by name. */
-  readonly sizes: Readonly<Record<string, number>>;
+  readonly args: readonly unknown[];
 }
 
 export class Watch {
@@ -45,7 +44,7 @@ export class Watch {
     this.#inside = true;
     this.#details();
     this.#inside = false;
-    this.calls.push({ name, phase: this.#phase, start, end: performance.now(), sizes: sizesOf(name, args) });
+    this.calls.push({ name, phase: this.#phase, start, end: performance.now(), args });
   }
 
   reset(): void {
@@ -89,8 +88,8 @@ export interface Total {
 /** Milliseconds and number of native calls by name, or by name and sizes, most first. */
 export function totals(calls: readonly Call[], bySizes = false): Total[] {
   const found = new Map<string, Total>();
-  for (const { name, sizes: numbers, start, end } of calls) {
-    const sizes = bySizes ? Object.values(numbers).join(' ') : '';
+  for (const { name, args, start, end } of calls) {
+    const sizes = bySizes ? Object.values(sizesOf(name, args)).join(' ') : '';
     const entry = found.get(`${name} ${sizes}`) ?? { name, sizes, calls: 0, milliseconds: 0 };
     entry.calls++;
     entry.milliseconds += end - start;
@@ -113,7 +112,7 @@ export function traceJson({ spans, calls }: Pick<Watch, 'spans' | 'calls'>): str
     named(1, 'phases'),
     named(2, 'native calls'),
     ...spans.map((span) => event(span, 1, 'phase')),
-    ...calls.map((call) => ({ ...event(call, 2, call.phase), args: call.sizes })),
+    ...calls.map((call) => ({ ...event(call, 2, call.phase), args: sizesOf(call.name, call.args) })),
   ];
   return `${JSON.stringify({ displayTimeUnit: 'ms', traceEvents: events })}\n`;
 }

@@ -1,12 +1,12 @@
 /** Results of conv2d that must not depend, in a single bit, on how the work is cut. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { devices, randomTensor } from '../../testing.js';
+import { devices, randomTensor, sameBits } from '../../testing.js';
 import { Tape } from '../tape.js';
 import { parameter, type Tensor } from '../../tensor/tensor.js';
 import { scope } from '../../tensor/scope.js';
 import { conv2d, type ConvolutionOptions } from './conv2d.js';
-import { sameBits, type Case } from './conv2d-cases.js';
+import type { Case } from './conv2d-cases.js';
 import { concat, slice } from './shape.js';
 
 const test = suite('conv2d, bit for bit');

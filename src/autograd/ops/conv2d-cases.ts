@@ -1,6 +1,5 @@
 /** The convolutions that the tests of conv2d go through, and their formula. */
 import type { ConvolutionOptions } from './conv2d.js';
-import type { Tensor } from '../../tensor/tensor.js';
 
 export interface Case extends ConvolutionOptions {
   x: [number, number, number, number];
@@ -182,9 +181,3 @@ export function naive({ x: [batch, height, width, channels], out, kernel: [kh, k
   };
   return { shape: [batch, ho, wo, out], each };
 }
-
-/** Whether two results have the same bits. */
-export const sameBits = (a: Tensor, b: Tensor): boolean => {
-  const [left, right] = [a.toBits(), b.toBits()];
-  return left.length === right.length && left.every((bits, i) => bits === right[i]);
-};

@@ -1,12 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkGradients } from '../gradient-check.js';
-import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
+import { assertClose, devices, leaf, randomTensor, sameBits } from '../../testing.js';
 import { Tape } from '../tape.js';
 import { parameter, zeros, type Tensor } from '../../tensor/tensor.js';
 import { scope } from '../../tensor/scope.js';
 import { conv2d } from './conv2d.js';
-import { cases, large, naive, sameBits, type Case } from './conv2d-cases.js';
+import { cases, large, naive, type Case } from './conv2d-cases.js';
 
 const test = suite('conv2d');
 
