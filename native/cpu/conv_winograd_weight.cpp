@@ -1,9 +1,10 @@
 // The gradient of a convolution with a window of 3x3 and stride 1 with respect to the weight, computed in float32 on images of
 // float32 or bfloat16, by Winograd's transforms (winograd.h): dw = Gt (sum over tiles of (A dy) * (Bt x)).
 //
-// As many tiles as stay in the last-level cache are transformed by all threads; then each thread forms some of
-// the 36 products [out channels, tiles] x [tiles, channels] and adds them to those of the chunks before. Chunks depend on sizes
-// only, so every sum has one order.
+// Where the 36 sums [out channels, channels] are few, a part of the tiles goes through transform and product in the caches of a
+// thread, some at a time, and the parts' sums are added in order. Otherwise as many tiles as stay in the last-level cache are
+// transformed by all threads; then each thread forms some of the products [out channels, tiles] x [tiles, channels] and adds
+// them to those before. Parts and chunks depend on sizes only, so every sum has one order.
 #include <vector>
 #include "cpu/conv_fast.h"
 #include "cpu/parallel.h"
@@ -15,55 +16,106 @@ namespace turl {
 
 using namespace winograd;
 
-template <class T>
-void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s) {
-  const Tiles tiles{s.batch, s.out_height(), s.out_width()};
-  const std::vector<T> zero(size_t(std::max(s.channels, s.out_channels)), T(0.0f));
-  const Images<T> image{x, s.height, s.width, s.channels, zero.data()};
-  const Images<T> gradient{dy, s.out_height(), s.out_width(), s.out_channels, zero.data()};
+namespace {
 
-  // A row holds a tile's input and its gradient, so that what a product reads is one run of memory, fetched during the one before.
-  const int64_t gradient_at = round_up(s.channels, 16), row = odd_lines(gradient_at + s.out_channels);
+// Tiles of the input and of the result's gradient, and the sums of their products. A row holds both of a tile, so that what a product
+// reads is one run of memory.
+template <class T> struct Steps {
+  const Convolution& s;
+  Tiles tiles;
+  std::vector<T> zero;
+  Images<T> image, gradient;
+  int64_t gradient_at, row;   // of a row, floats
+  int64_t sum_row, sum_step;  // sums [position][out channel][channel]
+
+  Steps(const T* dy, const T* x, const Convolution& s)
+      : s(s), tiles{s.batch, s.out_height(), s.out_width()}, zero(size_t(std::max(s.channels, s.out_channels)), T(0.0f)),
+        image{x, s.height, s.width, s.channels, zero.data()},
+        gradient{dy, s.out_height(), s.out_width(), s.out_channels, zero.data()}, gradient_at(round_up(s.channels, 16)),
+        row(odd_lines(gradient_at + s.out_channels)), sum_row(odd_lines(s.channels)), sum_step(odd_lines(s.out_channels * sum_row)) {}
+
+  // rows [position][step], from tile `begin` on
+  void transform(float* rows, int64_t step, int64_t begin, int64_t end) const {
+    for (int64_t t = begin; t < end; t++, rows += row) {
+      const auto [b, i, j] = tiles.at(t);
+      image.template transform<points>(rows, step, b, i - s.padding, j - s.padding);
+      gradient.template transform<outputs>(rows + gradient_at, step, b, i, j);
+    }
+  }
+  // The sums of a position for out channels [o, end) are, or are added to, those over `count` rows; meanwhile `next` is fetched.
+  void multiply(float* sums, const float* rows, int64_t count, int64_t o, int64_t end, bool add, NextLines next = {}) const {
+    const TileProduct<float> product{sums + o * sum_row, sum_row, rows + gradient_at + o, 1, row, rows, row, count, add};
+    product.run(end - o, s.channels, next);
+  }
+};
+
+constexpr int64_t parts = 16;
+
+// Each thread takes parts of the tiles through both steps in its own memory.
+template <class T> float* part_by_part(Context& context, const Steps<T>& steps) {
+  constexpr int64_t at_once = 48;  // tiles
+  const int64_t tiles = steps.tiles.count(), step = odd_lines(at_once * steps.row), size = positions * steps.sum_step;
+  float* sums = static_cast<float*>(context.scratch(size_t(parts * size) * 4));
+  parallel_chunks(context, parts, [&](int64_t part) {
+    float* rows = thread_memory<0>(positions * step);
+    const int64_t begin = tiles * part / parts, end = tiles * (part + 1) / parts;
+    for (int64_t at = begin; at < end; at += at_once) {
+      const int64_t count = std::min(at_once, end - at);
+      steps.transform(rows, step, at, at + count);
+      for (int64_t position = 0; position < positions; position++)
+        steps.multiply(sums + part * size + position * steps.sum_step, rows + position * step, count, 0, steps.s.out_channels, at > begin);
+    }
+  });
+  add_chunks(context, sums, parts, size);
+  return sums;
+}
+
+// All threads transform as many tiles as the last-level cache holds, and multiply them then; rows are fetched during the product before.
+template <class T> float* step_by_step(Context& context, const Steps<T>& steps) {
   constexpr int64_t cache = 5 << 20;  // floats of a chunk: 20 MiB
+  const int64_t tiles = steps.tiles.count(), row = steps.row;
   const int64_t most = std::max<int64_t>(cache / (positions * row), 48);
-  const int64_t at_once = divide_up(tiles.count(), divide_up(tiles.count(), most));
-  const int64_t step = odd_lines(at_once * row);
-  const int64_t sum_row = odd_lines(s.channels), sum_step = odd_lines(s.out_channels * sum_row);
-  float* transformed = static_cast<float*>(context.scratch(size_t(positions * (step + sum_step)) * 4));
+  const int64_t at_once = divide_up(tiles, divide_up(tiles, most)), step = odd_lines(at_once * row);
+  float* transformed = static_cast<float*>(context.scratch(size_t(positions * (step + steps.sum_step)) * 4));
   float* sums = transformed + positions * step;
 
   // Out channels and tiles of a product, positions of a thread.
   constexpr int64_t block = 16 * tile_rows, depth = 192, together = 3;
-  const int64_t blocks = divide_up(s.out_channels, block);
-  for (int64_t first = 0; first < tiles.count(); first += at_once) {
-    const int64_t count = std::min(at_once, tiles.count() - first);
+  const int64_t out_channels = steps.s.out_channels, blocks = divide_up(out_channels, block);
+  for (int64_t first = 0; first < tiles; first += at_once) {
+    const int64_t count = std::min(at_once, tiles - first);
     parallel_for(context, count, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; t++) {
-        const auto [b, i, j] = tiles.at(first + t);
-        image.template transform<points>(transformed + t * row, step, b, i - s.padding, j - s.padding);
-        gradient.template transform<outputs>(transformed + t * row + gradient_at, step, b, i, j);
-      }
+      steps.transform(transformed + begin * row, step, first + begin, first + end);
     });
     parallel_chunks(context, positions / together * blocks, [&](int64_t chunk) {
       const int64_t o = chunk % blocks * block, begin = chunk / blocks * together, end = begin + together;
       for (int64_t position = begin; position < end; position++)
         for (int64_t t = 0; t < count; t += depth) {
-          const float* right = transformed + position * step + t * row;
-          const int64_t rows = std::min(depth, count - t);
-          const float* next = t + rows < count ? right + rows * row : transformed + (position + 1) * step;
-          const bool last = t + rows == count && position + 1 == end;
-          const TileProduct<float> product{sums + position * sum_step + o * sum_row, sum_row, right + gradient_at + o, 1, row, right,
-                                           row, rows, first + t > 0};
-          product.run(std::min(block, s.out_channels - o), s.channels, last ? NextLines{} : NextLines::of(next, rows * row));
+          const float* rows = transformed + position * step + t * row;
+          const int64_t n = std::min(depth, count - t);
+          const float* next = t + n < count ? rows + n * row : transformed + (position + 1) * step;
+          const bool last = t + n == count && position + 1 == end;
+          steps.multiply(sums + position * steps.sum_step, rows, n, o, std::min(o + block, out_channels), first + t > 0,
+                         last ? NextLines{} : NextLines::of(next, n * row));
         }
     });
   }
+  return sums;
+}
 
+}  // namespace
+
+template <class T>
+void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s) {
+  const Steps<T> steps(dy, x, s);
+  // Sums of at most 768 KiB, and enough tiles that adding those of the parts is little beside them.
+  const bool few_sums = positions * steps.sum_step <= 192 << 10 && steps.tiles.count() >= 150 * parts;
+  const float* sums = (few_sums ? part_by_part<T> : step_by_step<T>)(context, steps);
   parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; o++)
       for (int64_t c = 0; c < s.channels; c += lanes) {
         const int n = int(std::min<int64_t>(lanes, s.channels - c));
-        transform_window_gradient(sums + o * sum_row + c, sum_step, [&](int u, int v, vfloat w) {
+        transform_window_gradient(sums + o * steps.sum_row + c, steps.sum_step, [&](int u, int v, vfloat w) {
           store(dweight + (o * s.taps() + u * window + v) * s.channels + c, w, n);
         });
       }

@@ -16,6 +16,7 @@ for (const on of devices)
     const emulated = on.name === 'emulated';
     const layers = {
       dense: emulated ? { shape: [2, 9, 10, 16], out: 72 } : { shape: [6, 14, 14, 40], out: 48 },
+      'many tiles': { shape: [6, 80, 84, 20], out: 12 },
       depthwise: { shape: emulated ? [2, 9, 10, 16] : [6, 40, 39, 40], out: emulated ? 16 : 40 },
     };
     const run = (
@@ -37,7 +38,7 @@ for (const on of devices)
       });
     const before = on.statistics().threads;
     for (const dtype of ['float32', 'bfloat16'] as const)
-      for (const layer of ['dense', 'depthwise'] as const)
+      for (const layer of ['dense', 'depthwise', ...(emulated ? [] : ['many tiles' as const])] as const)
         for (const stride of [1, 2]) {
           const one = run(1, dtype, stride, layer);
           for (const threads of [2, 3])

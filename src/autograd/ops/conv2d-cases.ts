@@ -150,6 +150,8 @@ export const large: Record<string, Case> = {
     transformed: true,
   },
   'tiles, whole tiles without padding': { x: [2, 18, 22, 32], out: 33, kernel: [3, 3], transformed: true },
+  // So many that the weight's gradient goes part by part, a last part of less than 48 tiles among them.
+  'tiles, many': { x: [3, 113, 116, 20], out: 12, kernel: [3, 3], padding: 1, transformed: true },
   'tiles, wide padding': { x: [3, 20, 17, 33], out: 32, kernel: [3, 3], padding: 3, transformed: true },
   'tiles, one row of tiles': { x: [2, 3, 61, 48], out: 40, kernel: [3, 3], padding: 1, transformed: true },
   '12x12x48 -> 72 in 3 groups': { x: [2, 12, 12, 48], out: 72, kernel: [3, 3], padding: 1, groups: 3 },

@@ -21,6 +21,7 @@ const roundedTolerance = 2 ** -8 + sumTolerance;
 /**
  * Sums of transformed tiles err by up to 2.2e-6 of the sums' own standard deviation, root mean square, as a sum in order errs by
  * 5e-7 (docs/decisions/0007-winograd.md): with n = 6272 terms of standard deviation 1 / 3 that is 6e-5, and 5 times it must hold the largest.
+ * With more terms the deviation grows as the root of n.
  */
 const transformedTolerance = 3e-4;
 
@@ -65,7 +66,8 @@ function compare(
   tape.backward(y, dy);
   assertClose(x.grad?.toArray() ?? [], expected.dx, tolerance + extra, `${name}: dx`);
   assert.is(weight.grad?.dtype, 'float32');
-  assertClose(weight.grad?.toArray() ?? [], expected.dw, sumTolerance + extra, `${name}: dweight`);
+  const more = Math.sqrt(Math.max(1, y.size / out / 6272));
+  assertClose(weight.grad?.toArray() ?? [], expected.dw, (sumTolerance + extra) * more, `${name}: dweight`);
 }
 
 /**
