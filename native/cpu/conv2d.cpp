@@ -15,16 +15,17 @@ template <class F> void with_images(DType dtype, F&& f) {
   else f.template operator()<float>();
 }
 
-// Whether pairs of bfloat16 are the fastest way to sum products over `depth` channels of a group, or over pixels (2).
-bool pairs_win(DType dtype, const Convolution& s, int64_t depth) {
-  return dtype == DType::bfloat16 && pairs_suit(s, depth) && !winograd_suits(s, pairs_speed);
+// Whether pairs of bfloat16, at `speed` times the rate of float32, are the fastest way to sum products over `depth` channels of a group,
+// or over pixels (2).
+bool pairs_win(DType dtype, const Convolution& s, int64_t depth, double speed) {
+  return dtype == DType::bfloat16 && pairs_suit(s, depth) && !winograd_suits(s, speed);
 }
 
 void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const Convolution& s) {
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
   if (x.dtype == DType::bfloat16 && matrix_suits(s))
     return matrix_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
-  if (pairs_win(x.dtype, s, s.group_channels()))
+  if (pairs_win(x.dtype, s, s.group_channels(), pairs_speed))
     return pairs_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
   if (winograd_suits(s))
@@ -63,7 +64,7 @@ void conv2d_backward_data(Context& context, Out dx, In dy, In weight, int64_t ba
     return plain_conv_backward_data(context, dx.as<double>(), dy.as<double>(), weight.as<double>(), s);
   if (dy.dtype == DType::bfloat16 && matrix_suits(s))
     return matrix_conv_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), s);
-  if (pairs_win(dy.dtype, s, s.group_out_channels()))
+  if (pairs_win(dy.dtype, s, s.group_out_channels(), pairs_speed))
     return pairs_conv_backward_data(context, dx.as<bfloat16>(), dy.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
   if (winograd_suits(s))
@@ -87,7 +88,8 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
   float* dw = dweight.as<float>();
   if (x.dtype == DType::bfloat16 && matrix_suits(s))
     return matrix_conv_backward_weight(context, dw, dy.as<bfloat16>(), x.as<bfloat16>(), s);
-  if (pairs_win(x.dtype, s, 2)) return pairs_conv_backward_weight(context, dw, dy.as<bfloat16>(), x.as<bfloat16>(), s);
+  if (pairs_win(x.dtype, s, 2, pairs_weight_speed))
+    return pairs_conv_backward_weight(context, dw, dy.as<bfloat16>(), x.as<bfloat16>(), s);
   if (winograd_suits(s))
     return with_images(x.dtype, [&]<class T>() { winograd_conv_backward_weight(context, dw, dy.as<T>(), x.as<T>(), s); });
   if (x.dtype == DType::bfloat16 && depthwise_slides(s))
