@@ -1,16 +1,17 @@
 // Runs the test files (dist/**/*.test.js), each in a process of its own, so that a crash of native code costs one file only;
-// TURL_TEST_JOBS of them at a time, default 1.
-// usage: node scripts/test.mjs [PATTERN]   The last line is "N passed, N failed".
+// TURL_TEST_JOBS of them at a time, default 2: a test is one thread much of the time.
+// usage: node scripts/test.mjs [PATTERN...]   Those of the first pattern come first. The last line is "N passed, N failed".
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 
 const root = path.dirname(import.meta.dirname);
-const pattern = process.argv[2] ?? '';
-const files = readdirSync(path.join(root, 'dist'), { recursive: true })
-  .filter((file) => file.endsWith('.test.js') && file.includes(pattern))
+const patterns = process.argv.length > 2 ? process.argv.slice(2) : [''];
+const all = readdirSync(path.join(root, 'dist'), { recursive: true })
+  .filter((file) => file.endsWith('.test.js'))
   .sort();
-const jobs = Math.max(1, Number(process.env.TURL_TEST_JOBS) || 1);
+const files = [...new Set(patterns.flatMap((pattern) => all.filter((file) => file.includes(pattern))))];
+const jobs = Math.max(1, Number(process.env.TURL_TEST_JOBS) || 2);
 const limit = 300_000 * jobs; // milliseconds for one file: jobs share the processor
 
 function run(file) {
@@ -55,7 +56,7 @@ await Promise.all(
   }),
 );
 if (files.length === 0) {
-  console.log(`no test file matches "${pattern}"; build first with: npm run build`);
+  console.log(`no test file matches "${patterns.join('" or "')}"; build first with: npm run build`);
   failed++;
 }
 console.log(`${passed} passed, ${failed} failed`);
