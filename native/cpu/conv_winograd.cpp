@@ -55,13 +55,21 @@ template <bool past> void transform_weight(Context& context, float* panels, cons
       float* out = panels + (panel * positions * s.depth + d0) * tile_columns;
       for (int64_t d = 0; d < count; d++)
         for (int64_t j = 0; j < tile_columns; j += lanes)
-          transform_window<past>(out + d * tile_columns + j, s.depth * tile_columns,
-                                 [&](int u, int v) { return load(&gathered[u * window + v][d][j]); });
+          in_two_dimensions<window, points>(
+              window_line, [&](int u, int v) { return load(&gathered[u * window + v][d][j]); },
+              [&](int u, int v, vfloat w) {
+                float* to = out + ((u * points + v) * s.depth + d) * tile_columns + j;
+                past ? put_past_caches(to, w) : store(to, w);
+              });
     }
     if (past) end_streaming();
   });
 }
 
+template <class Write> inline void transform_output(const float* products, int64_t step, Write&& write) {
+  in_two_dimensions<points, outputs>(
+      output_line, [&](int i, int j) { return load(products + (i * points + j) * step); }, write);
+}
 template <bool past, class T>
 __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step) {
   transform_output(products, step, [&](int i, int j, vfloat y) {

@@ -115,9 +115,10 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy
     for (int64_t o = begin; o < end; o++)
       for (int64_t c = 0; c < s.channels; c += lanes) {
         const int n = int(std::min<int64_t>(lanes, s.channels - c));
-        transform_window_gradient(sums + o * steps.sum_row + c, steps.sum_step, [&](int u, int v, vfloat w) {
-          store(dweight + (o * s.taps() + u * window + v) * s.channels + c, w, n);
-        });
+        in_two_dimensions<points, window>(
+            window_gradient_line,
+            [&](int i, int j) { return load(sums + (i * points + j) * steps.sum_step + o * steps.sum_row + c); },
+            [&](int u, int v, vfloat w) { store(dweight + (o * s.taps() + u * window + v) * s.channels + c, w, n); });
       }
   });
 }

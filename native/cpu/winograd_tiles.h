@@ -29,11 +29,10 @@ template <int side, bool whole, class T>
 __attribute__((noinline)) void transform_pixels(float* to, int64_t step, const T* const* pixels, int64_t c, int n, int64_t next) {
   for (int u = 0; u < side; u++)
     for (int v = side - outputs; v < side; v++) __builtin_prefetch(pixels[u * side + v] + c + next);
-  const auto read = [&](int u, int v) {
-    return whole ? load(pixels[u * side + v] + c) : load(pixels[u * side + v] + c, n);
-  };
-  if constexpr (side == points) transform_input(to, step, read);
-  else transform_gradient(to, step, read);
+  in_two_dimensions<side, points>(
+      side == points ? input_line : gradient_line,
+      [&](int u, int v) { return whole ? load(pixels[u * side + v] + c) : load(pixels[u * side + v] + c, n); },
+      [&](int i, int j, vfloat v) { store(to + (i * points + j) * step, v); });
 }
 
 template <class T> struct Images {
