@@ -26,7 +26,7 @@ void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const 
   if (x.dtype == DType::bfloat16 && matrix_suits(s))
     return matrix_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
   if (pairs_win(x.dtype, s, s.group_channels(), pairs_speed))
-    return pairs_conv_forward(context, y.as<bfloat16>(), x.as<bfloat16>(), weight.as<bfloat16>(), s);
+    return pairs_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
   if (winograd_suits(s))
     return with_images(x.dtype, [&]<class T>() { winograd_conv_forward(context, y.as<T>(), sums, x.as<T>(), wf, s); });

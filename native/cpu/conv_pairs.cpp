@@ -29,10 +29,13 @@ inline __m512bh splat(const bfloat16* p) {
 
 // sums[r][j] (+)= sum over t < taps, k < pairs of rows[t row_step + r][offset + 2 k ..] . panel[t pairs + k][j]. The sums stay in
 // `partial` [tile_rows][tile_columns], or with `out` go to out[r][out_offset + j], j < columns, for r < valid. Meanwhile the caches
-// fetch what is written, and what the pointers `ahead` of these point to, unless that is 0.
+// fetch what is written, and what the pointers `ahead` of these point to, unless that is 0. What is written may be summed for the columns
+// from out_offset on: even channels in the first vector, odd ones in the second. `fresh` as RowSums means it.
+template <bool summed>
 __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_step, int64_t taps, int64_t offset, int64_t pairs,
                                     const Pair* panel, float* partial, bool accumulate, bfloat16* const* out,
-                                    int64_t out_offset, int64_t valid, int64_t columns, bool past, int64_t ahead) {
+                                    int64_t out_offset, int64_t valid, int64_t columns, bool past, int64_t ahead, const RowSums& sums,
+                                    bool fresh) {
   constexpr int64_t line = 16;                     // pairs of a cache line
   const int64_t steps = ahead > 0 ? line : pairs;  // between fetches
   if (out && !past)
@@ -62,11 +65,29 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
       }
     }
   }
+  if (!out) {
+#pragma GCC unroll 12
+    for (int r = 0; r < tile_rows; r++)
+      for (int j = 0; j < 2; j++) turl::store(partial + r * tile_columns + j * lanes, vfloat(sum[r][j]));
+    return;
+  }
+  __m512i row[tile_rows];
 #pragma GCC unroll 12
   for (int r = 0; r < tile_rows; r++) {
-    const vfloat both[2] = {sum[r][0], sum[r][1]};
-    if (!out) turl::store(partial + r * tile_columns, both[0]), turl::store(partial + r * tile_columns + lanes, both[1]);
-    else if (r < valid) store_row(out[r] + out_offset, round_row(both[0], both[1]), columns, past);
+    row[r] = round_row(vfloat(sum[r][0]), vfloat(sum[r][1]));
+    if (r < valid) store_row(out[r] + out_offset, row[r], columns, past);
+  }
+  if constexpr (summed) {
+    const auto even = [](__m512i v) { return vfloat(_mm512_maskz_slli_epi32(0xffff, v, 16)); };
+    const auto odd = [](__m512i v) { return vfloat(_mm512_and_si512(v, _mm512_set1_epi32(int32_t(0xffff0000)))); };
+    RowSums::Passing<2> passing(sums, out_offset, fresh);
+    passing.start(0, even(row[0])), passing.start(1, odd(row[0]));
+#pragma GCC unroll 12
+    for (int r = 0; r < tile_rows; r++) {
+      if (r >= valid) break;
+      passing.add(0, even(row[r])), passing.add(1, odd(row[r]));
+    }
+    passing.end();
   }
 }
 
@@ -129,7 +150,7 @@ void pack_weight(Context& context, Pair* panels, const bfloat16* weight, int64_t
   });
 }
 
-void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfloat16* weight, const Gather& g,
+void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* in, const bfloat16* weight, const Gather& g,
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
@@ -146,7 +167,9 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
   const int64_t taps_at_once = std::max<int64_t>(1, panel_pairs / tap_pairs);
   const int64_t pairs_at_once = divide_up(tap_pairs, divide_up(tap_pairs, panel_pairs));
   const int64_t step = pixels > 192 * 64 ? 192 : 96;  // pixels of a chunk: a multiple of tile_rows
+  if (sums) sums->begin(divide_up(pixels, step));
   parallel_for(context, pixels, step, [&](int64_t begin, int64_t end) {
+    const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};
     std::vector<const bfloat16*> rows(size_t(taps * step));
     std::vector<bfloat16*> result(size_t(step), nullptr);
     point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
@@ -165,12 +188,17 @@ void gather_phase(Context& context, bfloat16* out, const bfloat16* in, const bfl
         const int64_t t_count = std::min(taps_at_once, tile_taps - t), k_count = std::min(pairs_at_once, tap_pairs - k);
         const bool last = t + t_count == tile_taps && k + k_count == tap_pairs;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
-          tile(rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count,
-               panel + (t * tap_pairs + k) * tile_columns, partial + p * tile_columns, t > 0 || k > 0,
-               last ? result.data() + p : nullptr, group * g.width + first, end - begin - p, columns, past,
-               fetch && p + tile_rows < end - begin ? tile_rows : 0);
+          (sums && last ? tile<true> : tile<false>)(
+              rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count, panel + (t * tap_pairs + k) * tile_columns,
+              partial + p * tile_columns, t > 0 || k > 0, last ? result.data() + p : nullptr, group * g.width + first, end - begin - p,
+              columns, past, fetch && p + tile_rows < end - begin ? tile_rows : 0, chunk_sums, p == 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
+      }
+      for (int64_t j = 0; sums && j < columns; j++) {
+        const int64_t c = group * g.width + first;
+        const float* at = chunk_sums.origin + c + j % 2 * lanes + j / 2;
+        sums->leave(begin / step, c + j, at[0], at[chunk_sums.columns], at[2 * chunk_sums.columns], end - begin);
       }
     }
     if (past) end_streaming();
@@ -279,14 +307,14 @@ bool pairs_suit(const Convolution& s, int64_t depth) {
   return fast && !s.depthwise() && (depth % 2 == 0 || few(depth, s.groups));
 }
 
-void pairs_conv_forward(Context& context, bfloat16* y, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
+void pairs_conv_forward(Context& context, bfloat16* y, ChannelSums* sums, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
   const auto [gather, phase] = forward_gather(s);
-  gather_phase(context, y, x, weight, gather, phase);
+  gather_phase(context, y, sums, x, weight, gather, phase);
 }
 
 void pairs_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s) {
   const auto [gather, phases] = backward_gather(s);
-  for (const Phase& phase : phases) gather_phase(context, dx, dy, weight, gather, phase);
+  for (const Phase& phase : phases) gather_phase(context, dx, nullptr, dy, weight, gather, phase);
 }
 
 void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s) {
@@ -347,7 +375,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
 namespace turl {
 
 bool pairs_suit(const Convolution&, int64_t) { return false; }
-void pairs_conv_forward(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
+void pairs_conv_forward(Context&, bfloat16*, ChannelSums*, const bfloat16*, const bfloat16*, const Convolution&) {}
 void pairs_conv_backward_data(Context&, bfloat16*, const bfloat16*, const bfloat16*, const Convolution&) {}
 void pairs_conv_backward_weight(Context&, float*, const bfloat16*, const bfloat16*, const Convolution&) {}
 
