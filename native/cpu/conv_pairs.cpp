@@ -5,11 +5,11 @@
 // Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's
 // gradient sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair][channels of a
 // block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the image
-// is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels in all three.
+// is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels, forward and for the weight.
 #include "cpu/bfloat16_rows.h"
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
-#include "cpu/conv_gather.h"
+#include "cpu/conv_patches.h"
 #include "cpu/parallel.h"
 
 #if defined(__AVX512BW__) && !defined(__clang__)  // clang has no such pragma
@@ -119,20 +119,6 @@ __attribute__((noinline)) void outer_tile(float* total, const Pair* a, int64_t a
 
 constexpr int64_t pixels_ahead = 16;
 
-// Copies the pixels of all taps side by side, from the table of `point`: patch [step][length], zero beyond taps x depth. `fixed` is
-// the depth where it is known beforehand.
-template <int64_t fixed = 0>
-void copy_patches(bfloat16* patch, int64_t length, const bfloat16* const* rows, int64_t step, int64_t taps, int64_t any_depth) {
-  const int64_t depth = fixed > 0 ? fixed : any_depth;
-  if constexpr (fixed == 0)
-    if (depth == 3) return copy_patches<3>(patch, length, rows, step, taps, depth);
-  for (int64_t t = 0; t < taps; t++)
-    for (int64_t p = 0; p < step; p++)
-      for (int64_t d = 0; d < depth; d++) patch[p * length + t * depth + d] = rows[t * step + p][d];
-  for (int64_t p = 0; p < step; p++)
-    for (int64_t k = taps * depth; k < length; k++) patch[p * length + k] = bfloat16(0.0f);
-}
-
 // panels [groups][column panel][pair of (tap, depth)][tile_columns]; an odd end is filled with zero.
 void pack_weight(Context& context, Pair* panels, const bfloat16* weight, int64_t pairs, const Gather& g, const Phase& phase) {
   const int64_t per_group = divide_up(g.width, tile_columns), values = int64_t(phase.taps.size()) * g.depth;
@@ -154,7 +140,8 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
-  const bool patches = few(g.depth, g.groups) && taps > 0;
+  const bool patches = g.d_step == 1 && few(g.depth, g.groups);  // forward only
+  const Patches patch(g, phase);
   const int64_t panels = divide_up(g.width, tile_columns), pairs = divide_up(taps * g.depth, 2);
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * pairs * tile_columns)) * 4));
   pack_weight(context, packed, weight, pairs, g, phase);
@@ -166,17 +153,23 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : std::max<int64_t>(1, g.depth / 2);
   const int64_t taps_at_once = std::max<int64_t>(1, panel_pairs / tap_pairs);
   const int64_t pairs_at_once = divide_up(tap_pairs, divide_up(tap_pairs, panel_pairs));
-  const int64_t step = pixels > 192 * 64 ? 192 : 96;  // pixels of a chunk: a multiple of tile_rows
-  if (sums) sums->begin(divide_up(pixels, step));
-  parallel_for(context, pixels, step, [&](int64_t begin, int64_t end) {
+  // Pixels of a chunk, with patches whole lines of the result; in the tables a multiple of tile_rows.
+  const int64_t many = pixels > 192 * 64 ? 192 : 96;
+  const int64_t at_once = patches ? divide_up(many, phase.columns) * phase.columns : many, step = round_up(at_once, tile_rows);
+  const Phase places = patches ? Phase{phase.rows, phase.columns, 1, 0, 0, phase.in_step, {}} : phase;
+  if (sums) sums->begin(divide_up(pixels, at_once));
+  parallel_for(context, pixels, at_once, [&](int64_t begin, int64_t end) {
     const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};
     std::vector<const bfloat16*> rows(size_t(taps * step));
     std::vector<bfloat16*> result(size_t(step), nullptr);
-    point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
+    point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, places);
     if (patches) {
-      bfloat16* patch = reinterpret_cast<bfloat16*>(thread_memory<0>(step * pairs));
-      copy_patches(patch, 2 * pairs, rows.data(), step, taps, g.depth);
-      for (int64_t p = 0; p < step; p++) rows[size_t(p)] = patch + p * 2 * pairs;
+      bfloat16* made = reinterpret_cast<bfloat16*>(thread_memory<0>(step * patch.length / 2));
+      for (int64_t p = 0; p < step; p++) rows[size_t(p)] = made + p * patch.length;
+      for (int64_t p = begin; p < end; p += phase.columns) {
+        const int64_t line = p / phase.columns;
+        patch.make(made + (p - begin) * patch.length, in, line / phase.rows, line % phase.rows);
+      }
     }
     float* partial = thread_memory<1>(step * tile_columns);
     for (int64_t n = 0; n < g.groups * panels; n++) {
@@ -198,7 +191,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
       for (int64_t j = 0; sums && j < columns; j++) {
         const int64_t c = group * g.width + first;
         const float* at = chunk_sums.origin + c + j % 2 * lanes + j / 2;
-        sums->leave(begin / step, c + j, at[0], at[chunk_sums.columns], at[2 * chunk_sums.columns], end - begin);
+        sums->leave(begin / at_once, c + j, at[0], at[chunk_sums.columns], at[2 * chunk_sums.columns], end - begin);
       }
     }
     if (past) end_streaming();
@@ -278,25 +271,17 @@ void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_
   }
 }
 
-// Of x the values [first, first + n) of the patches of these lines.
-void pack_patches(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_t group, int64_t first, int64_t n,
-                  const Plan& p, const Convolution& s) {
-  const int64_t ho = s.out_height(), wo = s.out_width(), cg = s.group_channels();
-  std::vector<bfloat16> patch(size_t(2 * p.columns));
-  for (int64_t i = line; i < line + count; i++)
+// Of x the values [first, first + n) of the patches of these lines; `made` is memory for those of a line.
+void pack_patches(Pair* packed, bfloat16* made, const bfloat16* x, int64_t line, int64_t count, int64_t first, int64_t n,
+                  const bfloat16* zero, const Plan& p, const Patches& patch) {
+  for (int64_t i = line; i < line + count; i++) {
+    patch.make(made, x, i / patch.phase.rows, i % patch.phase.rows);
     for (int64_t k = 0; k < p.line; k++, packed += tile_columns) {
-      std::fill(patch.begin(), patch.end(), bfloat16(0.0f));
-      for (int64_t half = 0; half < 2 && 2 * k + half < wo; half++)
-        for (int64_t u = 0; u < s.kernel_h; u++) {
-          const int64_t row = i % ho * s.stride + u - s.padding, left = (2 * k + half) * s.stride - s.padding;
-          if (row < 0 || row >= s.height) continue;
-          bfloat16* out = patch.data() + half * p.columns + u * s.kernel_w * cg;
-          const bfloat16* in = x + ((i / ho * s.height + row) * s.width + left) * s.channels + group * cg;
-          for (int64_t v = std::max<int64_t>(0, -left); v < std::min(s.kernel_w, s.width - left); v++)
-            for (int64_t c = 0; c < cg; c++) out[v * cg + c] = in[v * s.channels + c];
-        }
-      interleave(packed, patch.data() + first, patch.data() + p.columns + first, first_of(n));
+      const bfloat16* pixel = made + 2 * k * patch.length + first;
+      const bool both = 2 * k + 1 < patch.phase.columns;
+      interleave(packed, pixel, both ? pixel + patch.length : zero, first_of(n));
     }
+  }
 }
 
 }  // namespace
@@ -304,7 +289,7 @@ void pack_patches(Pair* packed, const bfloat16* x, int64_t line, int64_t count, 
 bool pairs_suit(const Convolution& s, int64_t depth) {
   // Intel's processors multiply pairs at half the rate, where there is no gain over float32.
   static const bool fast = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
-  return fast && !s.depthwise() && (depth % 2 == 0 || few(depth, s.groups));
+  return fast && !s.depthwise() && depth % 2 == 0;
 }
 
 void pairs_conv_forward(Context& context, bfloat16* y, ChannelSums* sums, const bfloat16* x, const bfloat16* weight, const Convolution& s) {
@@ -321,6 +306,8 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
   const int64_t all = s.batch * s.out_height(), og = s.group_out_channels(), cg = s.group_channels();
   if (all == 0) return std::fill(dweight, dweight + s.weight_size(), 0.0f);
   const Plan p = plan(s);
+  const auto [gather, phase] = forward_gather(s);
+  const Patches patch(gather, phase);
   constexpr int64_t tile_size = tile_rows * tile_columns;
   float* partial = static_cast<float*>(context.scratch(size_t(p.parts * p.part_size) * 4));
   const std::vector<bfloat16> zero(size_t(tile_columns), bfloat16(0.0f));
@@ -334,6 +321,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
     Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<0>(p.width * p.lines * p.line));
     Pair* packed_x = reinterpret_cast<Pair*>(thread_memory<1>(p.lines * p.line * tile_columns));
+    bfloat16* made = reinterpret_cast<bfloat16*>(thread_memory<2>(p.patches ? phase.columns * patch.length / 2 : 1));
     const int64_t begin = part * p.lines_per_part, end = std::min(all, begin + p.lines_per_part);
     for (int64_t line = begin; line < end; line += p.lines) {
       const int64_t count = std::min(p.lines, end - line), pairs = count * p.line;
@@ -342,7 +330,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
       for (int64_t panel = first_panel; panel < last_panel; panel++) {
         const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
         for (int64_t tap = 0; tap < p.taps; tap++) {
-          if (p.patches) pack_patches(packed_x, x, line, count, group, first, n, p, s);
+          if (p.patches) pack_patches(packed_x, made, x, line, count, first, n, zero.data(), p, patch);
           else pack_x(packed_x, x, line, count, tap / s.kernel_w, tap % s.kernel_w, group * cg + first, n, zero.data(), p, s);
           for (int64_t t = 0; t < tiles; t++) {
             const int64_t tile = ((group * p.out_tiles + first_tile + t) * p.panels + panel) * p.taps + tap;

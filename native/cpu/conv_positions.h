@@ -1,10 +1,8 @@
-// The positions of convolutions on matrix units (conv_matrix.cpp): how pixels are numbered, and what takes their place in the first layer.
+// The positions of convolutions on matrix units (conv_matrix.cpp): how pixels are numbered.
 #pragma once
 #include <algorithm>
 #include <vector>
-#include "cpu/bfloat16_rows.h"
-#include "cpu/conv_gather.h"
-#include "cpu/matrix_units.h"
+#include "cpu/conv_patches.h"
 
 #if defined(__AVX512BW__)
 
@@ -81,48 +79,6 @@ struct Grid {
       T* row = out + ((image * g.out_h + phase.out_y + i * phase.out_step) * g.out_w + phase.out_x) * g.groups * g.width;
       for (int64_t j = 0; j < phase.columns; j++)
         pixels[(i - line) * pitch + j] = row + j * phase.out_step * g.groups * g.width;
-    }
-  }
-};
-
-// A convolution whose patches are the channels of a 1x1 one: the pixels of a segment are patches of `length` values, multiples of
-// unit_depth, that are made here.
-struct Patches {
-  const Gather& g;
-  const Phase& phase;
-  int64_t depth, length;
-
-  Patches(const Gather& g, const Phase& phase)
-      : g(g), phase(phase), depth(int64_t(phase.taps.size()) * g.depth), length(round_up(depth, unit_depth)) {}
-
-  // The 1x1 convolution of the patches.
-  std::pair<Gather, Phase> as_channels() const {
-    std::pair<Gather, Phase> same{g, phase};
-    same.first.depth = depth, same.first.in_c = length, same.first.in_h = phase.rows, same.first.in_w = phase.columns;
-    same.second.in_step = 1, same.second.taps = {{0, 0, 0}};
-    return same;
-  }
-
-  // The patches of the result pixels of a line of the result, one after the other. The taps of a line of the kernel lie side by side.
-  void make(bfloat16* to, const bfloat16* in, int64_t image, int64_t line) const {
-    const int64_t taps = int64_t(phase.taps.size());
-    memset(to, 0, size_t(phase.columns * length) * 2);
-    for (int64_t t = 0, run; t < taps; t += run) {
-      const Tap& tap = phase.taps[size_t(t)];
-      run = 1;
-      while (t + run < taps && phase.taps[size_t(t + run)].y == tap.y) run++;
-      const int64_t y = line * phase.in_step + tap.y;
-      if (y < 0 || y >= g.in_h) continue;
-      const bfloat16* row = in + (image * g.in_h + y) * g.in_w * g.in_c;
-      for (int64_t j = 0; j < phase.columns; j++) {
-        const int64_t x = j * phase.in_step + tap.x;  // taps [from, to_tap) of the run lie in the image
-        const int64_t from = std::clamp<int64_t>(-x, 0, run), to_tap = std::clamp(g.in_w - x, from, run);
-        bfloat16* out = to + j * length + (t + from) * g.depth;
-        const int64_t n = (to_tap - from) * g.depth;
-        const bfloat16* pixel = row + (x + from) * g.in_c;
-        for (int64_t k = 0; k < n; k += tile_columns)
-          _mm512_mask_storeu_epi16(out + k, first_of(n - k), _mm512_maskz_loadu_epi16(first_of(n - k), pixel + k));
-      }
     }
   }
 };
