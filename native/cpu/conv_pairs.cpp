@@ -223,7 +223,7 @@ Plan plan(const Convolution& s) {
   p.tiles_per_block = divide_up(p.out_tiles, p.out_blocks);
   p.out_blocks = divide_up(p.out_tiles, p.tiles_per_block);
   p.width = round_up(p.tiles_per_block * tile_rows, tile_columns) + 16;  // 16: no power of two, which would use few cache sets
-  p.panels_per_block = 2;
+  p.panels_per_block = p.taps == 1 ? 4 : 2;  // for which dy is packed once
   p.panel_blocks = divide_up(p.panels, p.panels_per_block);
   p.lines = std::max<int64_t>(1, 128 / p.line);
   const int64_t all = s.batch * s.out_height(), blocks = s.groups * p.out_blocks * p.panel_blocks;
