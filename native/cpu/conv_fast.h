@@ -22,7 +22,7 @@ void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy
 // weight's gradient sums over pixels instead (2).
 bool pairs_suit(const Convolution& s, int64_t depth);
 // For winograd_suits, fitted to turns on a Zen 5: of both directions of the image, of the weight's gradient.
-constexpr double pairs_speed = 1.65, pairs_weight_speed = 1.15;
+constexpr double pairs_speed = 1.65, pairs_weight_speed = 1.25;
 void pairs_conv_forward(Context& context, bfloat16* y, ChannelSums* sums, const bfloat16* x, const bfloat16* weight, const Convolution& s);
 void pairs_conv_backward_data(Context& context, bfloat16* dx, const bfloat16* dy, const bfloat16* weight, const Convolution& s);
 void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s);

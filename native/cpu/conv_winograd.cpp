@@ -4,7 +4,7 @@
 //
 // The weights are transformed first. Then the tiles go through three steps: the input's 6x6 pixels are transformed, for each of
 // the 36 positions one matrix product [tiles, depth] x [depth, width] runs, and its results are transformed back. Each result
-// is one sum over depth in order, whatever the chunk.
+// is one sum over depth in order, whatever the chunk. Tiles that reach beyond the image take part in fewer products.
 #include <vector>
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
@@ -118,7 +118,7 @@ void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64
   }
 }
 
-// The three steps for some tiles, from `first` on: transformed [position][tile][depth], products [position][tile][width].
+// The three steps for some tiles, which stand in `rows`: transformed [position][row][depth], products [position][row][width].
 template <class T> struct Steps {
   const Pass& s;
   const Tiles& tiles;
@@ -129,7 +129,7 @@ template <class T> struct Steps {
   bool past;
   int64_t in_row, out_row, in_step, out_step, panels, panel_size;
   float *transformed = nullptr, *products = nullptr;
-  int64_t first = 0;
+  const TileRows* rows = nullptr;
 
   // Memory for at most `most` tiles.
   Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, ChannelSums* sums, int64_t most)
@@ -144,18 +144,22 @@ template <class T> struct Steps {
 
   void transform(int64_t begin, int64_t end) const {
     for (int64_t t = begin; t < end; t++) {
-      const auto [b, i, j] = tiles.at(t);
-      images.template transform<points>(transformed + (t - first) * in_row, in_step, b, i + s.offset, j + s.offset);
+      const auto& [place, row] = (*rows)[t];
+      images.template transform<points>(transformed + row * in_row, in_step, place, s.offset);
     }
   }
-  // The products of a position for `count` tiles; a panel is fetched while the one before it is used.
-  void multiply(int64_t count, int64_t position) const {
+  // The products of a position; a panel is fetched while the one before it is used.
+  void multiply(int64_t position) const {
+    const auto [begin, end] = rows->of(position);
+    float* const out = products + position * out_step;
+    for (int64_t row = 0; row < begin; row++) std::fill_n(out + row * out_row, s.width, 0.0f);
+    for (int64_t row = end; row < rows->count(); row++) std::fill_n(out + row * out_row, s.width, 0.0f);
     for (int64_t index = 0; index < panels; index++) {
       const int64_t column = index * tile_columns;
       const float* next = index + 1 < panels ? panel(position, index + 1) : panel((position + 1) % positions, 0);
-      const TileProduct<float> product{products + position * out_step + column, out_row, transformed + position * in_step,
+      const TileProduct<float> product{out + begin * out_row + column, out_row, transformed + position * in_step + begin * in_row,
                                        in_row, 1, panel(position, index), tile_columns, s.depth, false};
-      product.run(count, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
+      product.run(end - begin, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
     }
   }
   // Tiles [begin, end), which are a chunk for the sums.
@@ -163,11 +167,10 @@ template <class T> struct Steps {
     const RowSums chunk_sums = sums ? ChannelSums::rows(round_up(s.width, lanes)) : RowSums{};
     int64_t pixels = 0;
     for (int64_t t = begin; t < end; t++) {
-      const auto [b, i, j] = tiles.at(t);
-      const int64_t rows = std::min<int64_t>(outputs, s.out_h - i), columns = std::min<int64_t>(outputs, s.out_w - j);
-      write_tile(out + ((b * s.out_h + i) * s.out_w + j) * s.width, products + (t - first) * out_row, out_step, rows, columns, past,
-                 chunk_sums, t == begin, s);
-      pixels += rows * columns;
+      const auto& [at, row] = (*rows)[t];
+      write_tile(out + ((at.image * s.out_h + at.i) * s.out_w + at.j) * s.width, products + row * out_row, out_step, at.rows, at.columns,
+                 past, chunk_sums, t == begin, s);
+      pixels += at.rows * at.columns;
     }
     if (sums) sums->leave(chunk, 0, s.width, chunk_sums, 0, pixels);
   }
@@ -181,9 +184,10 @@ template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_
     Steps<T> steps = shared;
     steps.transformed = thread_memory<0>(positions * steps.in_step);
     steps.products = thread_memory<1>(positions * steps.out_step);
-    steps.first = begin;
+    const TileRows rows(shared.tiles, begin, end);
+    steps.rows = &rows;
     steps.transform(begin, end);
-    for (int64_t position = 0; position < positions; position++) steps.multiply(end - begin, position);
+    for (int64_t position = 0; position < positions; position++) steps.multiply(position);
     // The sums' chunks do not depend on the number of threads, as at_once does.
     for (int64_t t = begin; t < end; t += tile_rows) steps.write(t, std::min<int64_t>(end, t + tile_rows), t / tile_rows);
     if (steps.past) end_streaming();
@@ -201,9 +205,10 @@ template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t a
   if (steps.sums) steps.sums->begin(before * chunks + divide_up(steps.tiles.count() - before * at_once, grain));
   for (int64_t first = 0; first < steps.tiles.count(); first += at_once) {
     const int64_t count = std::min(at_once, steps.tiles.count() - first);
-    steps.first = first;
+    const TileRows rows(steps.tiles, first, first + count);
+    steps.rows = &rows;
     parallel_for(context, count, grain, [&](int64_t begin, int64_t end) { steps.transform(first + begin, first + end); });
-    parallel_chunks(context, positions, [&](int64_t position) { steps.multiply(count, position); });
+    parallel_chunks(context, positions, [&](int64_t position) { steps.multiply(position); });
     parallel_for(context, count, grain, [&](int64_t begin, int64_t end) {
       steps.write(first + begin, first + end, first / at_once * chunks + begin / grain);
       if (steps.past) end_streaming();
@@ -235,13 +240,13 @@ template <class T> void convolve(Context& context, T* out, ChannelSums* sums, co
 }  // namespace
 
 // Where the implicit GEMM takes longer, which runs at `speed` times the multiply-add rate. Time is counted in multiply-adds at
-// that rate, fitted to measurements: a tile's 36 products run at 3/4 of it, its transforms go with the channels, that of the
+// that rate, fitted to measurements: a tile's products run at 3/4 of it, its transforms go with the channels, that of the
 // weights with their number.
 bool winograd_suits(const Convolution& s, double speed) {
   if (s.kernel_h != window || s.kernel_w != window || s.stride != 1 || s.groups != 1) return false;
   const Tiles tiles{s.batch, s.out_height(), s.out_width()};
   const double c = double(s.channels), o = double(s.out_channels), pixels = double(s.batch * tiles.height * tiles.width);
-  return double(tiles.count()) * (48 * c * o + 300 * (c + o)) + 1600 * c * o < 9 * pixels * c * o / speed;
+  return double(tiles.products()) * 4 / 3 * c * o + double(tiles.count()) * 300 * (c + o) + 1600 * c * o < 9 * pixels * c * o / speed;
 }
 
 template <class T>

@@ -34,12 +34,12 @@ template <class T> struct Steps {
         gradient{dy, s.out_height(), s.out_width(), s.out_channels, zero.data()}, gradient_at(round_up(s.channels, 16)),
         row(odd_lines(gradient_at + s.out_channels)), sum_row(odd_lines(s.channels)), sum_step(odd_lines(s.out_channels * sum_row)) {}
 
-  // rows [position][step], from tile `begin` on
-  void transform(float* rows, int64_t step, int64_t begin, int64_t end) const {
-    for (int64_t t = begin; t < end; t++, rows += row) {
-      const auto [b, i, j] = tiles.at(t);
-      image.template transform<points>(rows, step, b, i - s.padding, j - s.padding);
-      gradient.template transform<outputs>(rows + gradient_at, step, b, i, j);
+  // Tiles [begin, end) to their rows of `to` [position][row], positions `step` apart.
+  void transform(float* to, int64_t step, const TileRows& rows, int64_t begin, int64_t end) const {
+    for (int64_t t = begin; t < end; t++) {
+      const auto& [place, at] = rows[t];
+      image.template transform<points>(to + at * row, step, place, -s.padding);
+      gradient.template transform<outputs>(to + at * row + gradient_at, step, place, 0);
     }
   }
   // The sums of a position for out channels [o, end) are, or are added to, those over `count` rows; meanwhile `next` is fetched.
@@ -60,10 +60,13 @@ template <class T> float* part_by_part(Context& context, const Steps<T>& steps) 
     float* rows = thread_memory<0>(positions * step);
     const int64_t begin = tiles * part / parts, end = tiles * (part + 1) / parts;
     for (int64_t at = begin; at < end; at += at_once) {
-      const int64_t count = std::min(at_once, end - at);
-      steps.transform(rows, step, at, at + count);
-      for (int64_t position = 0; position < positions; position++)
-        steps.multiply(sums + part * size + position * steps.sum_step, rows + position * step, count, 0, steps.s.out_channels, at > begin);
+      const TileRows tile_rows(steps.tiles, at, std::min(end, at + at_once));
+      steps.transform(rows, step, tile_rows, at, std::min(end, at + at_once));
+      for (int64_t position = 0; position < positions; position++) {
+        const auto [from, to] = tile_rows.of(position);
+        steps.multiply(sums + part * size + position * steps.sum_step, rows + position * step + from * steps.row, to - from, 0,
+                       steps.s.out_channels, at > begin);
+      }
     }
   });
   add_chunks(context, sums, parts, size);
@@ -84,20 +87,23 @@ template <class T> float* step_by_step(Context& context, const Steps<T>& steps) 
   const int64_t out_channels = steps.s.out_channels, blocks = divide_up(out_channels, block);
   for (int64_t first = 0; first < tiles; first += at_once) {
     const int64_t count = std::min(at_once, tiles - first);
+    const TileRows tile_rows(steps.tiles, first, first + count);
     parallel_for(context, count, 4, [&](int64_t begin, int64_t end) {
-      steps.transform(transformed + begin * row, step, first + begin, first + end);
+      steps.transform(transformed, step, tile_rows, first + begin, first + end);
     });
     parallel_chunks(context, positions / together * blocks, [&](int64_t chunk) {
       const int64_t o = chunk % blocks * block, begin = chunk / blocks * together, end = begin + together;
-      for (int64_t position = begin; position < end; position++)
-        for (int64_t t = 0; t < count; t += depth) {
+      for (int64_t position = begin; position < end; position++) {
+        const auto [from, to] = tile_rows.of(position);
+        for (int64_t t = from; t == from || t < to; t += depth) {  // without rows the sums become 0
           const float* rows = transformed + position * step + t * row;
-          const int64_t n = std::min(depth, count - t);
-          const float* next = t + n < count ? rows + n * row : transformed + (position + 1) * step;
-          const bool last = t + n == count && position + 1 == end;
-          steps.multiply(sums + position * steps.sum_step, rows, n, o, std::min(o + block, out_channels), first + t > 0,
+          const int64_t n = std::min(depth, to - t);
+          const float* next = t + n < to ? rows + n * row : transformed + (position + 1) * step;
+          const bool last = t + n == to && position + 1 == end;
+          steps.multiply(sums + position * steps.sum_step, rows, n, o, std::min(o + block, out_channels), first > 0 || t > from,
                          last ? NextLines{} : NextLines::of(next, n * row));
         }
+      }
     });
   }
   return sums;

@@ -35,6 +35,15 @@ inline void input_line(vfloat* out, const vfloat* d) {
   out[5] = fma(product, d[1], fma(total, d[3], d[5]));
 }
 
+// Of a tile that reaches beyond the image only the first `wanted` outputs are needed. The inputs that the others alone depend on are free; they
+// are chosen such that Bt d is 0 at infinity, then at b, then at -b, where nothing needs to be multiplied.
+inline void choose_free_inputs(vfloat* d, int wanted) {
+  if (wanted < 2) d[3] = splat(a2) * d[1];
+  if (wanted < 3) d[4] = fma(splat(a2), d[2], splat(-b1) * fma(splat(-a2), d[1], d[3]));
+}
+// Whether it is not 0 there.
+inline bool needed(int point, int wanted) { return point < 3 || wanted > (point == 5 ? 3 : point == 3 ? 2 : 1); }
+
 // out [outputs] = At m [points]
 inline void output_line(vfloat* out, const vfloat* m) {
   const vfloat even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
@@ -70,28 +79,32 @@ inline void window_gradient_line(vfloat* out, const vfloat* s) {
   out[2] = fma(splat(a2), even_a, fma(splat(b2), even_b, s[5]));
 }
 
-// One of these on the columns of from x from vectors and then on the rows: read(row, column) gives one, and write(row, column, vector)
+// Such a line on the columns of from x from vectors and then on the rows: read(row, column) gives one, and write(row, column, vector)
 // takes one of to x to. Loops over channels call this through functions that are not inlined: otherwise the compiler carries
 // 36 addresses along.
-template <int from, int to, class Line, class Read, class Write>
-inline __attribute__((always_inline)) void in_two_dimensions(Line&& line, Read&& read, Write&& write) {
+template <int from, int to, class Down, class Across, class Read, class Write>
+inline __attribute__((always_inline)) void in_two_dimensions(Down&& down, Across&& across, Read&& read, Write&& write) {
   vfloat half[to][from];
 #pragma GCC unroll 6
   for (int j = 0; j < from; j++) {
     vfloat in[from], out[to];
 #pragma GCC unroll 6
     for (int i = 0; i < from; i++) in[i] = read(i, j);
-    line(out, in);
+    down(out, in);
 #pragma GCC unroll 6
     for (int i = 0; i < to; i++) half[i][j] = out[i];
   }
 #pragma GCC unroll 6
   for (int i = 0; i < to; i++) {
     vfloat out[to];
-    line(out, half[i]);
+    across(out, half[i]);
 #pragma GCC unroll 6
     for (int j = 0; j < to; j++) write(i, j, out[j]);
   }
+}
+template <int from, int to, class Line, class Read, class Write>
+inline __attribute__((always_inline)) void in_two_dimensions(Line&& line, Read&& read, Write&& write) {
+  in_two_dimensions<from, to>(line, line, read, write);
 }
 
 }  // namespace turl::winograd

@@ -1,6 +1,8 @@
 // The tiles of Winograd's convolution (winograd.h): a result of height x width pixels is cut into tiles of 4x4, of which the last
-// of a line or column may reach beyond it. Each meets 6x6 input pixels, zero outside of the image.
+// of a line or column may reach beyond it. Each meets 6x6 input pixels, zero outside of the image. Of a tile that reaches beyond, products are
+// needed at fewer positions: with r wanted outputs of a dimension at r + 2 points.
 #pragma once
+#include <vector>
 #include "cpu/winograd.h"
 
 namespace turl::winograd {
@@ -15,24 +17,79 @@ struct Tiles {
   int64_t down() const { return (height + outputs - 1) / outputs; }
   int64_t across() const { return (width + outputs - 1) / outputs; }
   int64_t count() const { return batch * down() * across(); }
+  // Products of a pair of channels.
+  int64_t products() const { return batch * (height + 2 * down()) * (width + 2 * across()); }
 
-  struct Place { int64_t image, i, j; };  // of a tile's first result pixel
+  struct Place {
+    int64_t image, i, j;  // of a tile's first result pixel
+    int rows, columns;    // pixels that lie in the image
+  };
   Place at(int64_t tile) const {
-    const int64_t line = tile / across();
-    return {line / down(), line % down() * outputs, tile % across() * outputs};
+    const int64_t line = tile / across(), i = line % down() * outputs, j = tile % across() * outputs;
+    return {line / down(), i, j, int(std::min<int64_t>(outputs, height - i)), int(std::min<int64_t>(outputs, width - j))};
+  }
+};
+
+// Tiles [first, end), and in which row of the matrices that are multiplied each stands: narrow ones first, whole ones, low ones, those that
+// are both, so that the tiles that need a position's product stand side by side.
+class TileRows {
+  struct Tile {
+    Tiles::Place place;
+    int64_t row;
+  };
+  int64_t first;
+  std::vector<Tile> tiles;
+  int64_t ends[4] = {};  // of the four kinds
+  int low, narrow;       // rows and columns of the tiles that are it
+
+  static int kind(const Tiles::Place& place) {
+    if (place.rows < outputs) return place.columns < outputs ? 3 : 2;
+    return place.columns < outputs ? 0 : 1;
+  }
+
+ public:
+  TileRows(const Tiles& all, int64_t first, int64_t end)
+      : first(first), low(int((all.height - 1) % outputs) + 1), narrow(int((all.width - 1) % outputs) + 1) {
+    tiles.reserve(size_t(end - first));
+    for (int64_t t = first; t < end; t++) {
+      tiles.push_back({all.at(t), 0});
+      ends[kind(tiles.back().place)]++;
+    }
+    int64_t next[4] = {};
+    for (int k = 1; k < 4; k++) next[k] = ends[k - 1], ends[k] += ends[k - 1];
+    for (Tile& tile : tiles) tile.row = next[kind(tile.place)]++;
+  }
+  int64_t count() const { return int64_t(tiles.size()); }
+  const Tile& operator[](int64_t tile) const { return tiles[size_t(tile - first)]; }
+
+  // The rows that need a position.
+  struct Range {
+    int64_t begin, end;
+  };
+  Range of(int64_t position) const {
+    const bool low_too = needed(int(position / points), low), narrow_too = needed(int(position % points), narrow);
+    return {narrow_too ? 0 : ends[0], low_too ? ends[narrow_too ? 3 : 2] : ends[1]};
   }
 };
 
 // Vectors of the channels from c on of side x side pixels go to 36 positions: as an input where there are 6x6 pixels, as a result's
-// gradient where there are 4x4. Meanwhile the caches fetch what is new in the next tile of the line, `next` elements further.
-template <int side, bool whole, class T>
-__attribute__((noinline)) void transform_pixels(float* to, int64_t step, const T* const* pixels, int64_t c, int n, int64_t next) {
+// gradient where there are 4x4. Meanwhile the caches fetch what is new in the next tile of the line, `next` elements further. Of an input's tile
+// that reaches beyond the image `wanted` is the place.
+template <int side, bool whole, class T, class... Wanted>
+__attribute__((noinline)) void transform_pixels(float* to, int64_t step, const T* const* pixels, int64_t c, int n, int64_t next,
+                                                const Wanted&... wanted) {
   for (int u = 0; u < side; u++)
     for (int v = side - outputs; v < side; v++) __builtin_prefetch(pixels[u * side + v] + c + next);
-  in_two_dimensions<side, points>(
-      side == points ? input_line : gradient_line,
-      [&](int u, int v) { return whole ? load(pixels[u * side + v] + c) : load(pixels[u * side + v] + c, n); },
-      [&](int i, int j, vfloat v) { store(to + (i * points + j) * step, v); });
+  const auto read = [&](int u, int v) {
+    return whole ? load(pixels[u * side + v] + c) : load(pixels[u * side + v] + c, n);
+  };
+  const auto write = [&](int i, int j, vfloat v) { store(to + (i * points + j) * step, v); };
+  if constexpr (sizeof...(wanted) > 0) {
+    const auto line = [](int outputs) {
+      return [outputs](vfloat* out, vfloat* in) { choose_free_inputs(in, outputs), input_line(out, in); };
+    };
+    in_two_dimensions<side, points>(line(wanted.rows)..., line(wanted.columns)..., read, write);
+  } else in_two_dimensions<side, points>(side == points ? input_line : gradient_line, read, write);
 }
 
 template <class T> struct Images {
@@ -40,18 +97,24 @@ template <class T> struct Images {
   int64_t height, width, channels;
   const T* zero;  // a pixel of zeros
 
-  // to[position step + c] = the transform of the square of pixels that begins at (i, j), with zeros up to a multiple of the lanes.
-  template <int side> void transform(float* to, int64_t step, int64_t image, int64_t i, int64_t j) const {
+  // to[position step + c] = the transform of a tile's square of pixels, with zeros up to a multiple of the lanes; that of the first tile
+  // begins at (offset, offset).
+  template <int side> void transform(float* to, int64_t step, const Tiles::Place& tile, int64_t offset) const {
     const T* pixels[side * side];
     for (int u = 0; u < side; u++)
       for (int v = 0; v < side; v++) {
-        const int64_t y = i + u, x = j + v;
+        const int64_t y = tile.i + offset + u, x = tile.j + offset + v;
         const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-        pixels[u * side + v] = inside ? data + ((image * height + y) * width + x) * channels : zero;
+        pixels[u * side + v] = inside ? data + ((tile.image * height + y) * width + x) * channels : zero;
       }
-    int64_t c = 0;
-    for (; c + lanes <= channels; c += lanes) transform_pixels<side, true>(to + c, step, pixels, c, lanes, outputs * channels);
-    if (c < channels) transform_pixels<side, false>(to + c, step, pixels, c, int(channels - c), outputs * channels);
+    const auto transform_all = [&](const auto&... wanted) {
+      int64_t c = 0;
+      for (; c + lanes <= channels; c += lanes)
+        transform_pixels<side, true>(to + c, step, pixels, c, lanes, outputs * channels, wanted...);
+      if (c < channels) transform_pixels<side, false>(to + c, step, pixels, c, int(channels - c), outputs * channels, wanted...);
+    };
+    if (side == outputs || (tile.rows == outputs && tile.columns == outputs)) transform_all();
+    else transform_all(tile);
   }
 };
 

@@ -150,6 +150,14 @@ export const large: Record<string, Case> = {
     transformed: true,
   },
   'tiles, whole tiles without padding': { x: [2, 18, 22, 32], out: 33, kernel: [3, 3], transformed: true },
+  'tiles, 1 and 2 pixels of the last': {
+    x: [6, 9, 14, 40],
+    out: 36,
+    kernel: [3, 3],
+    padding: 1,
+    transformed: true,
+  },
+  'tiles, 5x5': { x: [24, 5, 5, 48], out: 40, kernel: [3, 3], padding: 1, transformed: true },
   // So many that the weight's gradient goes part by part, a last part of less than 48 tiles among them.
   'tiles, many': { x: [3, 113, 116, 20], out: 12, kernel: [3, 3], padding: 1, transformed: true },
   'tiles, wide padding': { x: [3, 20, 17, 33], out: 32, kernel: [3, 3], padding: 3, transformed: true },
