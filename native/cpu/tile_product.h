@@ -61,6 +61,11 @@ template <class A> struct TileProduct {
         store_lanes(p, add ? load_lanes(p) + sum[i][j] : sum[i][j]);
       }
   }
+  // Sums that a tile is added to may come from memory: they are asked for before its products.
+  template <int N> void ask_for_sums(int64_t m, int64_t rows, int64_t n) const {
+    for (int64_t i = m; i < m + rows; i++)
+      for (int j = 0; j < N; j++) __builtin_prefetch(c + i * c_row + n + j * L::width, 1);
+  }
   template <int R, int N> void last_rows(int64_t rows, int64_t m, int64_t n, NextLines& next) const {
     if constexpr (R > 0) {
       if (rows == R) block<R, N>(m, n, next);
@@ -69,7 +74,11 @@ template <class A> struct TileProduct {
   }
   template <int N> void panel(int64_t rows, int64_t n, NextLines& next) const {
     int64_t m = 0;
-    for (; m + tile_rows <= rows; m += tile_rows) block<tile_rows, N>(m, n, next);
+    for (; m + tile_rows <= rows; m += tile_rows) {
+      if (add) ask_for_sums<N>(m, tile_rows, n);
+      block<tile_rows, N>(m, n, next);
+    }
+    if (add) ask_for_sums<N>(m, rows - m, n);
     last_rows<tile_rows - 1, N>(rows - m, m, n, next);
   }
   void run(int64_t rows, int64_t columns, NextLines next = {}) const {
