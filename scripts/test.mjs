@@ -12,7 +12,7 @@ const all = readdirSync(path.join(root, 'dist'), { recursive: true })
   .sort();
 const files = [...new Set(patterns.flatMap((pattern) => all.filter((file) => file.includes(pattern))))];
 const jobs = Math.max(1, Number(process.env.TURL_TEST_JOBS) || 2);
-const limit = 300_000 * jobs; // milliseconds for one file: jobs share the processor
+const limit = 600_000 * jobs; // milliseconds for one file: jobs share the processor
 
 function run(file) {
   return new Promise((resolve) => {
