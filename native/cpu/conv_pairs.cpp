@@ -140,7 +140,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
-  const bool patches = g.d_step == 1 && few(g.depth, g.groups);  // forward only
+  const bool patches = g.d_step == 1 && few(g.depth, g.groups) && taps > 0;  // forward, or of one tap and channel
   const Patches patch(g, phase);
   const int64_t panels = divide_up(g.width, tile_columns), pairs = divide_up(taps * g.depth, 2);
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * pairs * tile_columns)) * 4));
@@ -156,7 +156,8 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   // Pixels of a chunk, with patches whole lines of the result; in the tables a multiple of tile_rows.
   const int64_t many = pixels > 192 * 64 ? 192 : 96;
   const int64_t at_once = patches ? divide_up(many, phase.columns) * phase.columns : many, step = round_up(at_once, tile_rows);
-  const Phase places = patches ? Phase{phase.rows, phase.columns, 1, 0, 0, phase.in_step, {}} : phase;
+  Phase places = phase;
+  if (patches) places.taps.clear();
   if (sums) sums->begin(divide_up(pixels, at_once));
   parallel_for(context, pixels, at_once, [&](int64_t begin, int64_t end) {
     const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};

@@ -19,6 +19,7 @@ export const cases: Record<string, Case> = {
   '1x1': { x: [3, 3, 3, 17], out: 18, kernel: [1, 1] },
   '1x1 stride 2': { x: [2, 5, 5, 9], out: 8, kernel: [1, 1], stride: 2 },
   '1x1 stride 2, few channels': { x: [2, 5, 4, 3], out: 4, kernel: [1, 1], stride: 2 },
+  '1x1 stride 2, one channel': { x: [2, 5, 4, 1], out: 4, kernel: [1, 1], stride: 2 },
   'first layer': { x: [2, 9, 8, 3], out: 16, kernel: [3, 3], padding: 1 },
   'full lanes': { x: [1, 4, 5, 32], out: 32, kernel: [3, 3], padding: 1 },
   'two groups': { x: [2, 5, 4, 6], out: 10, kernel: [3, 3], padding: 1, groups: 2 },
