@@ -57,7 +57,6 @@ inline __m512i round_row(vfloat low, vfloat high) {
 // Writes the first n values of a row; a whole one is a cache line, and goes past the caches if told so.
 inline void store_row(bfloat16* out, __m512i row, int64_t n, bool past) {
   if (n == tile_columns && past) _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
-  else if (n == tile_columns) _mm512_storeu_si512(out, row);
   else _mm512_mask_storeu_epi16(out, first_of(n), row);
 }
 

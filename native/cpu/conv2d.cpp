@@ -16,8 +16,8 @@ template <class F> void with_images(DType dtype, F&& f) {
   else f.template operator()<float>();
 }
 
-// Whether pairs of bfloat16, at `speed` times the rate of float32, are the fastest way to sum products over `depth` channels of a group,
-// or over pixels (2).
+// Whether pairs of bfloat16, at `speed` times the rate of float32, are the fastest way to sum products over `depth` as pairs_suit
+// means it.
 bool pairs_win(DType dtype, const Convolution& s, int64_t depth, double speed) {
   return dtype == DType::bfloat16 && pairs_suit(s, depth) && !winograd_suits(s, speed);
 }
@@ -26,7 +26,7 @@ void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const 
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
   if (x.dtype == DType::bfloat16 && matrix_suits(s))
     return matrix_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
-  if (pairs_win(x.dtype, s, few(s.group_channels(), s.groups) ? 2 : s.group_channels(), pairs_speed))  // a patch ends with zeros
+  if (pairs_win(x.dtype, s, few(s.group_channels(), s.groups) ? 2 : s.group_channels(), pairs_speed))
     return pairs_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
   if (winograd_suits(s))

@@ -19,7 +19,7 @@ void winograd_conv_backward_data(Context& context, T* dx, const T* dy, const flo
 template <class T>
 void winograd_conv_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s);
 // Whether those in bfloat16 without widening are possible and faster: products are summed over `depth` channels of a group; the
-// weight's gradient sums over pixels instead (2).
+// weight's gradient sums over pixels instead, and few channels forward are patches that end with zeros (2).
 bool pairs_suit(const Convolution& s, int64_t depth);
 // For winograd_suits, fitted to turns on a Zen 5: of both directions of the image, of the weight's gradient.
 constexpr double pairs_speed = 1.65, pairs_weight_speed = 1.25;

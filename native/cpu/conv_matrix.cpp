@@ -139,7 +139,7 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
   const int64_t pixels_out = whole.batch * whole.out_h * whole.out_w;
   if (pixels_out == 0) return;
   const Phase whole_phase = joined(phases);
-  const bool patches = few(whole.depth, whole.groups) && whole.d_step == 1 && phases.size() == 1 && !whole_phase.taps.empty();
+  const bool patches = phases.size() == 1 && takes_patches(whole, whole_phase);
   const Patches patch(whole, whole_phase);
   const auto [g, all] = patches ? patch.as_channels() : std::pair(whole, whole_phase);
   const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(all.taps.size());

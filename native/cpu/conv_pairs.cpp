@@ -140,7 +140,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
-  const bool patches = g.d_step == 1 && few(g.depth, g.groups) && taps > 0;  // forward, or of one tap and channel
+  const bool patches = takes_patches(g, phase);
   const Patches patch(g, phase);
   const int64_t panels = divide_up(g.width, tile_columns), pairs = divide_up(taps * g.depth, 2);
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * pairs * tile_columns)) * 4));

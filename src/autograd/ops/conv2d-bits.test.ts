@@ -41,7 +41,7 @@ for (const on of devices)
       for (const layer of ['dense', 'depthwise', ...(emulated ? [] : ['many tiles' as const])] as const)
         for (const stride of [1, 2]) {
           const one = run(1, dtype, stride, layer);
-          for (const threads of emulated ? [2] : [2, 3])
+          for (const threads of [2, 3])
             assert.equal(
               run(threads, dtype, stride, layer),
               one,
