@@ -84,6 +84,20 @@ TURL_TEST(a_misaligned_copy) {
   TURL_EXPECT_THROW(launch(context, misaligned_kernel, 1, 1, 0, x.data), "no multiple of 16 bytes");
 }
 
+template <bool inside> __global__ void shared_source_kernel(float* y) {
+  TURL_SHARED(Pack<float>, tile, [64]);
+  copy_async(&tile[threadIdx.x], &tile[threadIdx.x + 32], inside);
+  commit_copies();
+  wait_copies<0>();
+  y[threadIdx.x] = tile[threadIdx.x][0];
+}
+TURL_TEST(a_copy_from_shared_memory) {
+  Array<float> y(32, 1.0f);
+  TURL_EXPECT_THROW(launch(context, shared_source_kernel<true>, 1, 32, 0, y.data), "the source is in shared memory");
+  launch(context, shared_source_kernel<false>, 1, 32, 0, y.data);  // which is not read
+  for (size_t i = 0; i < 32; i++) TURL_EXPECT(y[i] == 0.0f);
+}
+
 __global__ void uninitialised_kernel() {
   TURL_SHARED(Mbarrier, full);
   wait_mbarrier(full, 0);
