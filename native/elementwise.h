@@ -1,66 +1,65 @@
-// The scalar formulas of the element-wise operations, written once for every device. A new one is one line here and its name
-// in src/autograd/ops/unary.ts or binary.ts, in the same order.
+// The formulas of the element-wise operations, written once for every device, for numbers and for the CPU's vectors of them
+// (cpu/vector_math.h, included before). A new one is one line here and its name in src/autograd/ops/unary.ts or binary.ts, in the same order.
 //   unary:  name, the value in x, the gradient in dy and in x or y (the one that unary.ts says is saved)
 //   binary: name, the value in a and b
 #pragma once
 #include <cmath>
 #include "types.h"
 
-#define TURL_UNARY(op)                                                     \
-  op(neg, -x, -dy)                                                         \
-  op(exp, exp(x), dy * y)                                                  \
-  op(log, log(x), dy / x)                                                  \
-  op(sqrt, sqrt(x), A(0.5) * dy / y)                                       \
-  op(square, x * x, A(2) * x * dy)                                         \
-  op(abs, x < A(0) ? -x : x, x > A(0) ? dy : x < A(0) ? -dy : A(0))        \
-  op(sigmoid, sigmoid_of(x), dy * y * (A(1) - y))                          \
-  op(softplus, softplus_of(x), dy * sigmoid_of(x))                         \
-  op(relu, x < A(0) ? A(0) : x, y > A(0) ? dy : A(0))                      \
-  op(tanh, tanh(x), dy * (A(1) - y * y))
+#define TURL_UNARY(op)                                                           \
+  op(neg, -x, -dy)                                                               \
+  op(exp, exp(x), dy * y)                                                        \
+  op(log, log(x), dy / x)                                                        \
+  op(sqrt, sqrt(x), 0.5f * dy / y)                                               \
+  op(square, x * x, 2.0f * x * dy)                                               \
+  op(abs, x < 0.0f ? -x : x, x > 0.0f ? dy : (x < 0.0f ? -dy : 0.0f))            \
+  op(sigmoid, sigmoid_of(x), dy * y * (1.0f - y))                                \
+  op(softplus, softplus_of(x), dy * sigmoid_of(x))                               \
+  op(relu, x < 0.0f ? 0.0f : x, y > 0.0f ? dy : 0.0f)                            \
+  op(tanh, tanh(x), dy * (1.0f - y * y))
 
-#define TURL_BINARY(op)                                                    \
-  op(add, a + b)                                                           \
-  op(sub, a - b)                                                           \
-  op(mul, a * b)                                                           \
-  op(div, a / b)                                                           \
-  op(maximum, b > a || b != b ? b : a)                                     \
-  op(at_least, a >= b ? A(1) : A(0))
+#define TURL_BINARY(op)                                                          \
+  op(add, a + b)                                                                 \
+  op(sub, a - b)                                                                 \
+  op(mul, a * b)                                                                 \
+  op(div, a / b)                                                                 \
+  op(maximum, b > a || b != b ? b : a)                                           \
+  op(at_least, a >= b ? 1.0f : 0.0f)
 
 namespace turl {
 
+using std::exp, std::log, std::log1p, std::sqrt, std::tanh;
+
 // 1 / (1 + e^-x), without overflow on either side.
 template <class A> TURL_BOTH A sigmoid_of(A x) {
-  using std::exp;
-  A e = exp(x < A(0) ? x : -x);
-  return (x < A(0) ? e : A(1)) / (A(1) + e);
+  const A e = exp(x < 0.0f ? x : -x);
+  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
 template <class A> TURL_BOTH A softplus_of(A x) {
-  using std::exp;
-  using std::log1p;
-  return (x < A(0) ? A(0) : x) + log1p(exp(x < A(0) ? x : -x));
+  return (x < 0.0f ? 0.0f : x) + log1p(exp(x < 0.0f ? x : -x));
 }
 
 namespace unary {
-#define TURL_DEFINE(name, value, gradient)                                 \
-  struct name {                                                            \
-    template <class A> static TURL_BOTH A forward(A x) {                   \
-      using std::exp, std::log, std::sqrt, std::tanh;                      \
-      return value;                                                        \
-    }                                                                      \
-    template <class A> static TURL_BOTH A backward(A dy, A saved) {        \
-      [[maybe_unused]] A x = saved, y = saved;                             \
-      return gradient;                                                     \
-    }                                                                      \
+#define TURL_DEFINE(name, value, gradient)                                       \
+  struct name {                                                                  \
+    template <class A> static TURL_BOTH A forward(A x) {                         \
+      using turl::exp, turl::log, turl::sqrt, turl::tanh;                        \
+      return value;                                                              \
+    }                                                                            \
+    template <class A> static TURL_BOTH A backward(A dy, A saved) {              \
+      [[maybe_unused]] A x = saved, y = saved;                                   \
+      return gradient;                                                           \
+    }                                                                            \
   };
 TURL_UNARY(TURL_DEFINE)
 #undef TURL_DEFINE
 }  // namespace unary
 
 namespace binary {
-#define TURL_DEFINE(name, value)                                           \
-  struct name {                                                            \
-    template <class A> static TURL_BOTH A forward(A a, A b) { return value; } \
+#define TURL_DEFINE(name, value)                                                 \
+  struct name {                                                                  \
+    template <class A> static TURL_BOTH A forward(A a, A b) { return value; }    \
   };
 TURL_BINARY(TURL_DEFINE)
 #undef TURL_DEFINE

@@ -1,6 +1,6 @@
-// Pooling of one element, written once for every device. Window i of one axis covers the pixels i stride - padding to
-// i stride - padding + window - 1 that lie inside the image: padding is never the maximum, and the average divides by the pixels
-// inside. Arguments: the pixel's place p in [batch, height, width] (or [batch, out_height, out_width]) and the channel c.
+// Pooling, written once for every device. Window i of one axis covers the pixels i stride - padding to i stride - padding + window - 1
+// that lie inside the image: padding is never the maximum, and the average divides by the pixels inside. Each function has the
+// results of N channels from c on at one pixel, whose place in [batch, height, width] (or [batch, out_height, out_width]) is p.
 #pragma once
 #include "types.h"
 
@@ -24,54 +24,63 @@ struct Pooling {
     return {begin > 0 ? begin : 0, end < count ? end : count};
   }
 
-  // `place` is the pixel (row times width plus column) of the first maximum; a NaN counts as larger than any number.
-  template <class T> TURL_BOTH acc_t<T> maximum(const T* x, int64_t p, int64_t c, int32_t& place) const {
+  // places[k] is the pixel (row times width plus column) of the first maximum; a NaN counts as larger than any number.
+  template <int N, class T> TURL_BOTH void maximum(T* y, int32_t* places, const T* x, int64_t p, int64_t c) const {
     using A = acc_t<T>;
-    Range u = pixels(p / out_width % out_height, height), v = pixels(p % out_width, width);
+    const Range u = pixels(p / out_width % out_height, height), v = pixels(p % out_width, width);
     const T* image = x + p / (out_height * out_width) * height * width * channels + c;
-    int64_t at = u.begin * width + v.begin;
-    A best = A(image[at * channels]);
+    A best[N];
+    int32_t place[N];
+    const int64_t first = u.begin * width + v.begin;
+    for (int k = 0; k < N; k++) best[k] = A(image[first * channels + k]), place[k] = int32_t(first);
     for (int64_t i = u.begin; i < u.end; i++)
       for (int64_t j = v.begin; j < v.end; j++) {
-        A value = A(image[(i * width + j) * channels]);
-        if (value > best || (value != value && best == best)) best = value, at = i * width + j;
+        const int32_t at = int32_t(i * width + j);
+        for (int k = 0; k < N; k++) {
+          const A value = A(image[at * channels + k]);
+          const bool more = !(value <= best[k]) && best[k] == best[k];
+          best[k] = more ? value : best[k], place[k] = more ? at : place[k];
+        }
       }
-    place = int32_t(at);
-    return best;
+    for (int k = 0; k < N; k++) y[p * channels + c + k] = T(best[k]), places[p * channels + c + k] = place[k];
   }
 
   // The sum of dy over the windows whose maximum the pixel is.
-  template <class T> TURL_BOTH acc_t<T> maximum_gradient(const T* dy, const int32_t* places, int64_t p, int64_t c) const {
-    int64_t pixel = p % (height * width), first = p / (height * width) * out_height * out_width;
-    Range u = windows(pixel / width, out_height), v = windows(pixel % width, out_width);
-    acc_t<T> total = 0;
-    for (int64_t i = u.begin; i < u.end; i++)
-      for (int64_t j = v.begin; j < v.end; j++) {
-        int64_t from = (first + i * out_width + j) * channels + c;
-        if (places[from] == pixel) total += acc_t<T>(dy[from]);
-      }
-    return total;
+  template <int N, class T>
+  TURL_BOTH void maximum_gradient(T* dx, const T* dy, const int32_t* places, int64_t p, int64_t c) const {
+    sum_windows<N>(dx, p, c, [&](int64_t from, int32_t pixel, int64_t, int k) {
+      return places[from + k] == pixel ? acc_t<T>(dy[from + k]) : acc_t<T>(0);
+    });
   }
 
-  template <class T> TURL_BOTH acc_t<T> average(const T* x, int64_t p, int64_t c) const {
-    Range u = pixels(p / out_width % out_height, height), v = pixels(p % out_width, width);
+  template <int N, class T> TURL_BOTH void average(T* y, const T* x, int64_t p, int64_t c) const {
+    using A = acc_t<T>;
+    const Range u = pixels(p / out_width % out_height, height), v = pixels(p % out_width, width);
     const T* image = x + p / (out_height * out_width) * height * width * channels + c;
-    acc_t<T> total = 0;
+    A total[N] = {};
     for (int64_t i = u.begin; i < u.end; i++)
-      for (int64_t j = v.begin; j < v.end; j++) total += acc_t<T>(image[(i * width + j) * channels]);
-    return total / acc_t<T>(u.count() * v.count());
+      for (int64_t j = v.begin; j < v.end; j++)
+        for (int k = 0; k < N; k++) total[k] += A(image[(i * width + j) * channels + k]);
+    for (int k = 0; k < N; k++) y[p * channels + c + k] = T(total[k] / A(u.count() * v.count()));
   }
 
   // The sum over the windows that cover the pixel of their dy divided by their size.
-  template <class T> TURL_BOTH acc_t<T> average_gradient(const T* dy, int64_t p, int64_t c) const {
-    int64_t pixel = p % (height * width), first = p / (height * width) * out_height * out_width;
-    Range u = windows(pixel / width, out_height), v = windows(pixel % width, out_width);
-    acc_t<T> total = 0;
+  template <int N, class T> TURL_BOTH void average_gradient(T* dx, const T* dy, int64_t p, int64_t c) const {
+    sum_windows<N>(dx, p, c, [&](int64_t from, int32_t, int64_t size, int k) { return acc_t<T>(dy[from + k]) / acc_t<T>(size); });
+  }
+
+ private:
+  // dx of a pixel = the sum of f(place in y of channel c, pixel, pixels of the window, k) over the windows that cover it.
+  template <int N, class T, class F> TURL_BOTH void sum_windows(T* dx, int64_t p, int64_t c, F&& f) const {
+    const int64_t pixel = p % (height * width), first = p / (height * width) * out_height * out_width;
+    const Range u = windows(pixel / width, out_height), v = windows(pixel % width, out_width);
+    acc_t<T> total[N] = {};
     for (int64_t i = u.begin; i < u.end; i++)
-      for (int64_t j = v.begin; j < v.end; j++)
-        total += acc_t<T>(dy[(first + i * out_width + j) * channels + c]) /
-                 acc_t<T>(pixels(i, height).count() * pixels(j, width).count());
-    return total;
+      for (int64_t j = v.begin; j < v.end; j++) {
+        const int64_t from = (first + i * out_width + j) * channels + c, size = pixels(i, height).count() * pixels(j, width).count();
+        for (int k = 0; k < N; k++) total[k] += f(from, int32_t(pixel), size, k);
+      }
+    for (int k = 0; k < N; k++) dx[p * channels + c + k] = T(total[k]);
   }
 };
 

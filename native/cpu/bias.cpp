@@ -1,5 +1,6 @@
 // A bias for each channel: y = x + bias, dbias[c] = sum over rows of dy. x, y [rows, channels]; bias [channels] is float32 for
 // bfloat16 x, so that it is added before its sum is rounded.
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "kernels.h"
 
@@ -25,9 +26,12 @@ void bias_backward(Context& context, Out dbias, In dy, int64_t rows, int64_t cha
     const T* g = dy.as<T>();
     A* total = dbias.as<A>();
     parallel_for(context, channels, 64, [&](int64_t begin, int64_t end) {
-      std::fill(total + begin, total + end, A(0));
-      for (int64_t i = 0; i < rows; i++)
-        for (int64_t c = begin; c < end; c++) total[c] += A(g[i * channels + c]);
+      for_blocks(begin, end, [&]<int N>(int64_t first) {
+        A sum[N] = {};
+        for (int64_t i = 0; i < rows; i++)
+          for (int k = 0; k < N; k++) sum[k] += A(g[i * channels + first + k]);
+        std::copy_n(sum, N, total + first);
+      });
     });
   });
 }

@@ -1,7 +1,7 @@
 // One vocabulary for float vectors and for plain doubles, so that a kernel written once is fast in float32 and checkable in
 // float64: Lanes<float>::V holds `lanes` floats, Lanes<double>::V is one double.
 #pragma once
-#include "cpu/simd.h"
+#include "cpu/vector_math.h"
 
 namespace turl {
 
@@ -14,7 +14,7 @@ template <> struct Lanes<float> {
   static V fma(V a, V b, V c) { return turl::fma(a, b, c); }
   static V max(V a, V b) { return vmax(a, b); }
   static V exp(V x) { return turl::exp(x); }
-  static V log(V x) { return turl::log(x); }
+  static V log_of_normal(V x) { return turl::log_of_normal(x); }
   static V sqrt(V x) { return turl::sqrt(x); }
   static float sum(V x) { return turl::sum(x); }
   static float first(V x) { return x[0]; }
@@ -27,19 +27,42 @@ template <> struct Lanes<double> {
   static V fma(V a, V b, V c) { return a * b + c; }
   static V max(V a, V b) { return a > b ? a : b; }
   static V exp(V x) { return std::exp(x); }
-  static V log(V x) { return std::log(x); }
+  static V log_of_normal(V x) { return std::log(x); }
   static V sqrt(V x) { return std::sqrt(x); }
   static double sum(V x) { return x; }
   static double first(V x) { return x; }
 };
 
-// The elements of a T as lanes of its accumulator.
+// The elements of a T as lanes of its accumulator, of the first n of them where it says so.
 inline vfloat load_lanes(const float* p) { return load(p); }
 inline vfloat load_lanes(const bfloat16* p) { return load(p); }
 inline double load_lanes(const double* p) { return *p; }
+inline vfloat load_lanes(const float* p, int n) { return load(p, n); }
+inline vfloat load_lanes(const bfloat16* p, int n) { return load(p, n); }
+inline double load_lanes(const double* p, int) { return *p; }
 inline void store_lanes(float* p, vfloat v) { store(p, v); }
 inline void store_lanes(bfloat16* p, vfloat v) { store(p, v); }
 inline void store_lanes(double* p, double v) { *p = v; }
+inline void store_lanes(float* p, vfloat v, int n) { store(p, v, n); }
+inline void store_lanes(bfloat16* p, vfloat v, int n) { store(p, v, n); }
+inline void store_lanes(double* p, double v, int) { *p = v; }
+
+// f(i, n) for [begin, end) in runs of n elements from i on, as many as there are lanes but for the last one.
+template <class A, class F> void for_lanes(int64_t begin, int64_t end, F&& f) {
+  constexpr int width = Lanes<A>::width;
+  int64_t i = begin;
+  for (; i + width <= end; i += width) f(i, width);
+  if (i < end) f(i, int(end - i));
+}
+
+// f.operator()<N>(i) for runs of N = 64, 16 or 1 elements of [begin, end), each as long as it can be: arrays of that size are
+// registers, and loops over them are vectors.
+template <class F> void for_blocks(int64_t begin, int64_t end, F&& f) {
+  int64_t i = begin;
+  for (; i + 64 <= end; i += 64) f.template operator()<64>(i);
+  for (; i + 16 <= end; i += 16) f.template operator()<16>(i);
+  for (; i < end; i++) f.template operator()<1>(i);
+}
 
 // Sum of x[i] y[i] over i < n, always added in the same order.
 template <class T, class U> acc_t<T> dot(const T* x, const U* y, int64_t n) {

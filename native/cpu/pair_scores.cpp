@@ -20,7 +20,7 @@ template <class A> void add_group(A* sums, const A* product, A variance, const A
   for (int64_t j = 0; j < panel_columns; j += L::width) {
     const auto v = L::splat(variance) + load_lanes(variances + j);
     const auto distance = L::max(L::splat(2) - L::splat(2) * load_lanes(product + j), L::splat(0));
-    store_lanes(sums + j, load_lanes(sums + j) + distance / v + L::splat(size) * L::log(v));
+    store_lanes(sums + j, load_lanes(sums + j) + distance / v + L::splat(size) * L::log_of_normal(v));
   }
 }
 

@@ -1,16 +1,17 @@
 // Pooling over windows of x [batch, height, width, channels]; the formulas are in pooling.h.
 #include "pooling.h"
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "kernels.h"
 
 namespace turl {
 namespace {
 
-// f(p, c) for every pixel and channel.
-template <class F> void for_elements(Context& context, int64_t pixels, int64_t channels, F&& f) {
+// f.operator()<N>(p, c) for N channels from c on, of every pixel.
+template <class F> void for_channels(Context& context, int64_t pixels, int64_t channels, F&& f) {
   parallel_for(context, pixels, std::max<int64_t>(1, 16384 / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++)
-      for (int64_t c = 0; c < channels; c++) f(p, c);
+      for_blocks(0, channels, [&]<int N>(int64_t c) { f.template operator()<N>(p, c); });
   });
 }
 
@@ -23,8 +24,7 @@ void max_pool_forward(Context& context, Out y, Out index, In x, int64_t batch, i
     const T* in = x.as<T>();
     T* out = y.as<T>();
     int32_t* places = index.as<int32_t>();
-    for_elements(context, batch * out_height * out_width, channels,
-                 [&](int64_t p, int64_t c) { out[p * channels + c] = T(pooling.maximum(in, p, c, places[p * channels + c])); });
+    for_channels(context, batch * out_height * out_width, channels, [&]<int N>(int64_t p, int64_t c) { pooling.maximum<N>(out, places, in, p, c); });
   });
 }
 
@@ -35,8 +35,7 @@ void max_pool_backward(Context& context, Out dx, In dy, In index, int64_t batch,
     const T* g = dy.as<T>();
     T* out = dx.as<T>();
     const int32_t* places = index.as<int32_t>();
-    for_elements(context, batch * height * width, channels,
-                 [&](int64_t p, int64_t c) { out[p * channels + c] = T(pooling.maximum_gradient(g, places, p, c)); });
+    for_channels(context, batch * height * width, channels, [&]<int N>(int64_t p, int64_t c) { pooling.maximum_gradient<N>(out, g, places, p, c); });
   });
 }
 
@@ -46,8 +45,7 @@ void average_pool_forward(Context& context, Out y, In x, int64_t batch, int64_t 
   with_float(x.dtype, [&]<class T>() {
     const T* in = x.as<T>();
     T* out = y.as<T>();
-    for_elements(context, batch * out_height * out_width, channels,
-                 [&](int64_t p, int64_t c) { out[p * channels + c] = T(pooling.average(in, p, c)); });
+    for_channels(context, batch * out_height * out_width, channels, [&]<int N>(int64_t p, int64_t c) { pooling.average<N>(out, in, p, c); });
   });
 }
 
@@ -57,8 +55,7 @@ void average_pool_backward(Context& context, Out dx, In dy, int64_t batch, int64
   with_float(dx.dtype, [&]<class T>() {
     const T* g = dy.as<T>();
     T* out = dx.as<T>();
-    for_elements(context, batch * height * width, channels,
-                 [&](int64_t p, int64_t c) { out[p * channels + c] = T(pooling.average_gradient(g, p, c)); });
+    for_channels(context, batch * height * width, channels, [&]<int N>(int64_t p, int64_t c) { pooling.average_gradient<N>(out, g, p, c); });
   });
 }
 

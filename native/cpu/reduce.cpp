@@ -1,5 +1,6 @@
 // Reductions of x [outer, n, inner] over n. Sums are formed in double, chunk by chunk of n, in an order that depends on the
 // sizes only.
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "kernels.h"
 
@@ -25,6 +26,49 @@ template <class T> double sum_row(const T* x, int64_t n) {
   for (int width = 8; width > 0; width /= 2)
     for (int k = 0; k < width; k++) part[k] += part[k + width];
   return part[0];
+}
+
+// The largest of the values at N places, and where it is; a NaN counts as larger than any number.
+template <class A, int N> struct Largest {
+  A value[N];
+  int32_t place[N];
+
+  // value[k] and place[k] become v and `at` where v is larger, or as large and before.
+  void take(int k, A v, int32_t at) {
+    const bool nan = value[k] != value[k], same = v == value[k] || (nan && v != v);
+    const bool more = same ? at < place[k] : !(v <= value[k]) && !nan;
+    value[k] = more ? v : value[k], place[k] = more ? at : place[k];
+  }
+};
+
+// Of N columns of x [n, stride].
+template <int N, class T> Largest<acc_t<T>, N> largest_of_columns(const T* x, int64_t n, int64_t stride) {
+  using A = acc_t<T>;
+  Largest<A, N> best;
+  for (int k = 0; k < N; k++) best.value[k] = A(x[k]), best.place[k] = 0;
+  for (int64_t i = 1; i < n; i++)
+    for (int k = 0; k < N; k++) {
+      const A v = A(x[i * stride + k]);
+      const bool more = !(v <= best.value[k]) && best.value[k] == best.value[k];
+      best.value[k] = more ? v : best.value[k], best.place[k] = more ? int32_t(i) : best.place[k];
+    }
+  return best;
+}
+
+// Of n consecutive elements: they are rows of N columns, and a rest.
+template <class T> Largest<acc_t<T>, 1> largest_of_row(const T* x, int64_t n) {
+  using A = acc_t<T>;
+  constexpr int N = 16;
+  Largest<A, 1> best{{A(x[0])}, {0}};
+  if (n >= N) {
+    auto columns = largest_of_columns<N>(x, n / N, N);
+    for (int k = 0; k < N; k++) columns.place[k] = columns.place[k] * N + k;
+    for (int width = N / 2; width > 0; width /= 2)
+      for (int k = 0; k < width; k++) columns.take(k, columns.value[k + width], columns.place[k + width]);
+    best = {{columns.value[0]}, {columns.place[0]}};
+  }
+  for (int64_t i = n / N * N; i < n; i++) best.take(0, A(x[i]), int32_t(i));
+  return best;
 }
 }  // namespace
 
@@ -67,18 +111,16 @@ void max_forward(Context& context, Out y, Out index, In x, int64_t outer, int64_
     const T* in = x.as<T>();
     T* out = y.as<T>();
     int32_t* places = index.as<int32_t>();
+    const auto put = [&]<int N>(int64_t at, const Largest<A, N>& largest) {
+      for (int k = 0; k < N; k++) out[at + k] = T(largest.value[k]), places[at + k] = largest.place[k];
+    };
     parallel_for(context, outer, std::max<int64_t>(1, elements_per_chunk / std::max<int64_t>(1, n * inner)),
                  [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; o++) {
-        T* best = out + o * inner;
-        int32_t* place = places + o * inner;
-        std::copy(in + o * n * inner, in + (o * n + 1) * inner, best);
-        std::fill(place, place + inner, 0);
-        for (int64_t i = 1; i < n; i++)
-          for (int64_t j = 0; j < inner; j++) {
-            A v = A(in[(o * n + i) * inner + j]), b = A(best[j]);
-            if (v > b || (v != v && b == b)) best[j] = T(v), place[j] = int32_t(i);
-          }
+        const T* x = in + o * n * inner;
+        if (inner == 1) put(o, largest_of_row(x, n));
+        else
+          for_blocks(0, inner, [&]<int N>(int64_t j) { put(o * inner + j, largest_of_columns<N>(x + j, n, inner)); });
       }
     });
   });
@@ -90,13 +132,11 @@ void max_backward(Context& context, Out dx, In dy, In index, int64_t outer, int6
     T* out = dx.as<T>();
     const T* g = dy.as<T>();
     const int32_t* places = index.as<int32_t>();
-    parallel_for(context, outer * n, std::max<int64_t>(1, elements_per_chunk / std::max<int64_t>(1, inner)),
+    parallel_for(context, outer, std::max<int64_t>(1, elements_per_chunk / std::max<int64_t>(1, n * inner)),
                  [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++)
-        for (int64_t j = 0; j < inner; j++) {
-          int64_t from = row / n * inner + j;
-          out[row * inner + j] = places[from] == row % n ? g[from] : T(0.0f);
-        }
+      std::fill(out + begin * n * inner, out + end * n * inner, T(0.0f));
+      for (int64_t from = begin * inner; from < end * inner; from++)
+        out[(from / inner * n + places[from]) * inner + from % inner] = g[from];
     });
   });
 }

@@ -1,7 +1,6 @@
 // Vectors of the instruction set this file is compiled for, by GCC's vector extensions: + - * / and comparisons work as they
 // are, `lanes` of float per vector. The same source is compiled for each instruction set (CMakeLists.txt).
 #pragma once
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include "types.h"
@@ -148,62 +147,6 @@ inline float maximum(vfloat v) {
   float best = v[0];
   for (int i = 1; i < lanes; i++) best = best > v[i] ? best : v[i];
   return best;
-}
-
-inline vfloat sqrt(vfloat x) {
-#if defined(__AVX512F__)
-  return _mm512_maskz_sqrt_ps(0xffff, x);
-#elif defined(__AVX2__)
-  return _mm256_sqrt_ps(x);
-#else
-  for (int i = 0; i < lanes; i++) x[i] = std::sqrt(x[i]);
-  return x;
-#endif
-}
-
-// e^x with a relative error below 2e-7 (Cephes' expf polynomial after reduction by ln 2); 0 below -87.3, infinity above 88.7,
-// NaN for NaN.
-inline vfloat exp(vfloat x) {
-  vfloat clamped = vmin(vmax(x, splat(-88.0f)), splat(89.0f));
-  vfloat t = clamped * splat(1.44269504088896341f);
-  vfloat n = (t + splat(12582912.0f)) - splat(12582912.0f);  // round to nearest
-  vfloat r = fma(n, splat(-0.693359375f), clamped);
-  r = fma(n, splat(2.12194440e-4f), r);
-  vfloat p = splat(1.9875691500e-4f);
-  p = fma(p, r, splat(1.3981999507e-3f));
-  p = fma(p, r, splat(8.3334519073e-3f));
-  p = fma(p, r, splat(4.1665795894e-2f));
-  p = fma(p, r, splat(1.6666665459e-1f));
-  p = fma(p, r, splat(5.0000001201e-1f));
-  p = fma(p * r, r, r) + splat(1.0f);
-  vint half = __builtin_convertvector(n, vint) / 2;  // in two steps, so that 2^n may leave the normal range
-  vint rest = __builtin_convertvector(n, vint) - half;
-  vint b1 = (half + 127) << 23, b2 = (rest + 127) << 23;
-  vfloat s1, s2;
-  memcpy(&s1, &b1, sizeof s1);
-  memcpy(&s2, &b2, sizeof s2);
-  vfloat y = p * s1 * s2;
-  y = select(x < splat(-87.3f), vfloat{}, y);
-  y = select(x > splat(88.72f), splat(INFINITY), y);
-  return select(x == x, y, x);
-}
-
-// ln x for a normal x > 0 with a relative error below 2e-7 (Cephes' logf polynomial on [sqrt 1/2, sqrt 2)); undefined elsewhere.
-inline vfloat log(vfloat x) {
-  vint bits;
-  memcpy(&bits, &x, sizeof bits);
-  vint exponent = (bits - 0x3f3504f3) >> 23;  // of x / sqrt 1/2
-  bits -= exponent << 23;
-  vfloat t;
-  memcpy(&t, &bits, sizeof t);
-  t -= splat(1.0f);
-  vfloat p = splat(7.0376836292e-2f);
-  for (float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,
-                  -2.4999993993e-1f, 3.3333331174e-1f})
-    p = fma(p, t, splat(c));
-  const vfloat e = __builtin_convertvector(exponent, vfloat), square = t * t;
-  p = fma(p * t, square, e * splat(-2.12194440e-4f));
-  return fma(e, splat(0.693359375f), t + fma(square, splat(-0.5f), p));
 }
 
 }  // namespace turl

@@ -1,5 +1,6 @@
 // Copies between arrays whose elements lie at strides: transpose, slice, concatenation, broadcast.
 #include <cmath>
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "cpu/strided.h"
 #include "kernels.h"
@@ -17,14 +18,14 @@ int64_t transposed_axis(Ints shape, Ints y_strides, Ints x_strides) {
   return -1;
 }
 
-// Blocks of 16 x 16 go through a buffer, so that each cache line of x and of y is needed once.
+// Blocks of 64 x 64 go through a buffer, so that each cache line of x and of y is needed once, and some side by side.
 template <class T>
 void transpose(Context& context, T* y, const T* x, Ints shape, Ints y_strides, Ints x_strides, int64_t axis) {
-  constexpr int64_t side = 16;
+  constexpr int64_t side = 64;
   const int64_t last = shape.size - 1, rows = shape[axis], columns = shape[last], row_blocks = (rows + side - 1) / side;
   int64_t planes = 1;
   for (int64_t d = 0; d < last; d++) planes *= d == axis ? 1 : shape[d];
-  parallel_for(context, planes * row_blocks, std::max<int64_t>(1, 2048 / columns), [&](int64_t begin, int64_t end) {
+  parallel_for(context, planes * row_blocks, std::max<int64_t>(1, 512 / columns), [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; item++) {
       const int64_t first = item % row_blocks * side, count = std::min(side, rows - first);
       T* out = y + first * y_strides[axis];
@@ -85,25 +86,27 @@ void gather_rows(Context& context, Out y, In x, In index, int64_t rows, int64_t 
     parallel_for(context, index.size, std::max<int64_t>(1, 32768 / std::max<int64_t>(columns, 1)),
                  [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++)
-        for (int64_t c = 0; c < columns; c++)
-          out[i * columns + c] = from[i] >= 0 && from[i] < rows ? in[from[i] * columns + c] : T(NAN);
+        if (from[i] >= 0 && from[i] < rows) std::copy_n(in + from[i] * columns, columns, out + i * columns);
+        else std::fill_n(out + i * columns, columns, T(NAN));
     });
   });
 }
 
-// dx[r] = the sum of dy[i] over the i with index[i] = r, in the order of i. Each chunk takes some of the columns.
+// dx[r] = the sum of dy[i] over the i with index[i] = r, in the order of i. Each chunk owns some of the rows r.
 void gather_rows_backward(Context& context, Out dx, In dy, In index, int64_t rows, int64_t columns) {
   with_float(dx.dtype, [&]<class T>() {
     using A = acc_t<T>;
     const T* g = dy.as<T>();
     T* out = dx.as<T>();
     const int32_t* to = index.as<int32_t>();
-    parallel_for(context, columns, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t r = 0; r < rows; r++) std::fill(out + r * columns + begin, out + r * columns + end, T(0.0f));
-      for (int64_t i = 0; i < index.size; i++)
-        if (to[i] >= 0 && to[i] < rows)
-          for (int64_t c = begin; c < end; c++)
-            out[to[i] * columns + c] = T(A(out[to[i] * columns + c]) + A(g[i * columns + c]));
+    const int64_t grain = std::max({int64_t(1), (rows + 63) / 64, 32768 / std::max<int64_t>(columns, 1)});
+    parallel_for(context, rows, grain, [&](int64_t begin, int64_t end) {
+      std::fill(out + begin * columns, out + end * columns, T(0.0f));
+      for (int64_t i = 0; i < index.size; i++) {
+        if (to[i] < begin || to[i] >= end) continue;
+        T* row = out + to[i] * columns;
+        for_lanes<A>(0, columns, [&](int64_t c, int n) { store_lanes(row + c, load_lanes(row + c, n) + load_lanes(g + i * columns + c, n), n); });
+      }
     });
   });
 }

@@ -59,6 +59,41 @@ for (const device of devices)
           });
     });
 
+for (const device of devices)
+  test(`on ${device.name}: functions keep their digits over the whole range of float32`, () => {
+    // Some units of 6e-8 in the last place, as each function's own comment says; what is below the smallest normal may be 0.
+    const close = (a: number, e: number) => Math.abs(a - e) <= 5e-7 * Math.abs(e) + 1.2e-38;
+    const small = Array.from({ length: 4001 }, (_, i) => Math.fround((i - 2000) / 20)); // -100 to 100
+    const near = small.map((v) => Math.fround(v * 1e-5));
+    const sizes = Array.from({ length: 2765 }, (_, i) => Math.fround(10 ** (i / 36 - 38.6)));
+    const exact: [string, (x: Tensor) => Tensor, (x: number) => number, number[]][] = [
+      ['exp', unary.exp, Math.exp, small.filter((v) => v < 88)],
+      ['log', unary.log, Math.log, [...sizes, ...near.map((v) => Math.fround(1 + v))]],
+      ['sigmoid', unary.sigmoid, sigmoid, [...small.filter((v) => v > -87), ...near]],
+      [
+        'softplus',
+        unary.softplus,
+        (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v))),
+        [...small, ...near],
+      ],
+      ['tanh', unary.tanh, Math.tanh, [...small, ...near, ...sizes]],
+    ];
+    for (const [name, op, formula, values] of exact)
+      scope(() => {
+        const y = op(tensor(values, [values.length], { device })).toArray();
+        const bad = values.findIndex((v, i) => !close(y[i] as number, formula(v)));
+        assert.is(
+          bad,
+          -1,
+          `${name}(${values[bad]}) is ${y[bad]}, expected ${formula(values[bad] as number)}`,
+        );
+      });
+    const zero = tensor([0, -0, -1, Infinity, NaN], [5], { device });
+    assertClose(unary.log(zero).toArray(), [-Infinity, -Infinity, NaN, Infinity, NaN], 0);
+    assertClose(unary.exp(zero).toArray(), [1, 1, Math.exp(-1), Infinity, NaN], 1e-7);
+    assert.ok(Object.is(unary.tanh(zero).toArray()[1], -0));
+  });
+
 test('extremes: nothing overflows that should not, NaN passes through', () => {
   const x = tensor([Infinity, -Infinity, NaN, 1000, -1000]);
   assertClose(unary.sigmoid(x).toArray(), [1, 0, NaN, 1, 0], 0);

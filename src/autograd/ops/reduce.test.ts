@@ -108,6 +108,20 @@ for (const device of devices)
     assertClose(y.toArray(), [2, NaN], 0);
     tape.backward(y, tensor([3, 4], [2], { device }));
     assertClose(x.grad?.toArray() ?? [], [0, 3, 0, 4, 0, 0], 0);
+    // Long enough for vectors: the first of the NaN, wherever larger numbers are; without one the first of the largest.
+    const row = Array.from({ length: 100 }, (_, i) => (i % 9 === 8 ? Infinity : -i));
+    for (const nans of [[70, 37], [99], []])
+      for (const axes of [1, 0]) {
+        const values = row.map((v, i) => (nans.includes(i) ? NaN : v));
+        const twice = axes === 1 ? [...values, ...values] : values.flatMap((v) => [v, v]);
+        const long = parameter(tensor(twice, axes === 1 ? [2, 100] : [100, 2], { device }));
+        const tape = new Tape();
+        const largest = tape.record(() => max(long, axes));
+        tape.backward(largest, tensor([1, 1], [2], { device }));
+        const at = Array.from(long.grad?.toArray() ?? []).flatMap((v, i) => (v === 1 ? [i] : []));
+        const place = Math.min(...(nans.length > 0 ? nans : [8]));
+        assert.equal(at, axes === 1 ? [place, 100 + place] : [2 * place, 2 * place + 1]);
+      }
     assertClose(sum(zeros([0, 3], { device }), 0).toArray(), [0, 0, 0], 0);
     assert.is(sum(zeros([3, 0], { device }), 0).size, 0);
     assertClose(mean(zeros([0], { device })).toArray(), [NaN], 0);
