@@ -5,7 +5,7 @@
 // lines in bands that fit in the caches: register tiles of up to tile_rows x tile_columns sums run over a band's pixels, for one
 // tap after the other. Rows are output channels; columns are input channels, copied to [line][pixel][tile_columns channels] with
 // the padding written out, for one u at a time, so that the v are shifts within the copied lines. Of dy the chunk's channels are
-// copied as well, so that pixels do not lie a power of two apart. With one tap both are read where they are. What comes next is
+// copied as well, so that pixels do not lie a power of two apart, but with AVX-512's tiles not for one tap. What comes next is
 // fetched into the second-level cache meanwhile.
 //
 // Where a pixel has few channels (the first layer) rows and columns change places: rows are the values of kernel_w pixels, which
@@ -21,12 +21,12 @@ namespace {
 
 // How the sum is cut; the numbers of rows, columns, blocks and panels are those of one group.
 struct Plan {
-  bool few;       // channels of a pixel: rows are values of x, columns those of dy
-  bool in_place;  // lines of x lie evenly spaced, and without padding, as those of dy do
+  bool few;        // channels of a pixel: rows are values of x, columns those of dy
+  bool dy_copied;  // all of a chunk's channels
   int64_t rows, columns, taps;
   int64_t row_blocks, rows_per_block;
   int64_t panels, panel_blocks, panels_per_block;  // panels of tile_columns columns
-  int64_t line, band;                              // pixels of a copied line, lines of a band
+  int64_t line, step, band;                        // pixels of a copied line, from one tap to the next; lines of a band
   int64_t parts, lines_per_part, part_size;        // of the batch * out_height lines of dy; floats
 };
 
@@ -34,7 +34,7 @@ Plan plan(const Convolution& s) {
   Plan p;
   const int64_t cg = s.group_channels(), og = s.group_out_channels();
   p.few = cg < 8 && s.taps() > 1;
-  p.in_place = s.taps() == 1 && s.padding == 0 && s.height == s.out_height() * s.stride;
+  p.dy_copied = !p.few && (s.taps() > 1 || lanes < 16);
   p.rows = p.few ? s.kernel_w * cg : og;
   p.columns = p.few ? og : cg;
   p.taps = p.few ? s.kernel_h : s.taps();
@@ -43,8 +43,9 @@ Plan plan(const Convolution& s) {
   p.panels = divide_up(p.columns, tile_columns);
   p.panels_per_block = (p.taps == 1 ? 128 : 64) / tile_columns;
   p.panel_blocks = divide_up(p.panels, p.panels_per_block);
-  p.line = (s.out_width() - 1) * s.stride + s.kernel_w;
-  p.band = std::max<int64_t>(1, p.in_place ? 128 / s.out_width() : 256 / p.line);
+  p.step = s.kernel_w == 1 && s.padding == 0 ? 1 : s.stride;  // then pixels that no tap meets are not copied
+  p.line = (s.out_width() - 1) * p.step + s.kernel_w;
+  p.band = std::max<int64_t>(1, 256 / p.line);
   const int64_t lines = s.batch * s.out_height(), blocks = s.groups * p.row_blocks * p.panel_blocks;
   const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, divide_up(lines, p.band));
   p.lines_per_part = round_up(divide_up(lines, wanted), p.band);
@@ -66,19 +67,19 @@ void pack_pixels(float* packed, int64_t width, const float* pixels, int64_t step
 }
 
 // packed [count][line][width]: n channels of x, from `first` on, that the lines [begin, begin + count) of dy meet with tap row u.
-void pack_lines(float* packed, int64_t width, const float* x, int64_t begin, int64_t count, int64_t line, int64_t u, int64_t first,
+void pack_lines(float* packed, int64_t width, const float* x, int64_t begin, int64_t count, const Plan& p, int64_t u, int64_t first,
                 int64_t n, const Convolution& s) {
-  const int64_t ho = s.out_height(), left = std::min(line, s.padding), right = std::clamp(line, left, s.padding + s.width);
-  for (int64_t i = begin; i < begin + count; i++, packed += line * width) {
+  const int64_t ho = s.out_height(), left = std::min(p.line, s.padding), right = std::clamp(p.line, left, s.padding + s.width);
+  for (int64_t i = begin; i < begin + count; i++, packed += p.line * width) {
     const int64_t y = i % ho * s.stride + u - s.padding;
     if (y < 0 || y >= s.height) {
-      memset(packed, 0, size_t(line * width) * 4);
+      memset(packed, 0, size_t(p.line * width) * 4);
       continue;
     }
     const float* in = x + ((i / ho * s.height + y) * s.width + left - s.padding) * s.channels + first;
     memset(packed, 0, size_t(left * width) * 4);
-    pack_pixels(packed + left * width, width, in, s.channels, right - left, n);
-    memset(packed + right * width, 0, size_t((line - right) * width) * 4);
+    pack_pixels(packed + left * width, width, in, s.stride / p.step * s.channels, right - left, n);
+    memset(packed + right * width, 0, size_t((p.line - right) * width) * 4);
   }
 }
 
@@ -101,7 +102,7 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     const int64_t width = p.few ? cg : tile_columns;  // of a copied pixel of x
     float* packed_x = thread_memory<0>(p.band * p.line * width);
     const int64_t dy_width = p.few ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
-    float* packed_dy = thread_memory<1>(s.taps() > 1 ? p.band * wo * dy_width : 1);
+    float* packed_dy = thread_memory<1>(p.band * wo * dy_width);
 
     // The group's pixels from `line` of dy on, from a channel on, and those of x that these meet with tap (u, 0).
     const auto pixels_of_dy = [&](int64_t line, int64_t channel) {
@@ -116,18 +117,17 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     const int64_t begin = part * p.lines_per_part, end = std::min(lines, begin + p.lines_per_part);
     for (int64_t at = begin; at < end; at += p.band) {
       const int64_t count = std::min(p.band, end - at);
-      if (!p.few && s.taps() > 1)
+      if (p.dy_copied)
         pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first_row).data, s.out_channels, count * wo, rows);
       for (int64_t panel = first_panel; panel < last_panel; panel++) {
         const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
         const bool whole = n == tile_columns;
         if (p.few && !whole) pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first).data, s.out_channels, count * wo, n);
         for (int64_t u = 0; u < s.kernel_h; u++) {
-          const bool x_copied = p.few || !p.in_place || !whole, dy_copied = p.few ? !whole : s.taps() > 1;
-          if (x_copied) pack_lines(packed_x, width, x, at, count, p.line, u, group * cg + (p.few ? 0 : first), p.few ? cg : n, s);
-          const Pixels from_x = x_copied ? Pixels{packed_x, p.line * width, s.stride * width} : pixels_of_x(at, first, u);
-          const Pixels from_dy =
-              dy_copied ? Pixels{packed_dy, wo * dy_width, dy_width} : pixels_of_dy(at, p.few ? first : first_row);
+          pack_lines(packed_x, width, x, at, count, p, u, group * cg + (p.few ? 0 : first), p.few ? cg : n, s);
+          const Pixels from_x = {packed_x, p.line * width, p.step * width};
+          const Pixels from_dy = p.dy_copied || (p.few && !whole) ? Pixels{packed_dy, wo * dy_width, dy_width}
+                                                                  : pixels_of_dy(at, p.few ? first : first_row);
           const Pixels a = p.few ? from_x.from(first_row) : from_dy, b = p.few ? from_dy : from_x;
           const Pixels next_b = p.few                    ? pixels_of_dy(at + p.band, first)
                                 : u + 1 < s.kernel_h     ? pixels_of_x(at, first, u + 1)
