@@ -91,29 +91,37 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
   }
 }
 
-// total[r][j] (+)= sum over k < pairs of a[k a_step + r] . b[k][j]
-__attribute__((noinline)) void outer_tile(float* total, const Pair* a, int64_t a_step, const Pair* b, int64_t pairs,
-                                          bool accumulate) {
-  __m512 sum[tile_rows][2] = {};
+template <int rows>
+__attribute__((noinline)) void outer_tile_of(float* total, const Pair* a, int64_t a_step, const Pair* b, int64_t pairs, bool accumulate) {
+  __m512 sum[rows][2] = {};
   if (accumulate)
 #pragma GCC unroll 12
-    for (int r = 0; r < tile_rows; r++) {
+    for (int r = 0; r < rows; r++) {
       sum[r][0] = turl::load(total + r * tile_columns);
       sum[r][1] = turl::load(total + r * tile_columns + lanes);
     }
   for (int64_t k = 0; k < pairs; k++, a += a_step, b += tile_columns) {
     const __m512bh b0 = load(b), b1 = load(b + lanes);
 #pragma GCC unroll 12
-    for (int r = 0; r < tile_rows; r++) {
+    for (int r = 0; r < rows; r++) {
       const __m512bh v = splat(&a[r].first);
       sum[r][0] = _mm512_dpbf16_ps(sum[r][0], v, b0);
       sum[r][1] = _mm512_dpbf16_ps(sum[r][1], v, b1);
     }
   }
 #pragma GCC unroll 12
-  for (int r = 0; r < tile_rows; r++) {
+  for (int r = 0; r < rows; r++) {
     turl::store(total + r * tile_columns, vfloat(sum[r][0]));
     turl::store(total + r * tile_columns + lanes, vfloat(sum[r][1]));
+  }
+}
+
+// total[r][j] (+)= sum over k < pairs of a[k a_step + r] . b[k][j], for r < rows <= tile_rows.
+template <int most = tile_rows>
+void outer_tile(int64_t rows, float* total, const Pair* a, int64_t a_step, const Pair* b, int64_t pairs, bool accumulate) {
+  if constexpr (most > 0) {
+    if (rows == most) outer_tile_of<most>(total, a, a_step, b, pairs, accumulate);
+    else outer_tile<most - 1>(rows, total, a, a_step, b, pairs, accumulate);
   }
 }
 
@@ -203,8 +211,8 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
 struct Plan {
   bool patches;
   int64_t columns, taps, line;            // values and taps of a group; pairs of a line of dy
-  int64_t out_tiles, panels;              // of one group
-  int64_t out_blocks, tiles_per_block;    // blocks of output channels
+  int64_t rows, panels;                   // output channels and panels of one group
+  int64_t row_blocks, rows_per_block;     // blocks of output channels
   int64_t width;                          // pairs from one packed pixel pair of dy to the next
   int64_t panel_blocks, panels_per_block; // blocks of input channels
   int64_t lines;                          // of a band, whose packed x stays in the first-level cache
@@ -218,20 +226,19 @@ Plan plan(const Convolution& s) {
   p.columns = s.group_channels() * (p.patches ? s.taps() : 1);
   p.taps = p.patches ? 1 : s.taps();
   p.line = divide_up(s.out_width(), 2);
-  p.out_tiles = divide_up(s.group_out_channels(), tile_rows);
+  p.rows = s.group_out_channels();
   p.panels = divide_up(p.columns, tile_columns);
-  p.out_blocks = divide_up(p.out_tiles * tile_rows, 144);
-  p.tiles_per_block = divide_up(p.out_tiles, p.out_blocks);
-  p.out_blocks = divide_up(p.out_tiles, p.tiles_per_block);
-  p.width = round_up(p.tiles_per_block * tile_rows, tile_columns) + 16;  // 16: no power of two, which would use few cache sets
+  p.row_blocks = divide_up(p.rows, 144);
+  p.rows_per_block = divide_up(p.rows, p.row_blocks);
+  p.width = round_up(p.rows_per_block, tile_columns) + 16;  // 16: no power of two, which would use few cache sets
   p.panels_per_block = p.taps == 1 ? 4 : 2;  // for which dy is packed once
   p.panel_blocks = divide_up(p.panels, p.panels_per_block);
   p.lines = std::max<int64_t>(1, 128 / p.line);
-  const int64_t all = s.batch * s.out_height(), blocks = s.groups * p.out_blocks * p.panel_blocks;
+  const int64_t all = s.batch * s.out_height(), blocks = s.groups * p.row_blocks * p.panel_blocks;
   const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, divide_up(all, p.lines));
   p.lines_per_part = round_up(divide_up(all, wanted), p.lines);
   p.parts = divide_up(all, p.lines_per_part);
-  p.part_size = s.groups * p.out_tiles * p.panels * p.taps * tile_rows * tile_columns;
+  p.part_size = s.groups * p.panels * p.taps * p.rows * tile_columns;
   return p;
 }
 
@@ -309,15 +316,14 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
   const Plan p = plan(s);
   const auto [gather, phase] = forward_gather(s);
   const Patches patch(gather, phase);
-  constexpr int64_t tile_size = tile_rows * tile_columns;
   float* partial = static_cast<float*>(context.scratch(size_t(p.parts * p.part_size) * 4));
   const std::vector<bfloat16> zero(size_t(tile_columns), bfloat16(0.0f));
 
-  const int64_t blocks = s.groups * p.out_blocks * p.panel_blocks;
+  const int64_t blocks = s.groups * p.row_blocks * p.panel_blocks;
   parallel_chunks(context, p.parts * blocks, [&](int64_t chunk) {
-    const int64_t part = chunk / blocks, group = chunk % blocks / (p.out_blocks * p.panel_blocks);
-    const int64_t first_tile = chunk / p.panel_blocks % p.out_blocks * p.tiles_per_block;
-    const int64_t tiles = std::min(p.tiles_per_block, p.out_tiles - first_tile);
+    const int64_t part = chunk / blocks, group = chunk % blocks / (p.row_blocks * p.panel_blocks);
+    const int64_t first_row = chunk / p.panel_blocks % p.row_blocks * p.rows_per_block;
+    const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = divide_up(rows, tile_rows);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
     Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<0>(p.width * p.lines * p.line));
@@ -326,17 +332,16 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
     const int64_t begin = part * p.lines_per_part, end = std::min(all, begin + p.lines_per_part);
     for (int64_t line = begin; line < end; line += p.lines) {
       const int64_t count = std::min(p.lines, end - line), pairs = count * p.line;
-      const int64_t o = first_tile * tile_rows;
-      pack_dy(packed_dy, dy, line, count, group * og + o, std::min(tiles * tile_rows, og - o), zero.data(), p, s);
+      pack_dy(packed_dy, dy, line, count, group * og + first_row, rows, zero.data(), p, s);
       for (int64_t panel = first_panel; panel < last_panel; panel++) {
         const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
         for (int64_t tap = 0; tap < p.taps; tap++) {
           if (p.patches) pack_patches(packed_x, made, x, line, count, first, n, zero.data(), p, patch);
           else pack_x(packed_x, x, line, count, tap / s.kernel_w, tap % s.kernel_w, group * cg + first, n, zero.data(), p, s);
           for (int64_t t = 0; t < tiles; t++) {
-            const int64_t tile = ((group * p.out_tiles + first_tile + t) * p.panels + panel) * p.taps + tap;
-            outer_tile(partial + part * p.part_size + tile * tile_size, packed_dy + t * tile_rows, p.width, packed_x, pairs,
-                       line > begin);
+            const int64_t row = rows * t / tiles, height = rows * (t + 1) / tiles - row;
+            const int64_t at = ((group * p.panels + panel) * p.taps + tap) * p.rows + first_row + row;
+            outer_tile(height, partial + part * p.part_size + at * tile_columns, packed_dy + row, p.width, packed_x, pairs, line > begin);
           }
         }
       }
@@ -348,8 +353,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
     for (int64_t o = begin; o < end; o++)
       for (int64_t tap = 0; tap < p.taps; tap++)
         for (int64_t panel = 0; panel < p.panels; panel++) {
-          const int64_t tile = ((o / og * p.out_tiles + o % og / tile_rows) * p.panels + panel) * p.taps + tap;
-          const float* in = partial + tile * tile_size + o % og % tile_rows * tile_columns;
+          const float* in = partial + (((o / og * p.panels + panel) * p.taps + tap) * p.rows + o % og) * tile_columns;
           const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
           memcpy(dweight + o * s.taps() * cg + tap * cg + first, in, size_t(n) * 4);
         }
