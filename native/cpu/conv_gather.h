@@ -29,11 +29,20 @@ struct Gather {
   int64_t group_step, tap_step, d_step, j_step;
 };
 
+// The table of a chunk of `step` result pixels, in memory of its thread.
+template <class T> struct Table {
+  const T** rows;  // [taps][step], input pixels
+  T** result;      // [step]
+  Table(int64_t taps, int64_t step)
+      : rows(reinterpret_cast<const T**>(thread_memory<3>((taps + 1) * step * 2))), result(const_cast<T**>(rows + taps * step)) {}
+};
+
 // Fills rows[t][p] and result[p] for the pixels [begin, end) of a phase, line by line of the result; the table's step is `step`,
 // and missing pixels are `zero`.
 template <class T>
-void point(const T** rows, T** result, int64_t step, int64_t begin, int64_t end, const T* in, T* out, const T* zero,
-           const Gather& g, const Phase& phase) {
+void point(const Table<T>& table, int64_t step, int64_t begin, int64_t end, const T* in, T* out, const T* zero, const Gather& g,
+           const Phase& phase) {
+  const auto [rows, result] = table;
   const int64_t out_c = g.groups * g.width, taps = int64_t(phase.taps.size());
   for (int64_t p = begin; p < end;) {
     const int64_t first = p % phase.columns, i = p / phase.columns % phase.rows, b = p / phase.columns / phase.rows;

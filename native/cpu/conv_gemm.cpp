@@ -57,9 +57,8 @@ void gather_phase(Context& context, float* out, ChannelSums* sums, const float* 
     const int64_t begin = chunk / panel_blocks * step, end = std::min(pixels, begin + step);
     const int64_t first_panel = chunk % panel_blocks * panels_at_once;
     const int64_t last_panel = std::min(g.groups * panels, first_panel + panels_at_once);
-    std::vector<const float*> rows(size_t(taps * step));
-    std::vector<float*> result(size_t(step), nullptr);
-    point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, phase);
+    const Table<float> table(taps, step);
+    point(table, step, begin, end, in, out, zero.data(), g, phase);
     const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};
     for (int64_t n = first_panel; n < last_panel; n++) {
       const int64_t group = n / panels, first = n % panels * tile_columns;
@@ -71,8 +70,8 @@ void gather_phase(Context& context, float* out, ChannelSums* sums, const float* 
         const int64_t t_count = std::min(taps_at_once, taps - t), d_count = std::min(depth_at_once, g.depth - d);
         const bool last = t + t_count == taps && d + d_count == g.depth;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
-          tile(rows.data() + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * g.depth + d) * tile_columns,
-               result.data() + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Into::sum : alone,
+          tile(table.rows + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * g.depth + d) * tile_columns,
+               table.result + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Into::sum : alone,
                fetch && p + tile_rows < end - begin ? tile_rows : 0, last ? chunk_sums : RowSums{}, p == 0);
         d += d_count;
         if (d == g.depth) d = 0, t += t_count;

@@ -169,12 +169,11 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   if (sums) sums->begin(divide_up(pixels, at_once));
   parallel_for(context, pixels, at_once, [&](int64_t begin, int64_t end) {
     const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};
-    std::vector<const bfloat16*> rows(size_t(taps * step));
-    std::vector<bfloat16*> result(size_t(step), nullptr);
-    point(rows.data(), result.data(), step, begin, end, in, out, zero.data(), g, places);
+    const Table<bfloat16> table(taps, step);
+    point(table, step, begin, end, in, out, zero.data(), g, places);
     if (patches) {
       bfloat16* made = reinterpret_cast<bfloat16*>(thread_memory<0>(step * patch.length / 2));
-      for (int64_t p = 0; p < step; p++) rows[size_t(p)] = made + p * patch.length;
+      for (int64_t p = 0; p < step; p++) table.rows[p] = made + p * patch.length;
       for (int64_t p = begin; p < end; p += phase.columns) {
         const int64_t line = p / phase.columns;
         patch.make(made + (p - begin) * patch.length, in, line / phase.rows, line % phase.rows);
@@ -191,8 +190,8 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
         const bool last = t + t_count == tile_taps && k + k_count == tap_pairs;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           (sums && last ? tile<true> : tile<false>)(
-              rows.data() + t * step + p, step, t_count, group * g.depth + 2 * k, k_count, panel + (t * tap_pairs + k) * tile_columns,
-              partial + p * tile_columns, t > 0 || k > 0, last ? result.data() + p : nullptr, group * g.width + first, end - begin - p,
+              table.rows + t * step + p, step, t_count, group * g.depth + 2 * k, k_count, panel + (t * tap_pairs + k) * tile_columns,
+              partial + p * tile_columns, t > 0 || k > 0, last ? table.result + p : nullptr, group * g.width + first, end - begin - p,
               columns, past, fetch && p + tile_rows < end - begin ? tile_rows : 0, chunk_sums, p == 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
