@@ -14,13 +14,17 @@ const explanation =
   'written elsewhere. GFLOP/s: operations of the plain formula a second. GB/s: every input read once and every output written once. ' +
   'Share: the time that the bounding ceiling allows, divided by the time taken. Error: against the formula in double precision.';
 
-/** The names of what was written. */
-export async function writeFiles(out: string, results: Results): Promise<string[]> {
+/** Made before anything is measured, so that a wrong name costs no minutes. */
+export function makeFolder(out: string): void {
   try {
     mkdirSync(out, { recursive: true });
   } catch (error) {
     throw explainFileError(error, `make the folder ${out}`);
   }
+}
+
+/** The names of what was written to a folder. */
+export async function writeFiles(out: string, results: Results): Promise<string[]> {
   const table = resultRows(results);
   const figure = rooflineFigure(results);
   const blocks: Block[] = [

@@ -30,7 +30,7 @@ export function stepCommand(): Command {
     )
     .option('--loader', 'profile with batches of the experiment’s own images, so that waiting for them shows')
     .option('--sizes', 'tell operations apart by their sizes, in the order of native/kernels.h')
-    .option('--trace <file>', 'write the profiled steps as a trace for Perfetto or Chrome')
+    .option('--trace <file.json>', 'write the profiled steps as a trace for Perfetto or Chrome')
     .option('--json', 'print JSON instead of text')
     .option('--record', 'append a row to bench/history.csv')
     .action(step);
@@ -42,8 +42,9 @@ async function step(file: string, options: Options): Promise<void> {
   const { loadConfig } = await import('../config/index.js');
   const { measureStep, peerKinds } = await import('../bench/step.js');
   const { recordStep, stepText } = await import('../bench/step-text.js');
-  const { writeAtomic } = await import('../train/atomic.js');
+  const { checkOutput, writeAtomic } = await import('../train/atomic.js');
   const { threads, rounds, steps, peers, loader = false, sizes = false, trace } = options;
+  if (trace !== undefined) checkOutput('--trace', trace, ['.json']);
   const report = await measureStep(loadConfig(file, overridesOf(options)), watch, {
     ...{ rounds, steps, threads, loader, sizes },
     peers: peerKinds.filter((kind) => peers === kind || peers === 'both'),

@@ -44,6 +44,12 @@ test('usage errors are a sentence', () => {
     [['compare', 'a', 'b', '--rounds', '5'], /--rounds: expected a whole number of at least 6, got 5/],
     [['step', join(folder, 'none.yaml')], /none\.yaml/],
     [['step', '--jsn'], /unknown option '--jsn'/],
+    // Found out before anything is measured, which would say something first.
+    [['clip_scale', '--out', 'package.json'], /^turl: cannot make the folder package\.json/],
+    [
+      ['step', 'experiments/bench/small.yaml', '--trace', join(folder, 'none', 'trace.json')],
+      /^turl: --trace .*: expected a folder at /,
+    ],
     // Options behind the name of a command are its own, also those that turl bench has too.
     [['step', 'experiments/bench/small.yaml', '--device', 'gpu'], /--device gpu/],
   ] as const) {

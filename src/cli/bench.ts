@@ -47,6 +47,9 @@ async function bench(filter: string | undefined, options: Options): Promise<void
     throw new UserError(
       `bench: expected a filter that names a kernel or shape, none contains "${filter ?? ''}"`,
     );
+  const { out } = options;
+  const { makeFolder, writeFiles } = await import('../bench/files.js');
+  if (out !== undefined) makeFolder(out);
   const seconds = options.quick ? 0.1 : 1;
   const progress = bar('timing');
   const tell = (done: number) => progress.show(done, chosen.length);
@@ -59,8 +62,6 @@ async function bench(filter: string | undefined, options: Options): Promise<void
     console.log(`${factsText(results)}\nceilings: ${ceilingsText(results)}`);
     console.log(textTable(resultRows(results)));
   }
-  if (options.out === undefined) return;
-  const { writeFiles } = await import('../bench/files.js');
-  const files = await writeFiles(options.out, results);
-  process.stderr.write(`${files.join(', ')} are in ${options.out}\n`);
+  if (out !== undefined)
+    process.stderr.write(`${(await writeFiles(out, results)).join(', ')} are in ${out}\n`);
 }
