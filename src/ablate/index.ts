@@ -1,13 +1,13 @@
 /** A sweep from its file to its tables. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import Table from 'cli-table3';
 import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
 import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { writeAtomic } from '../train/atomic.js';
+import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { Experiment } from '../train/experiment.js';
 import { checkpoints } from '../train/run-directory.js';
 import { strangers } from './results.js';
@@ -116,7 +116,7 @@ function submit(
   { out, overrides, onLine }: AblateOptions,
 ): string {
   if (cells.length === 0) return 'every cell is done';
-  mkdirSync(runs, { recursive: true });
+  makeFolder(runs);
   const passed = overrides.flatMap((one) =>
     typeof one === 'string' ? ['--set', one] : ['--set', `${one.path}=${JSON.stringify(one.value)}`],
   );

@@ -1,11 +1,11 @@
 /** What cells found, kept as one small file for each beside the tables, so that a sweep can be built up in several sittings. */
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
 import { configFrom, type Config } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { writeAtomic } from '../train/atomic.js';
+import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { essence, testSchema, type Cell, type LoadedSweep } from './sweep.js';
 
 /** The figures of one version of a test's images, as shares. */
@@ -68,7 +68,7 @@ function parseResult(file: string): CellResult {
 }
 
 export function writeResult(folder: string, cell: Cell, result: CellResult): void {
-  mkdirSync(join(folder, 'cells'), { recursive: true });
+  makeFolder(join(folder, 'cells'));
   writeAtomic(fileOf(folder, cell), `${JSON.stringify(result, null, 1)}\n`);
 }
 

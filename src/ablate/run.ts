@@ -1,13 +1,13 @@
 /** Runs the cells of a sweep, each as processes of its own: `turl train`, then `turl eval` for each test. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
 import { configToYaml, loadConfig, type Config } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { writeAtomic } from '../train/atomic.js';
+import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { versions } from '../train/environment.js';
 import { experimentsOf, readResult, writeResult, type CellResult } from './results.js';
 import type { Cell, LoadedSweep } from './sweep.js';
@@ -125,7 +125,7 @@ export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOption
   const begun = existsSync(join(directory, 'config.yaml'));
   if (begun && !isDeepStrictEqual(loadConfig(join(directory, 'config.yaml')), config))
     throw new UserError(`${directory} holds a run of another experiment: remove it to run the cell again`);
-  mkdirSync(options.runs, { recursive: true });
+  makeFolder(options.runs);
   const file = join(options.runs, `${cell.id}.yaml`);
   writeAtomic(file, configToYaml(config));
   // A run that has no checkpoint yet begins anew.

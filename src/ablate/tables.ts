@@ -3,10 +3,9 @@
  * before with its 95 % confidence interval (Student's t over the seeds that both have). The best of a column is marked only where its
  * paired difference to every other is clear of zero. A cell that is missing is said to be.
  */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeToString } from 'fast-csv';
-import { writeAtomic } from '../train/atomic.js';
+import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { readResult, type CellResult } from './results.js';
 import { clear, estimate, pairedDifference, type Estimate } from './statistics.js';
 import type { LoadedSweep } from './sweep.js';
@@ -214,7 +213,7 @@ export async function writeTables(folder: string, sweep: LoadedSweep): Promise<s
       })),
     ),
   );
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   writeAtomic(
     join(folder, 'results.csv'),
     await writeToString(rows, { headers: true, includeEndRowDelimiter: true }),

@@ -1,10 +1,9 @@
 // The files of `turl bench --out DIR`: results as JSON, CSV and Markdown, the roofline as SVG and PNG, and one page of all.
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { renderSvg } from '../report/figure.js';
 import { renderPage, type Block } from '../report/page.js';
-import { explainFileError, writeAtomic } from '../train/atomic.js';
+import { writeAtomic } from '../train/atomic.js';
 import type { Results } from './results.js';
 import { rooflineFigure } from './roofline.js';
 import { ceilingsText, csvTable, factsText, markdownOf, resultRows } from './table.js';
@@ -13,15 +12,6 @@ const explanation =
   'ms: median with caches warm and its 95 % interval from order statistics. Cold: after 64 MiB were ' +
   'written elsewhere. GFLOP/s: operations of the plain formula a second. GB/s: every input read once and every output written once. ' +
   'Share: the time that the bounding ceiling allows, divided by the time taken. Error: against the formula in double precision.';
-
-/** Made before anything is measured, so that a wrong name costs no minutes. */
-export function makeFolder(out: string): void {
-  try {
-    mkdirSync(out, { recursive: true });
-  } catch (error) {
-    throw explainFileError(error, `make the folder ${out}`);
-  }
-}
 
 /** The names of what was written to a folder. */
 export async function writeFiles(out: string, results: Results): Promise<string[]> {

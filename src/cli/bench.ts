@@ -48,7 +48,7 @@ async function bench(filter: string | undefined, options: Options): Promise<void
       `bench: expected a filter that names a kernel or shape, none contains "${filter ?? ''}"`,
     );
   const { out } = options;
-  const { makeFolder, writeFiles } = await import('../bench/files.js');
+  const { makeFolder } = await import('../train/atomic.js');
   if (out !== undefined) makeFolder(out);
   const seconds = options.quick ? 0.1 : 1;
   const progress = bar('timing');
@@ -62,6 +62,7 @@ async function bench(filter: string | undefined, options: Options): Promise<void
     console.log(`${factsText(results)}\nceilings: ${ceilingsText(results)}`);
     console.log(textTable(resultRows(results)));
   }
-  if (out !== undefined)
-    process.stderr.write(`${(await writeFiles(out, results)).join(', ')} are in ${out}\n`);
+  if (out === undefined) return;
+  const { writeFiles } = await import('../bench/files.js');
+  process.stderr.write(`${(await writeFiles(out, results)).join(', ')} are in ${out}\n`);
 }

@@ -1,12 +1,12 @@
 // Photographs from any of the formats as a set to train on. The first scan reads and decodes every image, so that a broken one is known
 // by name before training starts; what was found is remembered by the set's path and, for each file, its size and time of change.
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { writeAtomic } from '../train/atomic.js';
+import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { FaceSet } from './face-set.js';
 import { openArchive, type Archive } from './formats/archive.js';
 import { imageFile, sourceLength } from './formats/image-source.js';
@@ -108,7 +108,7 @@ async function findFaults(
     await pool.close();
   }
   if (cache && file) {
-    mkdirSync(cache, { recursive: true });
+    makeFolder(cache);
     writeAtomic(file, JSON.stringify(now));
   }
   return reasons;

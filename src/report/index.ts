@@ -1,10 +1,10 @@
 /** Reports: runs and sweeps as one page of pictures, and the pictures by themselves as SVG and PNG. */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { allResults } from '../ablate/results.js';
 import { UserError } from '../tensor/errors.js';
-import { explainFileError, writeAtomic } from '../train/atomic.js';
+import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
 import { confidenceFigure, correlationFigure } from './figures/embedding.js';
@@ -118,6 +118,7 @@ function kindOf(path: string): 'run' | 'sweep' {
 /** @throws UserError when a path is neither a run nor a sweep, or the folder cannot be written */
 export async function writeReport(paths: readonly string[], out: string): Promise<ReportResult> {
   const kinds = paths.map(kindOf);
+  makeFolder(join(out, 'pictures'), `the folder ${out}`);
   const runs: RunReport[] = [];
   for (const [i, path] of paths.entries()) if (kinds[i] === 'run') runs.push(await collectRun(path));
   const blocks: Block[] = [];
@@ -143,11 +144,6 @@ export async function writeReport(paths: readonly string[], out: string): Promis
   if (runs.length > 0)
     blocks.push({ kind: 'heading', text: 'Why confidences' }, ...figureBlocks(toyFigure()));
   const figures = blocks.flatMap((block) => (block.kind === 'figure' ? [block.figure] : []));
-  try {
-    mkdirSync(join(out, 'pictures'), { recursive: true });
-  } catch (error) {
-    throw explainFileError(error, `make the folder ${out}`);
-  }
   for (const figure of figures) {
     const svg = renderSvg(figure, 'light');
     writeAtomic(join(out, 'pictures', `${figure.id}.svg`), svg);

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../tensor/errors.js';
-import { removeTemporaries, writeAll, writeAtomic } from './atomic.js';
+import { checkOutput, makeFolder, removeTemporaries, writeAll, writeAtomic } from './atomic.js';
 
 const test = suite<{ folder: string }>('atomic files');
 test.before.each((context) => {
@@ -54,6 +54,27 @@ test('a full disk: one sentence, the old file intact, no temporary file', ({ fol
   closeSync(full);
   assert.is(readFileSync(file, 'utf8'), 'old');
   assert.equal(readdirSync(folder), ['a']);
+});
+
+test('a file where a folder is wanted: one sentence each', ({ folder }) => {
+  const file = join(folder, 'a');
+  writeAtomic(file, 'old');
+  raises(
+    () => writeAtomic(join(file, 'b'), 'new'),
+    /^cannot write .*\/a\/b: a part of the path is not a folder$/,
+  );
+  raises(
+    () => checkOutput('--out', join(file, 'b.csv'), ['.csv']),
+    /expected a folder at .*\/a, found none$/,
+  );
+  raises(
+    () => makeFolder(join(file, 'b')),
+    /^cannot make the folder .*\/a\/b: a part of the path is not a folder$/,
+  );
+  raises(() => makeFolder(file, 'the run'), /^cannot make the run: a file of that name is there$/);
+  makeFolder(join(folder, 'c', 'd'));
+  makeFolder(join(folder, 'c', 'd'));
+  assert.equal(readdirSync(folder), ['a', 'c']);
 });
 
 test('an error of the writer comes through as it is, and leaves the old file', ({ folder }) => {

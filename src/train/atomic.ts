@@ -2,12 +2,13 @@
 // then renamed over it. After a failure the old file is as it was and the temporary one is gone.
 import {
   closeSync,
-  existsSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
@@ -30,7 +31,7 @@ export function writeAtomic(
     renameSync(temporary, file);
   } catch (error) {
     if (descriptor !== undefined) closeSync(descriptor);
-    rmSync(temporary, { force: true });
+    removeIfThere(temporary);
     throw explainFileError(error, `write ${file}`);
   }
   syncFolder(dirname(file));
@@ -44,7 +45,7 @@ export function writeAtomic(
 export function checkOutput(option: string, file: string, formats: readonly string[]): void {
   if (!formats.includes(extname(file)))
     throw new UserError(`${option} ${file}: expected a name that ends in ${formats.join(', ')}`);
-  if (!existsSync(dirname(file)))
+  if (!statSync(dirname(file), { throwIfNoEntry: false })?.isDirectory())
     throw new UserError(`${option} ${file}: expected a folder at ${dirname(file)}, found none`);
 }
 
@@ -61,10 +62,30 @@ export async function replaceFile(file: string, fill: (temporary: string) => Pro
     }
     renameSync(temporary, file);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    removeIfThere(temporary);
     throw explainFileError(error, `write ${file}`);
   }
   syncFolder(dirname(file));
+}
+
+function removeIfThere(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // Its folder is none: what failed before says so.
+  }
+}
+
+/**
+ * Makes a folder, and those above it, where they are not there yet. Commands do so before any work whose result is to go there.
+ * @param name what to call it in the sentence that says why it cannot be made
+ */
+export function makeFolder(folder: string, name = `the folder ${folder}`): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw explainFileError(error, `make ${name}`);
+  }
 }
 
 /** Writes every byte; the system may take fewer at a time than it is given, and no more than 2 GiB. */
@@ -95,6 +116,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'no such file or folder',
   ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'it is a folder',
+  EEXIST: 'a file of that name is there',
   EIO: 'the disk reports an input/output error',
 };
 

@@ -2,7 +2,6 @@
  * What a training step will see, looked at before it is trained on: contact sheets of the very images that `turl train` makes for a
  * seed and a step, and of each variation alone.
  */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/index.js';
 import { writeContactSheet } from '../data/contact-sheet.js';
@@ -11,6 +10,7 @@ import type { FaceSet } from '../data/face-set.js';
 import { copyBatch, type Batch } from '../data/loader.js';
 import { variationNames } from '../data/variations.js';
 import { device as deviceOf, type Device } from '../tensor/device.js';
+import { makeFolder } from './atomic.js';
 import { augmentedPixels, trainingLoader } from './network-input.js';
 
 /** Which variations were applied to an image of a batch, in words. */
@@ -89,10 +89,10 @@ export async function preview(
   folder: string,
   { step = 0, images = 32 }: PreviewOptions = {},
 ): Promise<string[]> {
+  makeFolder(folder);
   const { train } = await openDataset(config);
   const device = deviceOf(config.device);
   const { model, data, augment } = config;
-  mkdirSync(folder, { recursive: true });
   const asTrained = join(folder, 'step.png');
   await writeBatchSheet(asTrained, device, config, await batchOf(config, train, step), images);
 

@@ -4,12 +4,12 @@
 //   metrics.jsonl, metrics.csv, events.out.tfevents.*
 //   checkpoints/       step-000300.safetensors, ..., and `latest` with the name of the newest whole one
 // Everything but the appended metrics is written atomically; one process at a time may have it open.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import * as z from 'zod';
 import { configToYaml, loadConfig, type Config, type Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { explainFileError, removeTemporaries, writeAtomic } from './atomic.js';
+import { makeFolder, removeTemporaries, writeAtomic } from './atomic.js';
 import { deviceReport, machine, versions } from './environment.js';
 import { MetricsLog, type Metrics } from './metrics-log.js';
 import { lockRunDirectory } from './run-lock.js';
@@ -34,11 +34,7 @@ export class RunDirectory {
   /** A new directory: config.work_dir, or runs/<name>-<time>. One that already holds a run is refused. */
   static create(config: Config, now = new Date()): RunDirectory {
     const path = config.work_dir ?? join('runs', `${config.name}-${stamp(now)}`);
-    try {
-      mkdirSync(join(path, 'checkpoints'), { recursive: true });
-    } catch (error) {
-      throw explainFileError(error, `make the run directory ${path}`);
-    }
+    makeFolder(join(path, 'checkpoints'), `the run directory ${path}`);
     return RunDirectory.#open(path, 0, now, () => {
       const file = join(path, 'config.yaml');
       if (existsSync(file))

@@ -4,11 +4,12 @@
  * in the cache; what is remembered of it goes by path, size and time of change.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import * as z from 'zod';
 import { UserError } from '../../tensor/errors.js';
+import { makeFolder } from '../../train/atomic.js';
 import { readSafetensors, writeSafetensors } from '../../train/safetensors.js';
 import type { Archive } from './archive.js';
 import { byName } from './folder.js';
@@ -102,7 +103,7 @@ export async function openParquet(
   const images = join(cache, `parquet-${key}.images`);
   let known = recall(index, images);
   if (!known) {
-    mkdirSync(cache, { recursive: true });
+    makeFolder(cache);
     const part = `${images}.${process.pid}.part`;
     const found = await unpacker
       .run({ file, to: part })
