@@ -43,6 +43,7 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
   const known = readResults(results, sweep);
   const missing = chosen.filter(({ id }) => !known.has(id));
   if (options.dryRun) return describe(sweep, runs, results);
+  makeFolder(results);
   for (const name of strangers(results, sweep.cells))
     onLine(`${join(results, 'cells', name)} is of no cell of this sweep`);
   if (launcher === 'slurm') return submit(file, sweep, missing, runs, options);
