@@ -55,8 +55,8 @@ template <class A, class F> void for_lanes(int64_t begin, int64_t end, F&& f) {
   if (i < end) f(i, int(end - i));
 }
 
-// f.operator()<N>(i) for runs of N = 64, 16 or 1 elements of [begin, end), each as long as it can be: arrays of that size are
-// registers, and loops over them are vectors.
+// f.operator()<N>(i) for runs of N = 64, 16 or 1 elements of [begin, end), each as long as it can be: loops over arrays of that size become
+// vectors.
 template <class F> void for_blocks(int64_t begin, int64_t end, F&& f) {
   int64_t i = begin;
   for (; i + 64 <= end; i += 64) f.template operator()<64>(i);

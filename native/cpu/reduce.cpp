@@ -114,13 +114,17 @@ void max_forward(Context& context, Out y, Out index, In x, int64_t outer, int64_
     const auto put = [&]<int N>(int64_t at, const Largest<A, N>& largest) {
       for (int k = 0; k < N; k++) out[at + k] = T(largest.value[k]), places[at + k] = largest.place[k];
     };
-    parallel_for(context, outer, std::max<int64_t>(1, elements_per_chunk / std::max<int64_t>(1, n * inner)),
+    const int64_t width = std::min<int64_t>(inner, 64), blocks = (inner + 63) / 64;  // of columns
+    parallel_for(context, outer * blocks, std::max<int64_t>(1, elements_per_chunk / std::max<int64_t>(1, n * width)),
                  [&](int64_t begin, int64_t end) {
-      for (int64_t o = begin; o < end; o++) {
+      for (int64_t item = begin; item < end; item++) {
+        const int64_t o = item / blocks, first = item % blocks * 64;
         const T* x = in + o * n * inner;
         if (inner == 1) put(o, largest_of_row(x, n));
         else
-          for_blocks(0, inner, [&]<int N>(int64_t j) { put(o * inner + j, largest_of_columns<N>(x + j, n, inner)); });
+          for_blocks(first, std::min(inner, first + 64), [&]<int N>(int64_t j) {
+            put(o * inner + j, largest_of_columns<N>(x + j, n, inner));
+          });
       }
     });
   });
@@ -132,11 +136,9 @@ void max_backward(Context& context, Out dx, In dy, In index, int64_t outer, int6
     T* out = dx.as<T>();
     const T* g = dy.as<T>();
     const int32_t* places = index.as<int32_t>();
-    parallel_for(context, outer, std::max<int64_t>(1, elements_per_chunk / std::max<int64_t>(1, n * inner)),
-                 [&](int64_t begin, int64_t end) {
-      std::fill(out + begin * n * inner, out + end * n * inner, T(0.0f));
-      for (int64_t from = begin * inner; from < end * inner; from++)
-        out[(from / inner * n + places[from]) * inner + from % inner] = g[from];
+    parallel_for(context, dx.size, elements_per_chunk, [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, T(0.0f)); });
+    parallel_for(context, dy.size, elements_per_chunk / 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) out[(i / inner * n + places[i]) * inner + i % inner] = g[i];
     });
   });
 }
