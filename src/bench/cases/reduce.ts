@@ -83,5 +83,8 @@ function maxBackward(lengths: Lengths): KernelCase {
 export function reduceCases({ elements }: Sizes): KernelCase[] {
   const along: Lengths = [elements / 512, 512, 1];
   const across: Lengths = [1, elements / 64, 64];
-  return [sum(along), sum(across), sum([1, elements, 1]), maxForward(along), maxBackward(along)];
+  return [
+    ...[sum(along), sum(across), sum([1, elements, 1])],
+    ...[maxForward(along), maxForward(across), maxBackward(along), maxBackward(across)],
+  ];
 }
