@@ -44,7 +44,7 @@ namespace unary {
 #define TURL_DEFINE(name, value, gradient)                                       \
   struct name {                                                                  \
     template <class A> static TURL_BOTH A forward(A x) {                         \
-      using turl::exp, turl::log, turl::sqrt, turl::tanh;                        \
+      using turl::exp, turl::log, turl::sqrt, turl::tanh; /* not these structs */ \
       return value;                                                              \
     }                                                                            \
     template <class A> static TURL_BOTH A backward(A dy, A saved) {              \

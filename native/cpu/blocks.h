@@ -18,6 +18,14 @@ constexpr int unrolled = lanes == 16 ? 1 : 4;
 inline int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
 inline int64_t round_up(int64_t n, int64_t d) { return divide_up(n, d) * d; }
 
+// f.operator()<rows>() for 0 < rows <= most, so that the sums of so many rows are registers.
+template <int most = tile_rows, class F> void with_rows(int64_t rows, F&& f) {
+  if constexpr (most > 0) {
+    if (rows == most) f.template operator()<most>();
+    else with_rows<most - 1>(rows, f);
+  }
+}
+
 // Memory of a thread for the packed panels of a chunk, kept between calls; aligned to a cache line.
 template <int Purpose> inline float* thread_memory(int64_t floats) {
   thread_local std::unique_ptr<float, decltype(&std::free)> memory{nullptr, std::free};

@@ -117,12 +117,8 @@ __attribute__((noinline)) void outer_tile_of(float* total, const Pair* a, int64_
 }
 
 // total[r][j] (+)= sum over k < pairs of a[k a_step + r] . b[k][j], for r < rows <= tile_rows.
-template <int most = tile_rows>
 void outer_tile(int64_t rows, float* total, const Pair* a, int64_t a_step, const Pair* b, int64_t pairs, bool accumulate) {
-  if constexpr (most > 0) {
-    if (rows == most) outer_tile_of<most>(total, a, a_step, b, pairs, accumulate);
-    else outer_tile<most - 1>(rows, total, a, a_step, b, pairs, accumulate);
-  }
+  with_rows(rows, [&]<int n>() { outer_tile_of<n>(total, a, a_step, b, pairs, accumulate); });
 }
 
 constexpr int64_t pixels_ahead = 16;

@@ -126,13 +126,9 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, Pixels b, P
 
 // total[r][j] (+)= sum over `lines` of `length` pixels of a[r] b[j], for r < rows <= tile_rows and j < tile_columns. Meanwhile
 // the second-level cache is told to fetch what is wanted next: as many pixels of next_a and next_b.
-template <int most = tile_rows>
-void outer_tile(int64_t rows, float* total, Pixels a, Pixels b, Pixels next_a, Pixels next_b, int64_t lines, int64_t length,
-                bool accumulate) {
-  if constexpr (most > 0) {
-    if (rows == most) outer_tile_of<most>(total, a, b, next_a, next_b, lines, length, accumulate);
-    else outer_tile<most - 1>(rows, total, a, b, next_a, next_b, lines, length, accumulate);
-  }
+inline void outer_tile(int64_t rows, float* total, Pixels a, Pixels b, Pixels next_a, Pixels next_b, int64_t lines, int64_t length,
+                       bool accumulate) {
+  with_rows(rows, [&]<int n>() { outer_tile_of<n>(total, a, b, next_a, next_b, lines, length, accumulate); });
 }
 
 }  // namespace turl

@@ -22,27 +22,26 @@ int64_t transposed_axis(Ints shape, Ints y_strides, Ints x_strides) {
 template <class T>
 void transpose(Context& context, T* y, const T* x, Ints shape, Ints y_strides, Ints x_strides, int64_t axis) {
   constexpr int64_t side = 64;
-  const int64_t last = shape.size - 1, rows = shape[axis], columns = shape[last], row_blocks = (rows + side - 1) / side;
+  const int64_t last = shape.size - 1, rows = shape[axis], columns = shape[last];
+  const int64_t row_blocks = (rows + side - 1) / side, column_blocks = (columns + side - 1) / side;
   int64_t planes = 1;
   for (int64_t d = 0; d < last; d++) planes *= d == axis ? 1 : shape[d];
-  parallel_for(context, planes * row_blocks, std::max<int64_t>(1, 512 / columns), [&](int64_t begin, int64_t end) {
+  parallel_for(context, planes * row_blocks * column_blocks, 8, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; item++) {
-      const int64_t first = item % row_blocks * side, count = std::min(side, rows - first);
-      T* out = y + first * y_strides[axis];
-      const T* in = x + first;
-      int64_t rest = item / row_blocks;
+      const int64_t row = item / column_blocks % row_blocks * side, count = std::min(side, rows - row);
+      const int64_t column = item % column_blocks * side, width = std::min(side, columns - column);
+      T* out = y + row * y_strides[axis] + column;
+      const T* in = x + row + column * x_strides[last];
+      int64_t rest = item / (column_blocks * row_blocks);
       for (int64_t d = last - 1; d >= 0; d--) {
         if (d == axis) continue;
         out += rest % shape[d] * y_strides[d], in += rest % shape[d] * x_strides[d];
         rest /= shape[d];
       }
-      for (int64_t j = 0; j < columns; j += side) {
-        const int64_t width = std::min(side, columns - j);
-        T block[side][side];
-        for (int64_t k = 0; k < width; k++)
-          for (int64_t i = 0; i < count; i++) block[i][k] = in[(j + k) * x_strides[last] + i];
-        for (int64_t i = 0; i < count; i++) std::copy_n(block[i], width, out + i * y_strides[axis] + j);
-      }
+      T block[side][side];
+      for (int64_t k = 0; k < width; k++)
+        for (int64_t i = 0; i < count; i++) block[i][k] = in[k * x_strides[last] + i];
+      for (int64_t i = 0; i < count; i++) std::copy_n(block[i], width, out + i * y_strides[axis]);
     }
   });
 }

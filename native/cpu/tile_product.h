@@ -66,12 +66,6 @@ template <class A> struct TileProduct {
     for (int64_t i = m; i < m + rows; i++)
       for (int j = 0; j < N; j++) __builtin_prefetch(c + i * c_row + n + j * L::width, 1);
   }
-  template <int R, int N> void last_rows(int64_t rows, int64_t m, int64_t n, NextLines& next) const {
-    if constexpr (R > 0) {
-      if (rows == R) block<R, N>(m, n, next);
-      else last_rows<R - 1, N>(rows, m, n, next);
-    }
-  }
   template <int N> void panel(int64_t rows, int64_t n, NextLines& next) const {
     int64_t m = 0;
     for (; m + tile_rows <= rows; m += tile_rows) {
@@ -79,7 +73,7 @@ template <class A> struct TileProduct {
       block<tile_rows, N>(m, n, next);
     }
     if (add) ask_for_sums<N>(m, rows - m, n);
-    last_rows<tile_rows - 1, N>(rows - m, m, n, next);
+    with_rows<tile_rows - 1>(rows - m, [&]<int last>() { block<last, N>(m, n, next); });
   }
   void run(int64_t rows, int64_t columns, NextLines next = {}) const {
     constexpr int64_t wide = tile_vectors * L::width;

@@ -16,6 +16,7 @@ export const cases: Record<string, Case> = {
   'no padding, a wide window': { x: [1, 5, 6, 3], out: 9, kernel: [2, 3] },
   'stride 2': { x: [2, 7, 6, 4], out: 6, kernel: [3, 3], stride: 2, padding: 1 },
   'stride 3, padding 2': { x: [1, 8, 8, 2], out: 3, kernel: [3, 3], stride: 3, padding: 2 },
+  'few channels, one column wide, stride 2': { x: [2, 9, 7, 3], out: 5, kernel: [3, 1], stride: 2 },
   '1x1': { x: [3, 3, 3, 17], out: 18, kernel: [1, 1] },
   '1x1 stride 2': { x: [2, 5, 5, 9], out: 8, kernel: [1, 1], stride: 2 },
   '1x1 stride 2, few channels': { x: [2, 5, 4, 3], out: 4, kernel: [1, 1], stride: 2 },

@@ -84,7 +84,12 @@ export function reduceCases({ elements }: Sizes): KernelCase[] {
   const along: Lengths = [elements / 512, 512, 1];
   const across: Lengths = [1, elements / 64, 64];
   return [
-    ...[sum(along), sum(across), sum([1, elements, 1])],
-    ...[maxForward(along), maxForward(across), maxBackward(along), maxBackward(across)],
+    sum(along),
+    sum(across),
+    sum([1, elements, 1]),
+    maxForward(along),
+    maxForward(across),
+    maxBackward(along),
+    maxBackward(across),
   ];
 }
