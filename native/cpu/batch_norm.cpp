@@ -4,8 +4,8 @@
 //   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise;  plus `more`
 // moments [2, channels] are mean and inverse. gamma, beta, slope, residual and more may be left out: they are 1, 0 and nothing. In
 // training x is read for its statistics [2, channels], mean and variance, unless whoever made x has left them; those of y are left if they
-// are wanted. Backward reads x and dy twice. Sums are formed in float over at most 128 rows and in double from there on, in an
-// order that depends on the sizes only.
+// are wanted. Backward reads x and dy twice, first from the end, where the caches still hold what was written last, then from the
+// beginning. Sums are formed in float over at most 128 rows and in double from there on, in an order that depends on the sizes only.
 #include <cmath>
 #include "cpu/channel_sums.h"
 #include "kernels.h"
@@ -162,7 +162,8 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
     int64_t width = (prelu ? 3 : 2) * channels;  // sums of g, of g (x - mean), of z dy where z <= 0
     double* partial = static_cast<double*>(context.scratch(size_t(chunks.count * width) * sizeof(double)));
     auto sum = [&]<bool active>() {
-      parallel_chunks(context, chunks.count, [&](int64_t chunk) {
+      parallel_chunks(context, chunks.count, [&](int64_t before_end) {
+        const int64_t chunk = chunks.count - 1 - before_end;
         sum_rows<T, active ? 3 : 2>(partial + chunk * width, chunks.begin(chunk), chunks.end(chunk), channels,
                                     [&]<class V>(int64_t c) {
           return [=, k = constants.template at<V>(c)](int64_t at, V* sums) {

@@ -87,7 +87,7 @@ struct Pixels {
   Pixels from(int64_t channel) const { return {data + channel, line, step}; }
 };
 
-template <int rows>
+template <int rows, bool fetch>
 __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, Pixels b, Pixels next_a, Pixels next_b, int64_t lines,
                                              int64_t length, bool accumulate) {
   const auto one_line = [&](Pixels p) { return p.line == length * p.step; };
@@ -104,9 +104,11 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, Pixels b, P
     const float *right = b.data + i * b.line, *next_right = next_b.data + i * next_b.line;
 #pragma GCC unroll unrolled
     for (int64_t k = 0; k < length; k++) {
-      __builtin_prefetch(next_left, 0, 2);
+      if constexpr (fetch) {
+        __builtin_prefetch(next_left, 0, 2);
 #pragma GCC unroll 2
-      for (int j = 0; j < tile_columns; j += 16) __builtin_prefetch(next_right + j, 0, 2);
+        for (int j = 0; j < tile_columns; j += 16) __builtin_prefetch(next_right + j, 0, 2);
+      }
       const vfloat b0 = load(right), b1 = load(right + lanes);
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
@@ -125,10 +127,14 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, Pixels b, P
 }
 
 // total[r][j] (+)= sum over `lines` of `length` pixels of a[r] b[j], for r < rows <= tile_rows and j < tile_columns. Meanwhile
-// the second-level cache is told to fetch what is wanted next: as many pixels of next_a and next_b.
+// the second-level cache is told to fetch what is wanted next: as many pixels of next_a and next_b, unless these are a and b.
 inline void outer_tile(int64_t rows, float* total, Pixels a, Pixels b, Pixels next_a, Pixels next_b, int64_t lines, int64_t length,
                        bool accumulate) {
-  with_rows(rows, [&]<int n>() { outer_tile_of<n>(total, a, b, next_a, next_b, lines, length, accumulate); });
+  const bool fetch = next_a.data != a.data || next_b.data != b.data;
+  with_rows(rows, [&]<int n>() {
+    if (fetch) outer_tile_of<n, true>(total, a, b, next_a, next_b, lines, length, accumulate);
+    else outer_tile_of<n, false>(total, a, b, next_a, next_b, lines, length, accumulate);
+  });
 }
 
 }  // namespace turl
