@@ -1,6 +1,7 @@
 // Binds devices, buffers and the kernel table to JavaScript. It knows no kernel by name: each entry of the table becomes a
 // function whose arguments are converted by their C++ types.
 #include <napi.h>
+#include <algorithm>
 #include <optional>
 #include <tuple>
 #include "recording.h"
@@ -348,15 +349,21 @@ Napi::Value forget(const Napi::CallbackInfo& info) {
 
 // cpuLibrary(): the best CPU backend for this processor, or the one TURL_ISA names
 Napi::Value cpu_library(const Napi::CallbackInfo& info) {
-  std::string isa = "baseline";
+  std::vector<std::string> usable{"baseline"};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isa = "avx2";
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable.push_back("avx2");
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
-    isa = "avx512";
+    usable.push_back("avx512");
 #endif
-  if (const char* wanted = std::getenv("TURL_ISA")) isa = wanted;
+  std::string isa = usable.back();
+  if (const char* wanted = std::getenv("TURL_ISA"); wanted && *wanted) isa = wanted;
+  if (std::find(usable.begin(), usable.end(), isa) == usable.end()) {
+    std::string all;
+    for (const std::string& one : usable) all += (all.empty() ? "" : one == usable.back() ? " or " : ", ") + one;
+    throw Napi::Error::New(info.Env(), "TURL_ISA: expected what this processor has, " + all + ", got " + isa);
+  }
   return Napi::String::New(info.Env(), "turl_cpu_" + isa);
 }
 

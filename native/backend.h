@@ -1,13 +1,27 @@
 // A backend is one device type in one shared library: memory, copies, a context and the kernel table. The libraries are
 // turl_cpu_baseline, turl_cpu_avx2, turl_cpu_avx512, turl_cuda and turl_emulated; each exports turl_backend().
 #pragma once
+#include <cstdlib>
 #include <functional>
 #include <memory>
+#include <string>
 #include "kernels.h"
 
 namespace turl {
 
 constexpr int backend_abi = 5;
+
+// The threads that TURL_THREADS asks for, 0 if it does not.
+inline int threads_named() {
+  const char* const named = std::getenv("TURL_THREADS");
+  if (!named || !*named) return 0;
+  constexpr long most = 1024;
+  char* end = nullptr;
+  const long threads = std::strtol(named, &end, 10);
+  if (*end || threads < 1 || threads > most)
+    throw std::runtime_error("TURL_THREADS: expected 1 to " + std::to_string(most) + " threads, got " + named);
+  return int(threads);
+}
 
 // What a device keeps of work that it does again and again: on CUDA a graph (docs/decisions/0010-recorded-steps.md).
 struct Graph {

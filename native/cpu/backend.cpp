@@ -3,7 +3,6 @@
 #include <array>
 #include <condition_variable>
 #include <atomic>
-#include <cstdlib>
 #include <exception>
 #include <fstream>
 #include <mutex>
@@ -141,8 +140,7 @@ class CpuBackend final : public Backend, public Context {
   CpuBackend() {
     kernels = &kernel_table();
     matrix_units = turl::matrix_units() != MatrixUnits::none;
-    const char* wanted = std::getenv("TURL_THREADS");
-    set_threads(wanted ? std::atoi(wanted) : 0);
+    set_threads(threads_named());
   }
   ~CpuBackend() override { delete pool_; }
 

@@ -18,8 +18,7 @@ class EmulatedBackend final : public Backend, public Context {
 #endif
     capability = usable_capability(90);
     multiprocessors = 2;  // few, so that blocks compute several tiles
-    const char* wanted = std::getenv("TURL_THREADS");
-    set_threads(wanted ? std::atoi(wanted) : 0);
+    set_threads(threads_named());
   }
   void* allocate(size_t bytes) override {
     void* data = nullptr;

@@ -1,14 +1,17 @@
-// The same training step in PyTorch, in a process of its own that runs steps when it is asked to (bench/peers/torch_step.py).
+// The same training step elsewhere, in a process of its own that runs steps when it is asked to: in PyTorch (bench/peers/torch_step.py),
+// or in another turl (`turl bench step --as-peer`).
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import * as z from 'zod';
 import type { Config } from '../config/index.js';
 import { activeVariations } from '../method/variations.js';
 import { iresnetBlocks } from '../nn/iresnet.js';
+import { UserError } from '../tensor/errors.js';
 
-const script = join(import.meta.dirname, '../../bench/peers/torch_step.py');
+const here = join(import.meta.dirname, '../..');
+const script = join(here, 'bench/peers/torch_step.py');
 
 export interface Peer {
   readonly name: string;
@@ -65,10 +68,55 @@ function tuned(): Record<string, string> {
   };
 }
 
-/** Starts the peer and takes two steps to warm up; TURL_PYTHON names a Python with torch. */
-export async function openPeer(args: readonly string[], name: string): Promise<Peer | Absent> {
-  const python = process.env['TURL_PYTHON'] ?? '/usr/bin/python3';
-  const child = spawn(python, [script, ...args], { stdio: 'pipe', env: { ...process.env, ...tuned() } });
+export interface PeerProgram {
+  /** What it is called where it says nothing. */
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** PyTorch's step; TURL_PYTHON names a Python with torch. */
+export const torchPeer = (name: string, args: readonly string[]): PeerProgram => ({
+  name,
+  command: process.env['TURL_PYTHON'] ?? '/usr/bin/python3',
+  args: [script, ...args],
+  env: tuned(),
+});
+
+/**
+ * The step of another turl.
+ * @param against a checkout that is built, or `VARIABLE=VALUE`: this one with that in its environment
+ * @param args those of `turl bench step`
+ */
+export function turlPeer(against: string, args: readonly string[]): PeerProgram {
+  const [, variable, value = ''] = /^([A-Za-z_]\w*)=(.*)$/.exec(against) ?? [];
+  const folder = variable === undefined ? against : here;
+  const program = join(folder, 'bin/turl.js');
+  if (!existsSync(program) || !existsSync(join(folder, 'dist')))
+    throw new UserError(
+      `--against ${against}: expected a checkout that is built (bin/turl.js, dist/) or VARIABLE=VALUE, found neither`,
+    );
+  return {
+    name: `turl ${variable === undefined ? 'of' : 'with'} ${against}`,
+    command: process.execPath,
+    args: [program, 'bench', 'step', ...args, '--as-peer'],
+    env: variable === undefined ? {} : { [variable]: value },
+  };
+}
+
+/** The line of what a program wrote to stderr that says why it ended: turl's sentence, or the last one of Python's. */
+function reason(complaint: string): string {
+  const lines = complaint.trim().split('\n');
+  return (
+    lines.find((line) => line.startsWith('turl: '))?.slice('turl: '.length) ??
+    (lines.at(-1) || 'it said nothing')
+  );
+}
+
+/** Starts the peer and takes two steps to warm up. */
+export async function openPeer({ name, command, args, env }: PeerProgram): Promise<Peer | Absent> {
+  const child = spawn(command, args, { stdio: 'pipe', env: { ...process.env, ...env } });
   let complaint = '';
   child.stderr.on('data', (data: Buffer) => (complaint += data.toString()));
   child.stdin.on('error', () => undefined);
@@ -78,18 +126,17 @@ export async function openPeer(args: readonly string[], name: string): Promise<P
     const line = await lines.next();
     return line.done === true ? undefined : JSON.parse(line.value);
   };
-  const hello = z.object({ peer: z.string() }).safeParse(await answer());
+  const hello = z.object({ peer: z.string().nullable() }).safeParse(await answer());
   const run = async (count: number) => {
     child.stdin.write(`run ${count}\n`);
     return z.array(z.number()).safeParse(await answer()).data;
   };
-  if (!hello.success || !(await run(2)))
-    return { name, absent: complaint.trim().split('\n').at(-1) || 'it said nothing' };
+  if (!hello.success || !(await run(2))) return { name, absent: reason(complaint) };
   return {
-    name: hello.data.peer,
+    name: hello.data.peer ?? name,
     async run(count) {
       const times = await run(count);
-      if (!times) throw new Error(`${hello.data.peer} ended: ${complaint}`);
+      if (!times) throw new Error(`${name} ended: ${complaint}`);
       return times;
     },
     close: () => child.stdin.end(),

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { configFrom } from '../config/index.js';
-import { openPeer, peerArguments } from './peer.js';
+import { configFrom, configToYaml } from '../config/index.js';
+import { openPeer, peerArguments, torchPeer, turlPeer } from './peer.js';
 import { measureStep, type StepOptions } from './step.js';
 import { historyRow, stepText } from './step-text.js';
 import { phases, traceJson, Watch } from './watch.js';
@@ -31,7 +31,7 @@ const config = configFrom({
   train: { batch_size: 8 },
 });
 const options: StepOptions = {
-  ...{ rounds: 6, steps: 1, peers: [], loader: false, sizes: false, threads: 1 },
+  ...{ rounds: 6, steps: 1, peers: [], against: [], loader: false, sizes: false, threads: 1 },
   tell: () => undefined,
 };
 
@@ -121,13 +121,30 @@ test('with the loader, the batches come from the experiment’s images; operatio
 });
 
 test('a peer that is not there is said to be absent', async () => {
-  const nowhere = await asPython('/nowhere/python', () => openPeer([], 'PyTorch'));
+  const nowhere = await asPython('/nowhere/python', () => openPeer(torchPeer('PyTorch', [])));
   assert.ok('absent' in nowhere && /ENOENT/.test(nowhere.absent));
   const without = program('without', `console.error("No module named 'torch'"); process.exit(1);`);
-  assert.equal(await asPython(without, () => openPeer([], 'PyTorch')), {
+  assert.equal(await asPython(without, () => openPeer(torchPeer('PyTorch', []))), {
     name: 'PyTorch',
     absent: "No module named 'torch'",
   });
+});
+
+test('another turl runs the same step, here this one with other variables', async () => {
+  const file = join(folder, 'tiny.yaml');
+  writeFileSync(file, configToYaml(config));
+  const step = (against: string) => turlPeer(against, [file, '--threads', '1']);
+  const against = [step('TURL_STATISTICS=apart'), step('TURL_ISA=none')];
+  const { peers } = await measureStep(config, watch, { ...options, against });
+  const [apart, none] = peers;
+  assert.ok(apart && 'ratio' in apart && apart.name === 'turl with TURL_STATISTICS=apart');
+  assert.ok(apart.ratio.low > 0 && apart.ratio.high < Infinity);
+  assert.ok(none && 'absent' in none);
+  assert.match(none.absent, /^device cpu cannot be used here: TURL_ISA: expected /);
+  assert.throws(
+    () => step('/nowhere'),
+    /--against \/nowhere: expected a checkout that is built .* found neither/,
+  );
 });
 
 test('the peer is told what the experiment is', () => {

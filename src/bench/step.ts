@@ -1,4 +1,6 @@
-// A whole training step of an experiment: its time beside PyTorch's, by phase and by operation, and what holds the memory.
+// A whole training step of an experiment: its time beside that of PyTorch and of other checkouts, by phase and by operation, and what holds
+// the memory.
+import { createInterface } from 'node:readline';
 import type { Config } from '../config/index.js';
 import { augmentColumns, encodeAugmentation } from '../data/augment.js';
 import { openDataset } from '../data/dataset.js';
@@ -9,7 +11,7 @@ import { Experiment } from '../train/experiment.js';
 import type { TrainingBatch } from '../train/learner.js';
 import { trainingLoader } from '../train/network-input.js';
 import { medianInterval, quantile, type Median } from './median.js';
-import { openPeer, peerArguments, type Absent, type Peer } from './peer.js';
+import { openPeer, peerArguments, torchPeer, type Absent, type Peer, type PeerProgram } from './peer.js';
 import { circumstances, clocksOf } from './results.js';
 import { phases, totals, type Watch } from './watch.js';
 
@@ -20,6 +22,8 @@ export interface StepOptions {
   readonly threads?: number | undefined;
   /** PyTorch with these activations. */
   readonly peers: readonly PeerKind[];
+  /** Other turls (`turlPeer`). */
+  readonly against: readonly PeerProgram[];
   /** Profiled steps take their batches from the experiment's own images. */
   readonly loader: boolean;
   /** Operations are told apart by their sizes. */
@@ -99,17 +103,16 @@ async function inTurns(ours: (count: number) => number[], peers: readonly Peer[]
   return { own, others };
 }
 
-/** @param watch made before any device was opened */
-export async function measureStep(config: Config, watch: Watch, options: StepOptions) {
+/** The experiment of a config, and its step on a batch that lies ready, after plain, recorded and replayed ones. */
+function warmStep(config: Config, threads: number | undefined) {
   if (config.stage !== 'identification')
     throw new UserError(`bench step: expected an experiment of stage identification, got ${config.stage}`);
   const { identities } = config.data;
   if (identities === null)
     throw new UserError('data.identities: expected how many there are (--set data.identities=N), got none');
-  const before = clocksOf(config.device);
   const experiment = new Experiment(config, identities);
   const { device } = experiment;
-  if (options.threads !== undefined) device.configure({ threads: options.threads });
+  if (threads !== undefined) device.configure({ threads });
   const ready = readyBatch(config, identities);
   let step = 0;
   const update = (batch: TrainingBatch) => experiment.update([batch], step++, 1e6);
@@ -120,12 +123,29 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
       device.synchronize();
       return (performance.now() - start) / 1000;
     });
-  options.tell('warming up');
   ours(4); // plain, recorded, and two replays
+  return { experiment, identities, device, ready, update, ours };
+}
+
+/** Answers every line `run COUNT` with the seconds of so many steps, for the `measureStep` of another process. */
+export async function serveSteps(config: Config, threads: number | undefined): Promise<void> {
+  const { ours } = warmStep(config, threads);
+  console.log(JSON.stringify({ peer: null }));
+  for await (const line of createInterface({ input: process.stdin }))
+    console.log(JSON.stringify(ours(Number(line.split(' ')[1]))));
+}
+
+/** @param watch made before any device was opened */
+export async function measureStep(config: Config, watch: Watch, options: StepOptions) {
+  const before = clocksOf(config.device);
+  options.tell('warming up');
+  const { experiment, identities, device, ready, update, ours } = warmStep(config, options.threads);
   const args = peerArguments(config, identities, device.statistics().threads);
+  const torch = options.peers.map((kind) =>
+    torchPeer(peerNames[kind], [...args, ...(kind === 'leaky' ? ['--leaky'] : [])]),
+  );
   const opened: (Peer | Absent)[] = [];
-  for (const kind of options.peers)
-    opened.push(await openPeer([...args, ...(kind === 'leaky' ? ['--leaky'] : [])], peerNames[kind]));
+  for (const program of [...torch, ...options.against]) opened.push(await openPeer(program));
   const peers = opened.filter((peer): peer is Peer => 'run' in peer);
 
   watch.reset();

@@ -1,12 +1,15 @@
-// turl bench step: a whole training step of an experiment, beside PyTorch.
+// turl bench step: a whole training step of an experiment, beside PyTorch and other checkouts.
+import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, repeatable, whole, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
   threads?: number;
   rounds: number;
   steps: number;
   peers?: true | 'prelu' | 'leaky' | 'both';
+  against?: string[];
+  asPeer?: true;
   loader?: true;
   sizes?: true;
   trace?: string;
@@ -19,8 +22,10 @@ export function stepCommand(): Command {
     .description('Time the training step of an experiment: images a second, by phase, by operation, memory.')
     .argument('<config>', 'the experiment, a YAML file')
     .option('--device <name>', 'cpu, cuda or emulated');
-  return addSet(command)
-    .option('--threads <n>', 'threads of the CPU', whole('--threads', 1))
+  const against = 'beside a checkout that is built, or this one with VARIABLE=VALUE in its environment';
+  return repeatable(addSet(command), '--against <other>', against)
+    .addOption(new Option('--as-peer', 'run steps when stdin says so').hideHelp())
+    .option('--threads <n>', 'threads of the CPU', whole('--threads', 1, 1024))
     .option('--rounds <n>', 'turns of turl and each peer; six give an interval', whole('--rounds', 1), 6)
     .option('--steps <n>', 'steps in each turn', whole('--steps', 1), 3)
     .addOption(
@@ -40,13 +45,24 @@ async function step(file: string, options: Options): Promise<void> {
   const { Watch, traceJson } = await import('../bench/watch.js');
   const watch = new Watch();
   const { loadConfig } = await import('../config/index.js');
-  const { measureStep, peerKinds } = await import('../bench/step.js');
+  const { measureStep, peerKinds, serveSteps } = await import('../bench/step.js');
+  const { turlPeer } = await import('../bench/peer.js');
   const { recordStep, stepText } = await import('../bench/step-text.js');
   const { checkOutput, writeAtomic } = await import('../train/atomic.js');
   const { threads, rounds, steps, peers, loader = false, sizes = false, trace } = options;
+  const config = loadConfig(file, overridesOf(options));
+  if (options.asPeer) return serveSteps(config, threads);
+  const { device, set = [] } = options;
+  const same = [
+    resolve(file),
+    ...set.flatMap((one) => ['--set', one]),
+    ...(device === undefined ? [] : ['--device', device]),
+    ...(threads === undefined ? [] : ['--threads', String(threads)]),
+  ];
+  const against = (options.against ?? []).map((other) => turlPeer(other, same));
   if (trace !== undefined) checkOutput('--trace', trace, ['.json']);
-  const report = await measureStep(loadConfig(file, overridesOf(options)), watch, {
-    ...{ rounds, steps, threads, loader, sizes },
+  const report = await measureStep(config, watch, {
+    ...{ rounds, steps, threads, loader, sizes, against },
     peers: peerKinds.filter((kind) => peers === kind || peers === 'both'),
     tell: (what) => process.stderr.write(`${what}\n`),
   });

@@ -78,10 +78,9 @@ export class Device {
   readonly index: number;
 
   constructor(readonly name: DeviceName) {
-    const library = name === 'cpu' ? native.cpuLibrary() : `turl_${name}`;
     let opened;
     try {
-      opened = native.openDevice(library, name);
+      opened = native.openDevice(name === 'cpu' ? native.cpuLibrary() : `turl_${name}`, name);
     } catch (error) {
       throw new UserError(
         `device ${name} cannot be used here: ${error instanceof Error ? error.message : String(error)}`,
