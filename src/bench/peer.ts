@@ -126,7 +126,7 @@ export async function openPeer({ name, command, args, env }: PeerProgram): Promi
     const line = await lines.next();
     return line.done === true ? undefined : JSON.parse(line.value);
   };
-  const hello = z.object({ peer: z.string().nullable() }).safeParse(await answer());
+  const hello = z.object({ peer: z.string().optional() }).safeParse(await answer());
   const run = async (count: number) => {
     child.stdin.write(`run ${count}\n`);
     return z.array(z.number()).safeParse(await answer()).data;
@@ -136,7 +136,7 @@ export async function openPeer({ name, command, args, env }: PeerProgram): Promi
     name: hello.data.peer ?? name,
     async run(count) {
       const times = await run(count);
-      if (!times) throw new Error(`${name} ended: ${complaint}`);
+      if (!times) throw new UserError(`${name} ended before its steps did: ${reason(complaint)}`);
       return times;
     },
     close: () => child.stdin.end(),

@@ -130,6 +130,23 @@ test('a peer that is not there is said to be absent', async () => {
   });
 });
 
+test('a peer that ends halfway is named with its last words', async () => {
+  const dying = program(
+    'dying',
+    `console.log(JSON.stringify({ peer: 'dying peer' }));
+require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+  if (line === 'run 2') return console.log('[1, 1]');
+  console.error('out of memory');
+  process.exit(1);
+});`,
+  );
+  const peer = await asPython(dying, () => openPeer(torchPeer('PyTorch', [])));
+  assert.ok('run' in peer && peer.name === 'dying peer');
+  let message = '';
+  await peer.run(1).catch((error: unknown) => (message = String(error)));
+  assert.match(message, /PyTorch ended before its steps did: out of memory/);
+});
+
 test('another turl runs the same step, here this one with other variables', async () => {
   const file = join(folder, 'tiny.yaml');
   writeFileSync(file, configToYaml(config));

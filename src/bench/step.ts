@@ -130,7 +130,7 @@ function warmStep(config: Config, threads: number | undefined) {
 /** Answers every line `run COUNT` with the seconds of so many steps, for the `measureStep` of another process. */
 export async function serveSteps(config: Config, threads: number | undefined): Promise<void> {
   const { ours } = warmStep(config, threads);
-  console.log(JSON.stringify({ peer: null }));
+  console.log(JSON.stringify({}));
   for await (const line of createInterface({ input: process.stdin }))
     console.log(JSON.stringify(ours(Number(line.split(' ')[1]))));
 }
