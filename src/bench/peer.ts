@@ -121,6 +121,13 @@ export async function openPeer({ name, command, args, env }: PeerProgram): Promi
   child.stderr.on('data', (data: Buffer) => (complaint += data.toString()));
   child.stdin.on('error', () => undefined);
   child.on('error', (error) => (complaint += error.message));
+  const closed = new Promise((resolve) => child.once('close', resolve));
+  /** Why it does not answer, once all that it says has arrived. */
+  const end = async () => {
+    child.kill();
+    await closed;
+    return reason(complaint);
+  };
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const answer = async (): Promise<unknown> => {
     const line = await lines.next();
@@ -131,12 +138,12 @@ export async function openPeer({ name, command, args, env }: PeerProgram): Promi
     child.stdin.write(`run ${count}\n`);
     return z.array(z.number()).safeParse(await answer()).data;
   };
-  if (!hello.success || !(await run(2))) return { name, absent: reason(complaint) };
+  if (!hello.success || !(await run(2))) return { name, absent: await end() };
   return {
     name: hello.data.peer ?? name,
     async run(count) {
       const times = await run(count);
-      if (!times) throw new UserError(`${name} ended before its steps did: ${reason(complaint)}`);
+      if (!times) throw new UserError(`${name} ended before its steps did: ${await end()}`);
       return times;
     },
     close: () => child.stdin.end(),
