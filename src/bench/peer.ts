@@ -110,7 +110,7 @@ function reason(complaint: string): string {
   const lines = complaint.trim().split('\n');
   return (
     lines.find((line) => line.startsWith('turl: '))?.slice('turl: '.length) ??
-    (lines.at(-1) || 'it said nothing')
+    (lines.at(-1) || 'it gave no answer that turl can read')
   );
 }
 
