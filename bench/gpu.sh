@@ -2,8 +2,8 @@
 # The whole measurement on a machine with a GPU, in parts that each take minutes, the most wanted first:
 #   primitives  what the emulated device promises, against the real one (half a minute)
 #   step50      the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
-#   variants50  the same without PyTorch: as it is, with convolutions by windows (TURL_CUDA_WINDOWS=1), and with batch normalisation
-#               reading what it needs statistics of once more (TURL_STATISTICS=apart)
+#   variants50  the same without PyTorch, in turns: as it is, with convolutions by windows (TURL_CUDA_WINDOWS=1), and with batch
+#               normalisation reading what it needs statistics of once more (TURL_STATISTICS=apart)
 #   tests       the test suite on cuda
 #   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
 #   kernels     turl bench: every kernel, the ceilings, the page

@@ -10,7 +10,10 @@ const test = suite('threads');
 const cpu = device('cpu');
 const identities = 3000; // classes in several chunks
 
-/** Losses and weights after some updates. Pixels, channels and classes are enough for every kernel to have several chunks. */
+/**
+ * Losses and weights after some updates. Pixels, channels and classes are enough for several chunks of convolutions, batch normalisations,
+ * products, losses and the optimiser; what is smaller than a chunk here runs on one thread anyway.
+ */
 function learn(precision: string, threads: number) {
   cpu.configure({ threads });
   const config = configFrom({
