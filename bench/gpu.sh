@@ -2,8 +2,9 @@
 # The whole measurement on a machine with a GPU, in parts that each take minutes, the most wanted first:
 #   primitives  what the emulated device promises, against the real one (half a minute)
 #   step50      the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
-#   variants50  the same without PyTorch, in turns: as it is, with convolutions by windows (TURL_CUDA_WINDOWS=1), and with batch
-#               normalisation reading what it needs statistics of once more (TURL_STATISTICS=apart)
+#   variants50  the same without PyTorch, in turns: as it is, with convolutions and the image's gradient by windows
+#               (TURL_CUDA_WINDOWS=image), with the weight's gradient by windows (TURL_CUDA_WINDOWS=weight), and with batch normalisation
+#               reading what it needs statistics of once more (TURL_STATISTICS=apart)
 #   tests       the test suite on cuda
 #   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
 #   kernels     turl bench: every kernel, the ceilings, the page
@@ -67,7 +68,7 @@ step() {
 
 # All in turns; then where the time of each goes.
 variants() {
-  local variant ways=(TURL_STATISTICS=apart TURL_CUDA_WINDOWS=1)
+  local variant ways=(TURL_STATISTICS=apart TURL_CUDA_WINDOWS=image TURL_CUDA_WINDOWS=weight)
   step iresnet50 --rounds 8 --steps 5 "${ways[@]/#/--against=}"
   for variant in "${ways[@]}"; do
     echo "$variant"

@@ -26,11 +26,13 @@ const peak = { operations: 989, bytes: 3.35 };
 
 /**
  * The tile that a block of a kernel for matrix units computes, and the shared memory that its launch adds (native/cuda/*_product.h), at
- * most where it depends on the sizes (conv_windows.h). `taps`: of a 3x3 convolution whose left operand is read once for all of them.
+ * most where it depends on the sizes (conv_windows.h, conv_weight_windows.h). `taps`: of a 3x3 convolution whose left operand is read once
+ * for all of them.
  */
 function tileOf(name) {
   const windows = Number(/<HopperWindows<(\d+)/.exec(name)?.[1] ?? 0);
   if (windows > 0) return { rows: 256, columns: windows, added: (windows === 64 ? 113 : 227) << 10, taps: 9 };
+  if (name.includes('<HopperStrips')) return { rows: 9 * 64, columns: 64, added: 227 << 10, taps: 9 };
   const width = Number(/<Hopper<(\d+)>/.exec(name)?.[1] ?? 0);
   if (width > 0) return { rows: 2 * width, columns: width, added: 4 * (3 * width * 128 + 16) };
   return name.includes('<Ampere') ? { rows: 128, columns: 64, added: 0 } : undefined;

@@ -1,13 +1,14 @@
 // 2-d convolution, its gradient with respect to the image and to the weight. The kernels are in conv_matrix.h (bfloat16 on matrix
-// units), conv_windows.h (of those, on Hopper, what has stride 1), conv_gemm.h (all else) and, for one filter a channel,
-// conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
+// units), conv_windows.h and conv_weight_windows.h (of those, on Hopper, what has stride 1), conv_gemm.h (all else) and, for one filter a
+// channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <string_view>
 #include "cuda/add_parts.h"
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
-#include "cuda/conv_windows.h"
+#include "cuda/conv_weight_windows.h"
 #include "kernels.h"
 
 namespace turl {
@@ -31,12 +32,17 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
   else with_matrix_units(context, columns, [&]<class Units>() { f.template operator()<Units, true>(); });
 }
 
-// The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit. Only with TURL_CUDA_WINDOWS=1: they have
-// not been timed on a GPU yet (docs/decisions/0008-hopper.md).
+// Whether to take windows for convolutions and their gradients with respect to the image (`image`), or to the weight (`weight`): only as
+// TURL_CUDA_WINDOWS says, 1 for both, since they have not been timed on a GPU yet (docs/decisions/0008-hopper.md).
+bool windows_wanted(const Context& context, std::string_view which) {
+  static const char* const variable = std::getenv("TURL_CUDA_WINDOWS");
+  const std::string_view asked = variable ? variable : "";
+  return (asked == "1" || asked == which) && has_warpgroups(context);
+}
+
+// The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
 template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
-  static const char* const asked = std::getenv("TURL_CUDA_WINDOWS");
-  static const bool wanted = asked && std::string(asked) == "1";
-  if (!wanted || !has_warpgroups(context) || !in_windows(s, mirrored)) return false;
+  if (!windows_wanted(context, "image") || !in_windows(s, mirrored)) return false;
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored, statistics.size > 0);
     if (sizes.stages == 0) return false;
@@ -160,18 +166,33 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
                             int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   const int64_t size = s.weight_size(), values = s.taps() * s.group_channels(), outs = s.group_out_channels();
-  // Parts of the pixels, summed side by side, each a multiple of the 64 pixels that a tile is deep; no more memory than 64 MiB. `grid`
-  // [x, y] is that of one part and group.
+  // Parts of the pixels, summed side by side, each of so many steps: 64 pixels, as deep as a tile is, or what the kernel takes at once. No
+  // more memory than 64 MiB. `grid` [x, y] is that of one part and group; body(partial, grid, steps of a part).
   const int64_t pixels = s.y_size() / out_channels, most_parts = std::clamp<int64_t>((int64_t(16) << 20) / size, 1, 128);
-  const auto in_parts = [&](dim3 grid, int64_t wanted, auto body) {
-    wanted = std::clamp<int64_t>(wanted, 1, most_parts);
-    const int64_t part_pixels = ceil_div<int64_t>(ceil_div(std::max<int64_t>(pixels, 1), wanted), 64) * 64;
-    const int64_t parts = ceil_div(pixels, part_pixels);
+  const auto in_parts_of = [&](int64_t steps, dim3 grid, int64_t wanted, auto body) {
+    const int64_t part_steps = ceil_div(std::max<int64_t>(steps, 1), std::clamp<int64_t>(wanted, 1, most_parts));
+    const int64_t parts = ceil_div(steps, part_steps);
     auto* partial = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(parts, 1) * size) * sizeof(float)));
     grid.z *= unsigned(parts);
-    if (parts > 0) body(partial, grid, part_pixels);
+    if (parts > 0) body(partial, grid, part_steps);
     add_parts(context, dweight.as<float>(), partial, parts, size);
   };
+  const auto in_parts = [&](dim3 grid, int64_t wanted, auto body) {
+    in_parts_of(ceil_div<int64_t>(pixels, 64), grid, wanted, [&](float* partial, dim3 grid, int64_t part_steps) {
+      body(partial, grid, part_steps * 64);
+    });
+  };
+  if (on_matrix_units(s, dy, x) && windows_wanted(context, "weight") && in_strips(s)) {
+    using Units = HopperStrips;
+    const Strips strips(s);
+    const dim3 one{unsigned(ceil_div<int64_t>(channels, Units::channels)), unsigned(ceil_div<int64_t>(out_channels, Units::channels)), 1};
+    const int64_t wanted = cheapest_parts<Units>(int64_t(strips.all) * strips.positions, int64_t(one.x) * one.y, size, most_parts, 1);
+    return in_parts_of(strips.all, one, wanted, [&](float* partial, dim3 grid, int64_t part_strips) {
+      launch(context, conv_backward_weight_strips_matrix_kernel<Units>, grid, Units::threads, size_t(strips.shared_bytes()), partial,
+             image_map(dy.as<bfloat16>(), {out_channels, width, height, batch}, strips.pitch, strips.lines),
+             image_map(x.as<bfloat16>(), {channels, width, height, batch}, strips.pitch, strips.lines + 2), strips, int(part_strips));
+    });
+  }
   if (on_matrix_units(s, dy, x))
     return with_matrix_units(context, s, outs, [&]<class Units, bool packed>() {
       const dim3 one = matrix_tiles<Units>(values, outs, groups);

@@ -2,7 +2,7 @@
 // lies in shared memory while they go on.
 //
 //   warpgroup_fence(d);                           before the first product of a group: all its sums are in their registers
-//   warpgroup_mma<a_by_side, b_by_side>(d, a, b); D [64, n] += A [64, 16] B [16, n], n = 64 or 128, a and b from operand()
+//   warpgroup_mma<a_by_side, b_by_side>(d, a, b); D [64, n] += A [64, 16] B [16, n], n = 64, 128 or 192, a and b from operand()
 //   warpgroup_commit();                           closes the group
 //   warpgroup_wait<n>(d);                         until at most the n latest groups are under way; only then are the sums of the others
 //                                                 there, and their operands free
@@ -12,7 +12,7 @@
 //
 // D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7 as mma_bfloat16 has it (matrix.h).
 // An operand (rows of A or columns of B, called sides, by depth) lies in blocks of 64 sides by 64 deep, 8 KiB from a multiple of
-// 1 KiB each, one after the other. A block is 64 rows of 128 bytes: a row has one side and runs along the depth, or, `by_side`, one
+// 1 KiB each, one after the other, or as operand() is told. A block is 64 rows of 128 bytes: a row has one side and runs along the depth, or, `by_side`, one
 // depth and runs along the sides. In row r, the pack of 8 elements number p is at place p ^ r % 8, so that neither reading direction
 // meets bank conflicts. Ordinary stores and copy_async need fence_async() before a product reads what they wrote.
 #pragma once
@@ -68,6 +68,9 @@ template <int n, class D> __device__ inline void warpgroup_wait(D& d) {
 #define TURL_NAMES_64                                                                                                    \
   TURL_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
   "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define TURL_NAMES_96                                                                                                    \
+  TURL_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, " \
+  "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(float (&d)[8][4], uint64_t a, uint64_t b) {
   asm volatile(
       "{ .reg .pred add; setp.ne.b32 add, 1, 0;\n"
@@ -82,11 +85,19 @@ template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(f
       : TURL_SUMS_32(0), TURL_SUMS_32(8)
       : "l"(a), "l"(b), "n"(int(a_by_side)), "n"(int(b_by_side)));
 }
+template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(float (&d)[24][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{ .reg .pred add; setp.ne.b32 add, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" TURL_NAMES_96 "}, %96, %97, add, 1, 1, %98, %99; }"
+      : TURL_SUMS_32(0), TURL_SUMS_32(8), TURL_SUMS_32(16)
+      : "l"(a), "l"(b), "n"(int(a_by_side)), "n"(int(b_by_side)));
+}
 #undef TURL_SUMS_4
 #undef TURL_SUMS_16
 #undef TURL_SUMS_32
 #undef TURL_NAMES_32
 #undef TURL_NAMES_64
+#undef TURL_NAMES_96
 
 }  // namespace turl
 #endif
@@ -103,10 +114,11 @@ __device__ inline void meet_at(Mbarrier& barrier, int place) {
 
 // Names an operand from depth k (a multiple of 16) of the given blocks on, in the bits of a matrix descriptor (PTX ISA, "Asynchronous
 // Warpgroup Level Matrix Shared Memory Layout"): address, bytes from one block to the next, bytes from 8 rows to the next 8, and
-// that packs are permuted in 128 bytes; all in units of 16 bytes.
-template <bool by_side> __device__ inline uint64_t operand(const Pack<bfloat16>* blocks, int k) {
+// that packs are permuted in 128 bytes; all in units of 16 bytes. `next`: the first of them, in packs. Blocks may begin at any row of
+// 128 bytes and may overlap: places of packs are permuted by the address.
+template <bool by_side> __device__ inline uint64_t operand(const Pack<bfloat16>* blocks, int k, int next = block_packs) {
   const uint32_t address = shared_address(blocks) + uint32_t(by_side ? k * 128 : k * 2);
-  return uint64_t(address >> 4) | uint64_t(block_packs) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
+  return uint64_t(address >> 4) | uint64_t(next) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
 }
 
 }  // namespace turl

@@ -71,6 +71,43 @@ void count_arrival(Mbarrier& barrier, int bytes, Site site) {
   if (p.missing == 0 && (p.bytes == 0 || self->processor->awaited(&barrier))) settle(barrier, site);
 }
 
+// What the driver and the copy engine ask for (CUDA driver API, cuTensorMapEncodeTiled).
+TensorMap map_of_boxes(const bfloat16* x, const int64_t (&sizes)[4], const int (&box)[4]) {
+  if (sizes[0] % 8 != 0 || reinterpret_cast<uintptr_t>(x) % 16 != 0)
+    throw std::runtime_error("tensor_map: rows and address must be multiples of 16 bytes");
+  TensorMap map{x, {}, {}};
+  for (int i = 0; i < 4; i++) {
+    if (sizes[i] < 1) throw std::runtime_error("tensor_map: the tensor is empty");
+    if (box[i] < 1 || box[i] > 256) throw std::runtime_error("tensor_map: a box has 1 to 256 elements in each dimension");
+    map.sizes[i] = sizes[i], map.box[i] = box[i];
+  }
+  return map;
+}
+
+void copy_box(Pack<bfloat16>* to, const TensorMap& map, const int (&first)[4], Mbarrier& barrier, Site site) {
+  const int rows = map.box[1] * map.box[2] * map.box[3];
+  check_shared(to, size_t(rows) * 128, site);
+  if (shared_address(to) % 1024 != 0) self->processor->fail(text(site) + ": the address is no multiple of 1024 bytes");
+  {
+    Unobserved guard;
+    for (int row = 0; row < rows; row++)
+      for (int place = 0; place < 8; place++) {
+        const int64_t i[4] = {first[0] + place * 8, first[1] + row % map.box[1], first[2] + row / map.box[1] % map.box[2],
+                              first[3] + row / map.box[1] / map.box[2]};
+        const bfloat16* from = map.x;
+        int64_t stride = 1;
+        for (int d = 0; d < 4; stride *= map.sizes[d++]) {
+          if (i[d] < 0 || i[d] >= map.sizes[d]) from = nullptr;
+          if (from) from += i[d] * stride;
+        }
+        char* const pack = reinterpret_cast<char*>(to + row * 8 + (place ^ row % 8));
+        self->processor->pending.push_back({pack, reinterpret_cast<const char*>(from), 16, &barrier, 0});
+      }
+  }
+  publish(seen(barrier, phase_of(barrier, site).parity));
+  if (self->processor->awaited(&barrier)) settle(barrier, site);
+}
+
 }  // namespace
 
 void wait_groups(int latest) {
@@ -112,29 +149,17 @@ void wait_mbarrier(Mbarrier& barrier, int phase, const char* file, int line) {
   emulated::observe(emulated::seen(barrier, uint32_t(phase)));
 }
 TensorMap tensor_map(const bfloat16* x, const int64_t (&sizes)[3], int rows) {
-  if (sizes[0] % 8 != 0 || reinterpret_cast<uintptr_t>(x) % 16 != 0)
-    throw std::runtime_error("tensor_map: rows and address must be multiples of 16 bytes");
-  if (sizes[0] < 1 || sizes[1] < 1 || sizes[2] < 1) throw std::runtime_error("tensor_map: the tensor is empty");
-  return {x, {sizes[0], sizes[1], sizes[2]}, rows};
+  return emulated::map_of_boxes(x, {sizes[0], sizes[1], sizes[2], 1}, {64, rows == 1 ? 64 : 1, rows == 2 ? 64 : 1, 1});
+}
+TensorMap image_map(const bfloat16* x, const int64_t (&sizes)[4], int columns, int lines) {
+  return emulated::map_of_boxes(x, sizes, {64, columns, lines, 1});
 }
 void copy_block(Pack<bfloat16>* to, const TensorMap& map, int i0, int i1, int i2, Mbarrier& barrier, const char* file, int line) {
-  emulated::Site site{"copy_block", file, line};
-  emulated::check_shared(to, block_bytes, site);
-  if (shared_address(to) % 1024 != 0) self->processor->fail(emulated::text(site) + ": the address is no multiple of 1024 bytes");
-  const auto within = [&](int64_t i, int dimension) { return i >= 0 && i < map.sizes[dimension]; };
-  {
-    emulated::Unobserved guard;
-    for (int row = 0; row < 64; row++)
-      for (int place = 0; place < 8; place++) {
-        const int64_t x = i0 + place * 8, y = i1 + (map.rows == 1 ? row : 0), z = i2 + (map.rows == 2 ? row : 0);
-        const bool inside = within(x, 0) && within(y, 1) && within(z, 2);
-        const bfloat16* const from = inside ? map.x + (z * map.sizes[1] + y) * map.sizes[0] + x : nullptr;
-        char* const pack = reinterpret_cast<char*>(to + row * 8 + (place ^ row % 8));
-        self->processor->pending.push_back({pack, reinterpret_cast<const char*>(from), 16, &barrier, 0});
-      }
-  }
-  emulated::publish(emulated::seen(barrier, emulated::phase_of(barrier, site).parity));
-  if (self->processor->awaited(&barrier)) emulated::settle(barrier, site);
+  emulated::copy_box(to, map, {i0, i1, i2, 0}, barrier, {"copy_block", file, line});
+}
+void copy_lines(Pack<bfloat16>* to, const TensorMap& map, int channel, int column, int first_line, int image, Mbarrier& barrier,
+                const char* file, int line) {
+  emulated::copy_box(to, map, {channel, column, first_line, image}, barrier, {"copy_lines", file, line});
 }
 void copy_bulk(void* shared, const void* global, int bytes, Mbarrier& barrier, const char* file, int line) {
   emulated::Site site{"copy_bulk", file, line};

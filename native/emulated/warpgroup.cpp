@@ -35,6 +35,8 @@ struct Operand {
   }
 };
 
+constexpr int most_columns = 192;
+
 // The part of one warp: sums of its 16 rows by lane, as matrix.h has them.
 void multiply(Thread* const* lanes, size_t index) {
   const Product& mine = lanes[0]->products[index];
@@ -43,7 +45,7 @@ void multiply(Thread* const* lanes, size_t index) {
     if (p.a != mine.a || p.b != mine.b) self->processor->fail(text(mine.site) + ": the lanes name different operands");
   }
   const int columns = mine.columns, first_row = lanes[0]->rank / warp_size % 4 * 16;
-  float a[16][16], b[16 * 128], d[16][128];
+  float a[16][16], b[16 * most_columns], d[16][most_columns];
   Operand{mine.a, mine.a_by_side}.read(a[0], first_row, 16, mine.site);
   Operand{mine.b, mine.b_by_side}.read(b, 0, columns, mine.site);
   const auto each_sum = [&](auto f) {

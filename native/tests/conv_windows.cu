@@ -1,7 +1,8 @@
-// Convolutions by windows (conv_windows.h) and their image's gradients against plain loops; all sums are exact, so results are equal.
+// Convolutions by windows (conv_windows.h), their image's gradients and their weight's (conv_weight_windows.h) against plain loops; all
+// sums are exact, so results are equal.
 #include <cmath>
 #include <utility>
-#include "cuda/conv_windows.h"
+#include "cuda/conv_weight_windows.h"
 #include "tests/test.h"
 
 namespace turl::test {
@@ -82,6 +83,47 @@ TURL_TEST(windows_with_halved_tiles) { check<64>(context, {5, 14, 14, 64, 64, 3,
 TURL_TEST(windows_on_few_multiprocessors) { check<128>(context, {2, 14, 14, 64, 192, 3, 3, 1, 1, 1}, 1); }
 TURL_TEST(windows_one_at_a_time) { check<64>(context, {2, 3, 130, 64, 64, 3, 3, 1, 1, 1}, 1); }
 TURL_TEST(windows_of_wide_lines) { check<64>(context, {1, 3, 130, 128, 64, 3, 3, 1, 1, 1}, 1); }
+
+// The weight's gradient in parts of `part_strips` strips; `lines` is what a strip is expected to have.
+void check_weight(Context& context, int batch, int side_y, int side_x, int channels, int out_channels, int part_strips, int lines) {
+  const Convolution s{batch, side_y, side_x, channels, out_channels, 3, 3, 1, 1, 1};
+  const Strips strips(s);
+  TURL_EXPECT(strips.lines == lines);
+  const int parts = ceil_div(strips.all, part_strips), blocks_c = ceil_div(channels, 64), blocks_o = ceil_div(out_channels, 64);
+  Array<bfloat16> x(size_t(s.x_size())), dy(size_t(s.y_size()));
+  for (Array<bfloat16>* a : {&x, &dy})
+    for (size_t i = 0; i < a->size; i++) (*a)[i] = small(i + a->size);
+  const size_t size = size_t(s.weight_size());
+  Array<float> partial(size * size_t(parts), 99.0f);
+  launch(context, conv_backward_weight_strips_matrix_kernel<HopperStrips>, dim3{unsigned(blocks_c), unsigned(blocks_o), unsigned(parts)},
+         HopperStrips::threads, size_t(strips.shared_bytes()), partial.data,
+         image_map(dy.data, {out_channels, side_x, side_y, batch}, strips.pitch, strips.lines),
+         image_map(x.data, {channels, side_x, side_y, batch}, strips.pitch, strips.lines + 2), strips, part_strips);
+  synchronize();
+  std::vector<float> xs(x.data, x.data + x.size), dys(dy.data, dy.data + dy.size);
+  for (size_t part = 0; part < size_t(parts); part++) {
+    std::vector<float> expected(size);
+    for (int strip = int(part) * part_strips; strip < std::min((int(part) + 1) * part_strips, strips.all); strip++)
+      for (int line = 0; line < strips.lines; line++)
+        for (int j = 0; j < side_x; j++)
+          for (int tap = 0; tap < 9; tap++) {
+            const int i = strip % strips.of_image * strips.lines + line, b = strip / strips.of_image, y = i + tap / 3 - 1, z = j + tap % 3 - 1;
+            if (i >= side_y || y < 0 || y >= side_y || z < 0 || z >= side_x) continue;
+            const float* const from = &xs[size_t(((b * side_y + y) * side_x + z) * channels)];
+            for (int o = 0; o < out_channels; o++) {
+              const float d = dys[size_t(((b * side_y + i) * side_x + j) * out_channels + o)];
+              for (int c = 0; c < channels; c++) expected[size_t((o * 9 + tap) * channels + c)] += d * from[c];
+            }
+          }
+    for (size_t i = 0; i < size; i++) TURL_EXPECT(partial[part * size + i] == expected[i]);
+  }
+}
+TURL_TEST(weight_of_whole_images) { check_weight(context, 5, 7, 7, 64, 64, 2, 7); }
+TURL_TEST(weight_of_parts_of_images) { check_weight(context, 5, 14, 14, 64, 128, 7, 7); }
+TURL_TEST(weight_and_a_line_too_many) { check_weight(context, 2, 25, 28, 64, 64, 1, 13); }
+TURL_TEST(weight_and_channels_beside_the_tiles) { check_weight(context, 2, 9, 10, 40, 72, 3, 9); }
+TURL_TEST(weight_of_wide_lines) { check_weight(context, 2, 3, 130, 64, 64, 5, 1); }
+TURL_TEST(weight_of_one_pixel) { check_weight(context, 3, 1, 1, 64, 8, 1, 1); }
 
 }  // namespace
 }  // namespace turl::test

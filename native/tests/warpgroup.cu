@@ -110,6 +110,52 @@ template <bool a_by_side> void check_shifted(Context& context) {
 TURL_TEST(wgmma_of_sides_from_any_row) { check_shifted<false>(context); }
 TURL_TEST(wgmma_of_depths_from_any_row) { check_shifted<true>(context); }
 
+// y [64, 192] = a^T [64, 16] b [16, 192], where b is three blocks of 64 columns, each of which begins one row behind the one before.
+__global__ void overlapping_kernel(float* y, const bfloat16* a, const bfloat16* b, int first) {
+#ifdef TURL_WARPGROUPS
+  auto* const left = dynamic_shared<Pack<bfloat16>>();
+  auto* const right = left + block_packs;
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) init_mbarrier(full, 1), fence_mbarrier_init();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    expect_bytes(full, 3 * block_packs * 16);
+    copy_bulk(left, a, block_packs * 16, full);
+    copy_bulk(right, b, 2 * block_packs * 16, full);
+  }
+  wait_mbarrier(full, 0);
+  float d[24][4] = {};
+  warpgroup_fence(d);
+  warpgroup_mma<true, true>(d, operand<true>(left, 0), operand<true>(right + first * 8, 0, 8));
+  warpgroup_commit();
+  warpgroup_wait<0>(d);
+  const int lane = int(threadIdx.x) % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4, column = lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < 24; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * 192 + j * 8 + column + i % 2] = d[j][i];
+#endif
+}
+TURL_TEST(wgmma_of_overlapping_blocks) {
+  Array<bfloat16> a(64 * 64), b(128 * 64);
+  Array<float> y(64 * 192);
+  for (size_t i = 0; i < a.size; i++) a[i] = small(i);
+  for (size_t i = 0; i < b.size; i++) b[i] = small(i + 7000);
+  for (size_t first : {0, 1, 6, 7, 8, 13, 57}) {
+    launch(context, overlapping_kernel, 1, 128, 3 * block_bytes, y.data, a.data, b.data, int(first));
+    synchronize();
+    for (size_t row = 0; row < 64; row++)
+      for (size_t column = 0; column < 192; column++) {
+        float sum = 0;
+        for (size_t k = 0; k < 16; k++) {
+          const size_t at = first + k + column / 64;  // row of b
+          sum += float(a[place<true>(row, k)]) * float(b[at * 64 + (column % 64 / 8 ^ at % 8) * 8 + column % 8]);
+        }
+        TURL_EXPECT(y[row * 192 + column] == sum);
+      }
+  }
+}
+
 __global__ void block_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int i0, int i1, int i2) {
 #ifdef TURL_WARPGROUPS
   auto* const block = dynamic_shared<Pack<bfloat16>>();
@@ -143,6 +189,41 @@ TURL_TEST(a_block_within_a_matrix) { check_block(context, {136, 70, 1}, 1, 64, 3
 TURL_TEST(a_block_at_the_edge_of_a_matrix) { check_block(context, {72, 50, 1}, 1, 64, 20, 0); }
 TURL_TEST(a_block_beyond_a_matrix) { check_block(context, {8, 8, 1}, 1, 64, 0, 0); }
 TURL_TEST(a_block_across_planes) { check_block(context, {80, 9, 70}, 2, 0, 4, 10); }
+
+__global__ void lines_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int pixels, int channel, int column, int line, int image) {
+#ifdef TURL_WARPGROUPS
+  auto* const rows = dynamic_shared<Pack<bfloat16>>();
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) {
+    init_mbarrier(full, 1), fence_mbarrier_init();
+    expect_bytes(full, pixels * 128);
+    copy_lines(rows, map, channel, column, line, image, full);
+  }
+  __syncthreads();
+  wait_mbarrier(full, 0);
+  for (int i = int(threadIdx.x); i < pixels * 8; i += 128) reinterpret_cast<Pack<bfloat16>*>(y)[i] = rows[i];
+#endif
+}
+
+// Lines of x [3, 6, 5, channels] with a column more than it has, from places within and outside of it.
+void check_lines(Context& context, int channels, int lines, int channel, int column, int line, int image) {
+  const int width = 5, height = 6, batch = 3, columns = width + 1, pixels = columns * lines;
+  Array<bfloat16> x(size_t(batch * height * width * channels)), y(size_t(pixels * 64));
+  for (size_t i = 0; i < x.size; i++) x[i] = small(i) + 9.0f;
+  launch(context, lines_kernel, 1, 128, size_t(pixels * 128), y.data, image_map(x.data, {channels, width, height, batch}, columns, lines),
+         pixels, channel, column, line, image);
+  synchronize();
+  for (int row = 0; row < pixels; row++)
+    for (int n = 0; n < 64; n++) {
+      const int c = channel + n, j = column + row % columns, i = line + row / columns;
+      const bool inside = c < channels && j >= 0 && j < width && i >= 0 && i < height;
+      const float expected = inside ? float(x[size_t(((image * height + i) * width + j) * channels + c)]) : 0.0f;
+      TURL_EXPECT(float(y[size_t(row * 64 + (n / 8 ^ row % 8) * 8 + n % 8)]) == expected);
+    }
+}
+TURL_TEST(lines_within_an_image) { check_lines(context, 136, 2, 64, 0, 3, 1); }
+TURL_TEST(lines_from_before_an_image) { check_lines(context, 64, 4, 0, -1, -1, 2); }
+TURL_TEST(lines_to_behind_an_image) { check_lines(context, 72, 5, 64, 0, 4, 0); }
 
 #if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
 // What a product reads and gives, wrong on purpose.
