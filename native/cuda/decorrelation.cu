@@ -1,6 +1,6 @@
 // The discriminator's loss and the losses it gives the embedding; formulas and arguments as in cpu/decorrelation.cpp. One block a
 // sample; the work is small (B K V products of length D / K), so it is kept simple: 2 B D V multiplications, f and weight read once.
-#include "cuda/normalize_group.h"
+#include "cuda/reduce.h"
 #include "decorrelation_terms.h"
 #include "kernels.h"
 

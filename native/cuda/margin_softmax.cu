@@ -21,12 +21,15 @@ Split split_array(Context& context, int64_t elements) {
   return {array<bfloat16>(context, elements), array<bfloat16>(context, elements)};
 }
 
-Problem normalised(Context& context, const float* w, int64_t samples, int64_t classes, int64_t size, int64_t groups,
-                   double epsilon) {
-  auto* inverse = array<float>(context, classes * groups);
-  launch(context, inverse_norm_kernel, blocks_for(classes * groups, warps), warps * 32, 0, inverse, w, classes * groups,
-         size / groups, epsilon);
-  return {w, inverse, samples, classes, int(size), int(groups), int(size / groups)};
+// Before the inverse norms are there: each_slice() finds them as it goes, normalise() for all classes at once.
+Problem problem_of(Context& context, const float* w, int64_t samples, int64_t classes, int64_t size, int64_t groups, double epsilon) {
+  return {w, array<float>(context, classes * groups), samples, classes, int(size), int(groups), int(size / groups), float(epsilon)};
+}
+void normalise(Context& context, const Problem& p) {
+  const auto run = [&]<int width>(Team<width> team) {
+    launch(context, inverse_norm_kernel<width>, team.blocks(p.classes * p.groups), team_threads, 0, p, team);
+  };
+  with_team(p.length, run, p.w);
 }
 
 unsigned tiles_of(int64_t n, int side = tile_side) { return unsigned(ceil_div<int64_t>(n, side)); }
@@ -52,7 +55,10 @@ template <class F> void each_slice(Context& context, const Problem& p, int64_t c
   const Split v = split_array(context, std::min(classes, p.classes) * p.size);
   for (int64_t first = 0; first < p.classes; first += classes) {
     const Slice slice{v, first, int(std::min(classes, p.classes - first))};
-    launch(context, split_prototypes_kernel, blocks_for(int64_t(slice.count) * p.size, 256 * 8), 256, 0, slice, p);
+    const auto run = [&]<int width>(Team<width> team) {
+      launch(context, split_prototypes_kernel<width>, team.blocks(int64_t(slice.count) * p.groups), team_threads, 0, slice, p, team);
+    };
+    with_team(p.length, run, p.w, slice.v.high, slice.v.low);
     body(slice);
   }
 }
@@ -79,6 +85,7 @@ template <class Units> Partial forward_matrix(Context& context, const Problem& p
 }
 
 template <class T> Partial forward_plain(Context& context, const Problem& p, const T* g, const int32_t* labels) {
+  normalise(context, p);
   const int64_t run_tiles = std::max<int64_t>(1, ceil_div<int64_t>(tiles_of(p.classes), most_runs));
   const Partial partial = partial_results(context, p, ceil_div<int64_t>(tiles_of(p.classes), run_tiles));
   launch(context, margin_softmax_forward_kernel<T>, dim3{unsigned(partial.runs), tiles_of(p.samples), 1}, tile_threads, 0,
@@ -112,6 +119,7 @@ void backward_matrix(Context& context, float* dw, float* partial, const Problem&
 
 template <class T>
 void backward_plain(Context& context, float* dw, float* partial, const Problem& p, const T* g, const Given& given) {
+  normalise(context, p);
   const int64_t slice = slice_of(p, p.samples);
   auto* gradient = array<float>(context, p.samples * std::min(slice, p.classes));
   for (int64_t first = 0; first < p.classes; first += slice) {
@@ -129,7 +137,7 @@ void backward_plain(Context& context, float* dw, float* partial, const Problem& 
 
 void margin_softmax_forward(Context& context, Out loss, Out logsumexp, Out hit, In g, In w, In labels, int64_t samples,
                             int64_t classes, int64_t size, int64_t groups, double margin, double epsilon) {
-  const Problem p = normalised(context, w.as<float>(), samples, classes, size, groups, epsilon);
+  const Problem p = problem_of(context, w.as<float>(), samples, classes, size, groups, epsilon);
   Partial partial;
   if (on_matrix_units(p, g))
     with_units(context, [&]<class Units>() {
@@ -143,7 +151,7 @@ void margin_softmax_forward(Context& context, Out loss, Out logsumexp, Out hit, 
 
 void margin_softmax_backward(Context& context, Out dg, Out dw, In dloss, In loss, In logsumexp, In g, In w, In labels,
                              int64_t samples, int64_t classes, int64_t size, int64_t groups, double epsilon) {
-  const Problem p = normalised(context, w.as<float>(), samples, classes, size, groups, epsilon);
+  const Problem p = problem_of(context, w.as<float>(), samples, classes, size, groups, epsilon);
   const Given given{labels.as<int32_t>(), dloss.as<float>(), loss.as<float>(), logsumexp.as<float>()};
   auto* partial = array<float>(context, splits * samples * size);
   with_float(g.dtype, [&]<class T>() {
@@ -154,8 +162,10 @@ void margin_softmax_backward(Context& context, Out dg, Out dw, In dloss, In loss
     else backward_plain(context, dw.as<float>(), partial, p, g.as<T>(), given);
     launch(context, add_splits_kernel<T>, blocks_for(samples * size, 256), 256, 0, dg.as<T>(), partial, samples * size);
   });
-  launch(context, project_kernel, blocks_for(classes * groups, warps), warps * 32, 0, dw.as<float>(), p.w, p.inverse,
-         classes * groups, p.length, epsilon);
+  const auto run = [&]<int width>(Team<width> team) {
+    launch(context, project_kernel<width>, team.blocks(classes * groups), team_threads, 0, dw.as<float>(), p, team);
+  };
+  with_team(p.length, run, p.w, dw.as<float>());
 }
 
 }  // namespace turl

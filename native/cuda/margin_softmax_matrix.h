@@ -22,24 +22,23 @@ struct Slice {
   int count;
 };
 
-// One thread: 8 elements of v; reads 32 bytes, writes 32.
-__global__ void __launch_bounds__(256) split_prototypes_kernel(Slice slice, Problem p) {
-  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 8;
-  if (i >= int64_t(slice.count) * p.size) return;
-  const int64_t j = slice.first + i / p.size;
-  const int e = int(i % p.size);
-  Pack<bfloat16> high, low;
+// The slice's v and the inverse norms of its groups; reads 4 bytes an element and writes 4.
+template <int width> __global__ void split_prototypes_kernel(Slice slice, Problem p, Team<width> team) {
+  const int64_t at = team.begin(int64_t(slice.count) * p.groups);
+  const float* const w = p.w + slice.first * p.size + at;
+  const float inverse = team.inverse_norm(w, p.epsilon);
+  if (team.size > 0 && team.lane() == 0) p.inverse[slice.first * p.groups + team.group()] = inverse;
+  team.each([&](int e) {
+    const auto x = *reinterpret_cast<const Group<float, width>*>(w + e);
+    Group<bfloat16, width> high, low;
 #pragma unroll
-  for (int part = 0; part < 2; part++) {
-    const auto x = *reinterpret_cast<const Pack<float>*>(p.w + j * p.size + e + part * 4);
-#pragma unroll
-    for (int n = 0; n < 4; n++) {
-      const float v = x[n] * p.inverse[j * p.groups + (e + part * 4 + n) / p.length];
-      high[part * 4 + n] = bfloat16(v), low[part * 4 + n] = Split::rest(v);
+    for (int n = 0; n < width; n++) {
+      const float v = x.v[n] * inverse;
+      high.v[n] = bfloat16(v), low.v[n] = Split::rest(v);
     }
-  }
-  *reinterpret_cast<Pack<bfloat16>*>(slice.v.high + i) = high;
-  *reinterpret_cast<Pack<bfloat16>*>(slice.v.low + i) = low;
+    *reinterpret_cast<Group<bfloat16, width>*>(slice.v.high + at + e) = high;
+    *reinterpret_cast<Group<bfloat16, width>*>(slice.v.low + at + e) = low;
+  });
 }
 
 // use(the logits of a tile of samples x classes of the slice).

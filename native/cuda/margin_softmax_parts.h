@@ -16,9 +16,11 @@ constexpr int64_t slice_elements = int64_t(8) << 20;  // of what is in scratch f
 #endif
 
 struct Problem {
-  const float *w, *inverse;  // [N, D], [N, K]
+  const float* w;  // [N, D]
+  float* inverse;  // [N, K], of the norms of w
   int64_t samples, classes;
   int size, groups, length;
+  float epsilon;  // a norm is no smaller
   __device__ float prototype(int64_t j, int64_t e) const {
     return j < classes ? w[j * size + e] * inverse[j * groups + int(e) / length] : 0.0f;
   }
@@ -43,11 +45,9 @@ struct Running {
   }
 };
 
-__global__ void inverse_norm_kernel(float* inverse, const float* w, int64_t total, int length, float epsilon) {
-  int64_t group = int64_t(blockIdx.x) * warps + threadIdx.x / 32;
-  if (group >= total) return;
-  float value = inverse_norm(w + group * length, length, epsilon);
-  if (threadIdx.x % 32 == 0) inverse[group] = value;
+template <int width> __global__ void inverse_norm_kernel(Problem p, Team<width> team) {
+  const float inverse = team.inverse_norm(p.w + team.begin(p.classes * p.groups), p.epsilon);
+  if (team.size > 0 && team.lane() == 0) p.inverse[team.group()] = inverse;
 }
 
 __global__ void fill_nan_kernel(float* y, int64_t n) {
@@ -81,11 +81,10 @@ template <class T> __global__ void add_splits_kernel(T* dg, const float* partial
   dg[i] = T(sum);
 }
 
-// dw from dv, in place; one warp a group.
-__global__ void project_kernel(float* dw, const float* w, const float* inverse, int64_t total, int length, float epsilon) {
-  int64_t group = int64_t(blockIdx.x) * warps + threadIdx.x / 32;
-  if (group >= total) return;
-  project_group(dw + group * length, dw + group * length, w + group * length, inverse[group], length, epsilon);
+// dw from dv, in place.
+template <int width> __global__ void project_kernel(float* dw, Problem p, Team<width> team) {
+  const int64_t at = team.begin(p.classes * p.groups);
+  team.project(dw + at, dw + at, p.w + at, team.size > 0 ? p.inverse[team.group()] : 0.0f, p.epsilon);
 }
 
 }  // namespace turl

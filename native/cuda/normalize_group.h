@@ -1,27 +1,68 @@
-// The l2 normalisation of one group of `size` elements and its gradient, by the lanes of one warp.
+// The l2 normalisation of groups of neighbouring elements and its gradient. A team of lanes of one warp has a group, and each lane takes
+// `width` elements at a time, so that a warp reads neighbouring groups side by side. What is read twice is in the cache the second time.
 #pragma once
 #include "cuda/reduce.h"
 
 namespace turl {
 
-// Sum of a[e] b[e].
-template <class A, class B> __device__ inline float warp_dot(const A* a, const B* b, int size) {
-  float sum = 0;
-  for (int e = threadIdx.x % 32; e < size; e += 32) sum += float(a[e]) * float(b[e]);
-  return warp_sum(sum);
-}
+constexpr int team_threads = 256;
 
-// 1 / max(|x|, epsilon)
-template <class T> __device__ inline float inverse_norm(const T* x, int size, float epsilon) {
-  float norm = sqrtf(warp_dot(x, x, size));
-  return 1.0f / (norm < epsilon ? epsilon : norm);  // a NaN stays a NaN
-}
+template <int width> struct Team {
+  int size, shift = 0;  // elements of a group; 2^shift lanes
 
-// dx = inverse (dy - x inverse^2 (x . dy)), without the second term where |x| is below epsilon; dx may be dy.
-template <class D, class T>
-__device__ inline void project_group(D* dx, const D* dy, const T* x, float inverse, int size, float epsilon) {
-  float along = inverse * epsilon < 1 ? inverse * inverse * warp_dot(x, dy, size) : 0.0f;
-  for (int e = threadIdx.x % 32; e < size; e += 32) dx[e] = D(inverse * (float(dy[e]) - along * float(x[e])));
+  explicit Team(int64_t size) : size(int(size)) {
+    while (shift < 5 && width << shift < this->size) shift++;
+  }
+  dim3 blocks(int64_t groups) const { return blocks_for(groups << shift, team_threads); }
+
+  __device__ int64_t group() const { return (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) >> shift; }
+  // Where the group of this thread begins. Past the last of `total` a team has no elements, but meets the others in sums.
+  __device__ int64_t begin(int64_t total) {
+    const int64_t at = group() * size;
+    if (group() >= total) size = 0;
+    return at;
+  }
+  __device__ int lane() const { return int(threadIdx.x) & ((1 << shift) - 1); }
+
+  // f(e): the elements from e on, `width` of them, for each share of this lane.
+  template <class F> __device__ void each(F f) const {
+    for (int e = lane() * width; e < size; e += width << shift) f(e);
+  }
+  // Sum of a[e] b[e], the same in each lane.
+  template <class A, class B> __device__ float dot(const A* a, const B* b) const {
+    float sum = 0;
+    each([&](int e) {
+      const auto x = *reinterpret_cast<const Group<A, width>*>(a + e);
+      const auto y = *reinterpret_cast<const Group<B, width>*>(b + e);
+#pragma unroll
+      for (int n = 0; n < width; n++) sum += float(x.v[n]) * float(y.v[n]);
+    });
+    for (int bit = 1 << shift >> 1; bit > 0; bit >>= 1) sum += __shfl_xor_sync(full_warp, sum, bit);
+    return sum;
+  }
+  // 1 / max(|x|, epsilon)
+  template <class T> __device__ float inverse_norm(const T* x, float epsilon) const {
+    const float norm = sqrtf(dot(x, x));
+    return 1.0f / (norm < epsilon ? epsilon : norm);  // a NaN stays a NaN
+  }
+  // dx = inverse (dy - x inverse^2 (x . dy)), without the second term where |x| is below epsilon; dx may be dy.
+  template <class D, class T> __device__ void project(D* dx, const D* dy, const T* x, float inverse, float epsilon) const {
+    const float sum = dot(x, dy), along = inverse * epsilon < 1 ? inverse * inverse * sum : 0.0f;
+    each([&](int e) {
+      const auto from = *reinterpret_cast<const Group<D, width>*>(dy + e);
+      const auto y = *reinterpret_cast<const Group<T, width>*>(x + e);
+      Group<D, width> to;
+#pragma unroll
+      for (int n = 0; n < width; n++) to.v[n] = D(inverse * (float(from.v[n]) - along * float(y.v[n])));
+      *reinterpret_cast<Group<D, width>*>(dx + e) = to;
+    });
+  }
+};
+
+// f(team) for groups of `size`, four elements at a time if the arrays allow it.
+template <class F, class... A> void with_team(int64_t size, F f, const A*... arrays) {
+  if (packs<float>(size, arrays...)) f(Team<4>(size));
+  else f(Team<1>(size));
 }
 
 }  // namespace turl

@@ -15,6 +15,13 @@ template <class T> __device__ inline T warp_max(T value) {
   return value;
 }
 
+// Sum of a[e] b[e].
+template <class A, class B> __device__ inline float warp_dot(const A* a, const B* b, int size) {
+  float sum = 0;
+  for (int e = threadIdx.x % 32; e < size; e += 32) sum += float(a[e]) * float(b[e]);
+  return warp_sum(sum);
+}
+
 // For blocks of whole warps along x; all threads of the block call it.
 template <class T, class F> __device__ inline T block_reduce(T value, T neutral, F reduce_warp) {
   TURL_SHARED(T, partial, [32]);
