@@ -7,10 +7,10 @@
 // tap (u, v) meets is u lines and v positions further in the window than the position of dy: the sums over a strip are products of the
 // same rows of dy with rows of x from other first rows on. Positions beyond the last line, up to a multiple of 16, are zeros.
 //
-// Three warpgroups multiply, one for each u, and a thread of one warp more copies. A product has the three v side by side: 192 columns in three blocks of 64
-// input channels, each of which begins one row behind the one before (warpgroup.h). Per 16 positions, 288 cycles of the matrix units, the
-// products read 24 KiB of shared memory (192 cycles), and some 5 KiB come (40): 18 bytes a cycle.
-// For as many products the kernel of conv_matrix.h reads 27 KiB (216), and 13.5 come (108), of which 9 are read from the L1 cache too (72).
+// Three warpgroups multiply, one for each u, and a thread of one warp more copies. A product has the three v side by side: 192 columns in
+// three blocks of 64 input channels, each of which begins one row behind the one before (warpgroup.h). Per 16 positions, 288 cycles of the
+// matrix units, the products read 24 KiB of shared memory (192 cycles), and some 5 KiB come (40): 18 bytes a cycle. For as many products
+// the kernel of conv_matrix.h reads 27 KiB (216), and 13.5 come (108), of which 9 are read from the L1 cache too (72).
 #pragma once
 #include "cuda/conv_windows.h"
 
