@@ -125,10 +125,11 @@ struct Context {
   virtual void* scratch(size_t bytes) = 0;
   // CPU only: body(argument, chunk) for every chunk in [0, chunks), spread over the threads. Use cpu/parallel.h.
   virtual void parallel(int64_t chunks, void (*body)(void*, int64_t), void* argument) = 0;
-  int threads = 1;         // CPU threads that parallel() uses
-  void* stream = nullptr;  // cudaStream_t on CUDA
-  int capability = 0;      // CUDA's compute capability that kernels may count on: 80 for 8.0
-  int multiprocessors = 1;  // of the GPU
+  int threads = 1;                   // CPU threads that parallel() uses
+  void* stream = nullptr;            // cudaStream_t on CUDA
+  int capability = 0;                // CUDA's compute capability that kernels may count on: 80 for 8.0
+  int multiprocessors = 1;           // of the GPU
+  size_t shared_memory = 227 << 10;  // bytes that a block of the GPU may have
 };
 
 // Calls f.template operator()<T>() with the C++ type of `dtype`, which must be a floating type.

@@ -1,7 +1,7 @@
 // Compiles the CUDA kernels and prints for each: threads of a block, registers, static shared memory, blocks on a multiprocessor, matrix
 // and copy instructions. Fails when a kernel spills, which means that it keeps registers in slow memory, and when one that is named
-// *_matrix_kernel lacks the matrix instructions or the asynchronous copies it was written for, or waits for each product. Skipped without
-// nvcc.
+// *_matrix_kernel lacks the matrix instructions or the asynchronous copies it was written for, waits for each product, or has other registers
+// than its warpgroups share. Skipped without nvcc.
 // usage: node scripts/check-cuda.mjs [FILE PATTERN] [--csv]   --csv also writes the table of all kernels to bench/cuda-kernels.csv
 import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -91,12 +91,13 @@ if (!hasCompiler()) {
   const matrix = kernels.filter((k) => /_matrix_kernel\b/.test(k.name));
   const gathers = ({ name }) => /^conv_.*<Ampere, false>/.test(name); // reads element by element
   const multiplies = (k) =>
-    k.name.includes('<Hopper') ? k.wgmma > 0 && !k.serialised : k.mma > 0 && k.ldmatrix > 0;
+    k.name.includes('<Hopper') ? k.wgmma > 0 && !k.serialised && !k.stuck : k.mma > 0 && k.ldmatrix > 0;
   const plain = matrix.filter((k) => !multiplies(k) || (k.cp_async + k.bulk === 0 && !gathers(k)));
   for (const k of plain)
     console.error(
       `${k.name}, sm_${k.sm}: ${k.mma} mma.sync, ${k.ldmatrix} ldmatrix, ${k.wgmma} wgmma${k.serialised ? ', serialised' : ''}, ` +
-        `${k.cp_async} cp.async, ${k.bulk} cp.async.bulk`,
+        `${k.cp_async} cp.async, ${k.bulk} cp.async.bulk` +
+        (k.stuck ? `, ${k.registers} registers a thread, not what its warpgroups share` : ''),
     );
   console.log(
     `${kernels.length} kernels, ${spilling.length} spill; of ${matrix.length} for matrix units ${plain.length} lack instructions`,

@@ -77,6 +77,18 @@ function occupancy({ sm, threads, registers, shared }) {
   return { blocks, occupancy: (blocks * warps * 32) / most.threads, limit };
 }
 
+/**
+ * Whether a kernel whose warpgroups give and take registers (setmaxnreg) has as many as they share: if not, those that take wait forever.
+ * How many of the warpgroups give is not known here.
+ */
+function sharesRegisters({ give, take, registers, threads }) {
+  if (!take) return true;
+  const all = upTo(8, registers) * threads;
+  return [...Array(threads / 128).keys()].some(
+    (givers) => (givers * give + (threads / 128 - givers) * take) * 128 === all,
+  );
+}
+
 /** By mangled name: what the PTX of the kernel holds. */
 function readPtx(text) {
   const entries = text.split(/^(?:\.visible |\.weak )?\.entry /m).slice(1);
@@ -87,8 +99,13 @@ function readPtx(text) {
         entry.match(pattern)?.length ?? 0,
       ]);
       const bounds = /^\.maxntid (\d+)(?:, (\d+), (\d+))?/m.exec(entry);
+      const setting = (way) =>
+        Number(new RegExp(`setmaxnreg\\.${way}\\.sync\\.aligned\\.u32 (\\d+)`).exec(entry)?.[1] ?? 0);
       const threads = bounds && Number(bounds[1]) * Number(bounds[2] ?? 1) * Number(bounds[3] ?? 1);
-      return [/^[\w$]+/.exec(entry)[0], { ...Object.fromEntries(counts), threads }];
+      return [
+        /^[\w$]+/.exec(entry)[0],
+        { ...Object.fromEntries(counts), threads, give: setting('dec'), take: setting('inc') },
+      ];
     }),
   );
 }
@@ -137,7 +154,8 @@ export const hasCompiler = () => spawnSync('nvcc', ['--version']).status === 0;
 /**
  * One row for each kernel and processor, for the files whose name contains `pattern`. `bounded` tells whether the kernel itself
  * states its `threads`; shared memory is what the kernel declares, and for matrix units what a launch adds. `serialised` tells that
- * ptxas lets each product of a warpgroup wait for the one before. Kernels for Hopper's units are empty for other processors: left out.
+ * ptxas lets each product of a warpgroup wait for the one before, `stuck` that its warpgroups would wait for registers. Kernels for
+ * Hopper's units are empty for other processors: left out.
  */
 export function compileKernels(pattern) {
   const scratch = mkdtempSync(path.join(tmpdir(), 'turl-cuda-'));
@@ -154,6 +172,7 @@ export function compileKernels(pattern) {
       const row = { ...kernel, name, bounded: kernel.threads !== null };
       row.threads ??= usualThreads;
       row.shared += tile?.added ?? 0;
+      row.stuck = !sharesRegisters(row);
       return [{ ...row, ...occupancy(row), ...(tile && rate(tile)) }];
     });
   } finally {

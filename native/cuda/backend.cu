@@ -91,6 +91,7 @@ class CudaBackend final : public Backend, public Context {
     stream = stream_;
     capability = usable_capability(properties_.major * 10 + properties_.minor);
     multiprocessors = properties_.multiProcessorCount;
+    shared_memory = properties_.sharedMemPerBlockOptin;
     kernels = &kernel_table();
   }
   ~CudaBackend() override { cudaStreamDestroy(stream_); }

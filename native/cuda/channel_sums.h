@@ -1,6 +1,7 @@
 // The mean and the variance of each channel of a result [rows, channels], from sums that the blocks which make it leave: the batch
 // normalisation that follows need not read it for them. Blocks leave partial [chunk][2][channels]: float sums of a chunk's values and of
-// their squares; the chunks' are added in double, in an order that depends on the sizes only. Only results in bfloat16 are summed so:
+// their squares; the chunks' are added in double, in an order that depends on the sizes, and by windows also on how many multiprocessors
+// the GPU has (conv_windows.h halves its last tiles by that). Only results in bfloat16 are summed so:
 // where a large mean would cost accuracy, it has cost more in the rounding.
 #pragma once
 #include "cuda/device.h"

@@ -18,7 +18,7 @@
 // Different from CUDA:
 //   TURL_SHARED(float, tile, [32][33]);      __shared__ float tile[32][33];      at most 48 KiB in all
 //   TURL_SHARED(int, count);                 __shared__ int count;
-//   float* tile = dynamic_shared<float>();   extern __shared__, 1024-byte aligned; at most 227 KiB with the static
+//   float* tile = dynamic_shared<float>();   extern __shared__, 1024-byte aligned; with the static at most Context::shared_memory
 //   launch(context, kernel, grid, block, shared_bytes, arguments...);
 // launch() converts the arguments to the kernel's parameter types, does nothing for an empty grid, raises the shared memory limit
 // and throws when the configuration is out of range or the launch failed. `#pragma unroll` works on both sides.
@@ -34,7 +34,10 @@
 #include "emulated/device.h"
 #else
 #include <cuda_runtime.h>
-#define TURL_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
+#include <mutex>
+#include <unordered_map>
+// Aligned so that it may be read by 16 bytes.
+#define TURL_SHARED(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__
 
 namespace turl {
 
@@ -44,15 +47,27 @@ template <class T> __device__ T* dynamic_shared() {
 }
 
 inline void check_cuda(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // it is reported here, and not again by the next launch
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+// Lets a kernel have so much dynamic shared memory, of which 48 KiB need no asking. What it may have is never lowered: the nodes of a graph
+// do not keep what was allowed when they were captured.
+inline void allow_shared_memory(const void* kernel, size_t bytes) {
+  if (bytes <= (48 << 10)) return;
+  static std::mutex mutex;
+  static std::unordered_map<const void*, size_t> allowed;
+  std::lock_guard lock(mutex);
+  size_t& most = allowed[kernel];
+  if (bytes <= most) return;
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), "shared memory");
+  most = bytes;
 }
 
 template <class... P, class... A>
 void launch_unchecked(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, A&&... arguments) {
-  if (shared_bytes > (48 << 10))
-    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    int(shared_bytes)),
-               "shared memory");
+  allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes);
   kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(context.stream)>>>(static_cast<P>(arguments)...);
   check_cuda(cudaGetLastError(), "launch");
 }
@@ -99,8 +114,9 @@ void launch(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_
   if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
     throw std::runtime_error("launch: the grid is at most 2147483647 x 65535 x 65535, got " + std::to_string(grid.x) + " x " +
                              std::to_string(grid.y) + " x " + std::to_string(grid.z));
-  if (shared_bytes > (227 << 10))
-    throw std::runtime_error("launch: a block has at most 227 KiB of shared memory, got " + std::to_string(shared_bytes) + " bytes");
+  if (shared_bytes > context.shared_memory)
+    throw std::runtime_error("launch: a block has at most " + std::to_string(context.shared_memory >> 10) + " KiB of shared memory, got " +
+                             std::to_string(shared_bytes) + " bytes");
   launch_unchecked(context, kernel, grid, block, shared_bytes, std::forward<A>(arguments)...);
 }
 

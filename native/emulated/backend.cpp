@@ -18,6 +18,7 @@ class EmulatedBackend final : public Backend, public Context {
 #endif
     capability = usable_capability(90);
     multiprocessors = 2;  // few, so that blocks compute several tiles
+    if (capability < 90) shared_memory = 163 << 10;
     set_threads(threads_named());
   }
   void* allocate(size_t bytes) override {

@@ -1,4 +1,5 @@
 // Indices, barriers, shared memory, shuffles, votes, atomics and reductions.
+#include <utility>
 #include "cuda/reduce.h"
 #include "tests/test.h"
 
@@ -114,6 +115,9 @@ TURL_TEST(configurations_out_of_range_are_refused) {
   TURL_EXPECT_THROW(launch(context, atomic_kernel, 1, 1025, 0, y.data), "a block has 1 to 1024 threads");
   TURL_EXPECT_THROW(launch(context, atomic_kernel, dim3(1, 65536), 32, 0, y.data), "the grid is at most");
   TURL_EXPECT_THROW(launch(context, atomic_kernel, 1, 32, 227 * 1024 + 1, y.data), "at most 227 KiB");
+  const size_t most = std::exchange(context.shared_memory, 99 << 10);
+  TURL_EXPECT_THROW(launch(context, atomic_kernel, 1, 32, 99 * 1024 + 1, y.data), "at most 99 KiB");
+  context.shared_memory = most;
   launch(context, atomic_kernel, 0, 32, 0, y.data);
   TURL_EXPECT(y[0] == 0);
 }
