@@ -1,7 +1,9 @@
-// How fast the device multiplies and adds, with operands in registers: the ceilings of `turl bench`; see native/cpu/arithmetic_rate.cpp.
+// How fast the device multiplies and adds, with operands in place: the ceilings of `turl bench`; see native/cpu/arithmetic_rate.cpp.
 //   multiply_add_rate: a thread has four chains; enough threads hide the latency.
-//   matrix_rate: a warp has four tiles of mma m16n8k16 (native/cuda/matrix.h), each of its own sums: 4096 operations a step and tile.
-#include "cuda/matrix.h"
+//   matrix_rate: a warp has four tiles of mma m16n8k16 (native/cuda/matrix.h), each of its own sums: 4096 operations a step and tile. On
+//     Hopper a warpgroup has 64 tiles, the sums of one product m64n128k16 a step (warpgroup.h) from operands in shared memory.
+#include "cuda/capability.h"
+#include "cuda/warpgroup.h"
 #include "kernels.h"
 
 namespace turl {
@@ -46,6 +48,48 @@ __global__ void matrix_rate_kernel(float* y, const bfloat16* a, const bfloat16* 
       if (first + c < tiles) y[(first + c) * 128 + (g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[c][i];
 }
 
+struct HopperRate {
+  static constexpr int threads = 2 * warpgroup_threads, columns = 128, tiles = 64;  // tiles of a warpgroup
+  static constexpr int packs = block_packs * (1 + columns / block_sides);           // of one left block and the right ones
+};
+
+template <class Units>
+__global__ void __launch_bounds__(Units::threads)
+    warpgroup_rate_kernel(float* y, const bfloat16* a, const bfloat16* b, int64_t tiles, int64_t steps) {
+#ifdef TURL_WARPGROUPS
+  auto* const left = dynamic_shared<Pack<bfloat16>>();
+  auto* const right = left + block_packs;
+  for (int side = int(threadIdx.x); side < block_sides + Units::columns; side += Units::threads)
+    for (int pack = 0; pack < 2; pack++) {
+      Pack<bfloat16> values;
+      for (int n = 0; n < 8; n++) values[n] = side < block_sides ? a[side % 16 * 16 + pack * 8 + n] : b[(pack * 8 + n) * 8 + side % 8];
+      left[side * 8 + (pack ^ side % 8)] = values;
+    }
+  fence_async();
+  __syncthreads();
+  float sums[Units::columns / 8][4] = {};
+  const auto multiply = [&] {
+    warpgroup_fence(sums);
+    warpgroup_mma<false, false>(sums, operand<false>(left, 0), operand<false>(right, 0));
+    warpgroup_commit();
+  };
+  multiply();  // outside of the loop: else ptxas serialises the products (its warning C7515)
+#pragma unroll 1
+  for (int64_t step = 1; step < steps; step++) {
+    multiply();
+    warpgroup_wait<1>(sums);
+  }
+  warpgroup_wait<0>(sums);
+  const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  const int64_t first = (int64_t(blockIdx.x) * Units::threads + threadIdx.x) / 32 * (Units::tiles / 4);
+#pragma unroll
+  for (int j = 0; j < Units::columns / 8; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      if (first + j < tiles) y[(first + j) * 128 + (g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[j][i];
+#endif
+}
+
 }  // namespace
 
 void multiply_add_rate(Context& context, Out y, In x, int64_t steps) {
@@ -55,6 +99,9 @@ void multiply_add_rate(Context& context, Out y, In x, int64_t steps) {
 
 void matrix_rate(Context& context, Out y, In a, In b, int64_t steps) {
   const int64_t tiles = y.size / 128;
+  if (has_warpgroups(context) && steps > 0)
+    return launch(context, warpgroup_rate_kernel<HopperRate>, blocks_for(tiles, 2 * HopperRate::tiles), HopperRate::threads,
+                  HopperRate::packs * sizeof(Pack<bfloat16>), y.as<float>(), a.as<bfloat16>(), b.as<bfloat16>(), tiles, steps);
   launch(context, matrix_rate_kernel, blocks_for(tiles, threads / 32 * chains), threads, 0, y.as<float>(), a.as<bfloat16>(),
          b.as<bfloat16>(), tiles, steps);
 }

@@ -1,5 +1,5 @@
 /**
- * Runs the tests of the ops that use matrix units on the emulated device once more: for a GPU of compute capability 8.0, since by itself
+ * Runs the tests of the ops that use matrix units, and of the rates of those, on the emulated device once more: for a GPU of compute capability 8.0, since by itself
  * it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0 (matrix_product.h) untested, and for
  * convolutions by windows (conv_windows.h, conv_weight_windows.h).
  */
@@ -20,10 +20,11 @@ const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d-bits', 'on compute capability 8.0', capability('8.0')],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
+  ['../../bench/cases', 'on compute capability 8.0', capability('8.0')],
   ['conv2d', 'by windows', windows],
 ];
 for (const [name, how, variables] of again.filter(([file]) => file !== process.env['TURL_TEST_SKIP']))
-  test(`${name} ${how}`, () => {
+  test(`${path.basename(name)} ${how}`, () => {
     const { status, stdout, stderr } = start(variables, path.join(import.meta.dirname, `${name}.test.js`));
     assert.is(status, 0, stdout + stderr);
     assert.match(stdout, /Passed:\s+[1-9]/);
