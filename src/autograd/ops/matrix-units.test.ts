@@ -1,7 +1,7 @@
 /**
- * Runs the tests of the ops that use matrix units, and of the rates of those, on the emulated device once more: for a GPU of compute capability 8.0, since by itself
- * it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0 (matrix_product.h) untested, and for
- * convolutions by windows (conv_windows.h, conv_weight_windows.h).
+ * Runs the tests of the ops that use matrix units, and of what those can do (matrix_rate), on the emulated device once more: for a GPU of
+ * compute capability 8.0, since by itself it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0
+ * (matrix_product.h) untested, and for convolutions by windows (conv_windows.h, conv_weight_windows.h).
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
