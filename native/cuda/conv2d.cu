@@ -1,6 +1,6 @@
 // 2-d convolution, its gradient with respect to the image and to the weight. The kernels are in conv_matrix.h (bfloat16 on matrix
-// units), conv_windows.h and conv_weight_windows.h (of those, on Hopper, what has stride 1), conv_gemm.h (all else) and, for one filter a
-// channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
+// units), conv_windows.h and conv_weight_windows.h (of those, on Hopper, what has stride 1), conv_image.h (of few input channels), conv_gemm.h
+// (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -8,6 +8,7 @@
 #include "cuda/add_parts.h"
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
+#include "cuda/conv_image.h"
 #include "cuda/conv_weight_windows.h"
 #include "kernels.h"
 
@@ -58,6 +59,8 @@ template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics
                                                         : by.template operator()<HopperWindows<128>>();
 }
 
+dim3 image_grid(const ImageConvolution& s) { return {unsigned(s.blocks()), unsigned(ceil_div(s.out_channels, Image::columns)), 1}; }
+
 // Whether the depthwise kernels for 3 x 3 take it.
 template <class T, class... A> bool in_segments(const Convolution& s, const A*... arrays) {
   return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.batch * (s.height + 2) * (s.width + 2) < (1 << 30) &&
@@ -91,6 +94,15 @@ void conv2d_forward(Context& context, Out y, MaybeOut statistics, In x, In weigh
   if (y.size == 0) return;
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   const int64_t pixels = y.size / out_channels;
+  if (on_matrix_units(s, x, weight) && of_image(s)) {
+    const ImageConvolution sizes(s);
+    const auto run = [&](auto kernel) {
+      float* const sums = chunk_sums(context, statistics, sizes.blocks(), out_channels);
+      launch(context, kernel, image_grid(sizes), Image::threads, 0, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), sizes);
+      if (sums) finish_statistics(context, statistics, sums, sizes.blocks(), pixels, out_channels);
+    };
+    return statistics.size > 0 ? run(conv_image_forward_kernel<true>) : run(conv_image_forward_kernel<false>);
+  }
   if (on_matrix_units(s, x, weight) && by_windows<false>(context, y, statistics, x, weight, s)) return;
   if (on_matrix_units(s, x, weight))
     return with_matrix_units(context, s, out_channels, [&]<class Units, bool packed>() {
@@ -182,6 +194,13 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
       body(partial, grid, part_steps * 64);
     });
   };
+  if (on_matrix_units(s, dy, x) && of_image(s) && pixels > 0) {
+    const ImageConvolution sizes(s);
+    auto* const partial = static_cast<float*>(context.scratch(size_t(sizes.blocks() * size) * sizeof(float)));
+    launch(context, conv_image_backward_weight_kernel, image_grid(sizes), Image::threads, Image::shared_bytes, partial, dy.as<bfloat16>(),
+           x.as<bfloat16>(), sizes);
+    return add_parts(context, dweight.as<float>(), partial, sizes.blocks(), size);
+  }
   if (on_matrix_units(s, dy, x) && windows_wanted(context, "weight") && in_strips(s)) {
     using Units = HopperStrips;
     const Strips strips(s);

@@ -2,7 +2,7 @@
 // packs of 8; shapes and formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the
 // pixels that its threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies.
 // On Hopper it runs over all taps of 64 channels, then over those of the next 64: the pixels that one tap has met are in the L1 cache when
-// the next does. Input channels that come in no packs, as the three of an image, are gathered one by one (packed = false).
+// the next does. Input channels that come in no packs are gathered one by one (packed = false); those of an image have conv_image.h.
 // A block computes a tile of Units::rows x Units::columns; the rows are what there is most of, the columns channels of one group.
 #pragma once
 #include <algorithm>

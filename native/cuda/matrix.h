@@ -55,4 +55,10 @@ __device__ inline uint32_t pack_bfloat16(float low, float high) {
 #endif
 }
 
+// And back: the low half first.
+__device__ inline void split_bfloat16(uint32_t pair, float (&to)[2]) {
+  const uint32_t bits[2] = {pair << 16, pair & 0xffff0000u};
+  memcpy(to, bits, sizeof(to));
+}
+
 }  // namespace turl

@@ -90,10 +90,8 @@ template <class Units, int row_blocks, int column_blocks> struct Sums {
         if (!counts(m, half)) return;
 #pragma unroll
         for (int n = 0; n < 4; n++) {
-          const uint32_t pair = pack_bfloat16(at[m][first + n][half * 2], at[m][first + n][half * 2 + 1]);
-          const uint32_t bits[2] = {pair << 16, pair & 0xffff0000u};
           float values[2];
-          memcpy(values, bits, sizeof(values));
+          split_bfloat16(pack_bfloat16(at[m][first + n][half * 2], at[m][first + n][half * 2 + 1]), values);
 #pragma unroll
           for (int k = 0; k < 2; k++) part[0][2 * n + k] += values[k], part[1][2 * n + k] += values[k] * values[k];
         }

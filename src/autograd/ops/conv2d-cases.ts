@@ -115,6 +115,13 @@ export const cases: Record<string, Case> = {
   'no images': { x: [0, 4, 4, 3], out: 5, kernel: [3, 3], padding: 1 },
 };
 
+/** Few channels and so many pixels that on CUDA warps go through several steps of 16 of them (conv_image.h). */
+export const images: Record<string, Case> = {
+  image: { x: [2, 28, 30, 3], out: 72, kernel: [3, 3], padding: 1 },
+  'image, stride 2': { x: [1, 57, 59, 3], out: 16, kernel: [3, 3], stride: 2, padding: 1 },
+  'image, one channel, 5x5': { x: [3, 19, 21, 1], out: 8, kernel: [5, 5], padding: 4 },
+};
+
 /** Larger than the tiles and blocks of the fast kernels. */
 export const large: Record<string, Case> = {
   '28x28x40 -> 50': { x: [3, 28, 28, 40], out: 50, kernel: [3, 3], padding: 1, transformed: true },

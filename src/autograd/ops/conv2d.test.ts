@@ -6,7 +6,7 @@ import { Tape } from '../tape.js';
 import { parameter, zeros, type Tensor } from '../../tensor/tensor.js';
 import { scope } from '../../tensor/scope.js';
 import { conv2d } from './conv2d.js';
-import { cases, large, naive, type Case } from './conv2d-cases.js';
+import { cases, images, large, naive, type Case } from './conv2d-cases.js';
 
 const test = suite('conv2d');
 
@@ -95,7 +95,7 @@ for (const device of devices)
     ['float32', sumTolerance],
     ['bfloat16', roundedTolerance],
   ] as const) {
-    const set = device.name === 'emulated' ? cases : { ...cases, ...large };
+    const set = { ...cases, ...images, ...(device.name === 'emulated' ? {} : large) };
     for (const [name, c] of Object.entries(set).filter(([one]) => `${dtype} ${one}`.includes(wanted)))
       test(`${dtype} on ${device.name}, ${name}: value and gradients equal the formula`, () =>
         scope(() => compare(name, c, device, dtype, tolerance)));
