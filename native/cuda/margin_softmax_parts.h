@@ -6,7 +6,7 @@
 namespace turl {
 
 constexpr float lowest = -1e30f;  // below every logit: the maximum of nothing
-constexpr int splits = 16;        // parts of a slice whose contributions to dg are summed side by side
+constexpr int splits = 32;        // parts of a slice whose contributions to dg are summed side by side: 128 blocks for 256 samples of 512
 constexpr int warps = 8;
 #ifdef TURL_EMULATED  // small, so that small tests go through several of each
 constexpr int64_t most_runs = 2, slice_elements = 4096;
