@@ -1,20 +1,22 @@
 // A sum whose terms were divided among blocks: each left its part in memory as float32, and these are added in an order that depends on
 // the sizes only.
 #pragma once
+#include <algorithm>
 #include "cuda/device.h"
 
 namespace turl {
 
 constexpr int part_columns = 32, part_lines = 8;
 
-// total[i] = sum over parts of partial[part][i], n elements in groups of `width`. A line of the block takes every eighth part; the lines'
-// sums are added in order.
+// total[some][i] = sum over `parts` parts of partial[part][i], those from some * parts on of all, n elements in groups of `width`; grid
+// [n, somes]. A line of the block takes every eighth part; the lines' sums are added in order.
 template <class T, int width>
-__global__ void add_parts_kernel(T* total, const float* partial, int parts, int64_t n) {
+__global__ void add_parts_kernel(T* total, const float* partial, int parts, int all, int64_t n) {
   using G = Group<float, width>;
   TURL_SHARED(G, sums, [part_lines][part_columns]);
   const int64_t i = (int64_t(blockIdx.x) * part_columns + threadIdx.x) * width;
   G sum = {};
+  partial += int64_t(blockIdx.y) * parts * n, total += int64_t(blockIdx.y) * n, parts = min(parts, all - int(blockIdx.y) * parts);
   if (i < n)
 #pragma unroll 4
     for (int part = int(threadIdx.y); part < parts; part += part_lines) {
@@ -33,13 +35,18 @@ __global__ void add_parts_kernel(T* total, const float* partial, int parts, int6
   for (int j = 0; j < width; j++) total[i + j] = T(sum.v[j]);
 }
 
-template <class T> void add_parts(Context& context, T* total, const float* partial, int64_t parts, int64_t n) {
+// Into as many totals as it takes when each has `parts` of all.
+template <class T> void add_some_parts(Context& context, T* totals, const float* partial, int64_t parts, int64_t all, int64_t n) {
+  const unsigned somes = unsigned(std::max<int64_t>(ceil_div(all, std::max<int64_t>(parts, 1)), 1));
   const auto run = [&]<int width>() {
-    launch(context, add_parts_kernel<T, width>, blocks_for(n, part_columns * width), dim3{part_columns, part_lines, 1}, 0, total, partial,
-           parts, n);
+    launch(context, add_parts_kernel<T, width>, dim3{blocks_for(n, part_columns * width).x, somes, 1}, dim3{part_columns, part_lines, 1}, 0,
+           totals, partial, parts, all, n);
   };
   if (packs<float>(n, partial)) run.template operator()<4>();
   else run.template operator()<1>();
+}
+template <class T> void add_parts(Context& context, T* total, const float* partial, int64_t parts, int64_t n) {
+  add_some_parts(context, total, partial, parts, parts, n);
 }
 
 }  // namespace turl

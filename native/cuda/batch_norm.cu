@@ -3,6 +3,7 @@
 // dy twice and dx once, each with what is added on the way. Threads walk over rows as rows.h says and keep the constants of their channels.
 // Where two walks follow each other, the first goes backwards, from what the kernel before wrote last, and the second forwards. The chunks'
 // sums are added in double, always in one order.
+#include "cuda/add_parts.h"
 #include "cuda/channel_sums.h"
 #include "cuda/rows.h"
 #include "kernels.h"
@@ -227,7 +228,21 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
 
 }  // namespace
 
+// A finishing block has few channels and so walks over many chunks alone: where there are more than these, all of the GPU adds them up to
+// some first.
+#ifdef TURL_EMULATED
+constexpr int64_t most_chunks = 4;
+#else
+constexpr int64_t most_chunks = 2048;
+#endif
+
 void finish_statistics(Context& context, Out statistics, const float* partial, int chunks, int64_t rows, int64_t channels) {
+  if (chunks > most_chunks) {
+    const int64_t at_once = ceil_div<int64_t>(chunks, most_chunks / 4), fewer = ceil_div<int64_t>(chunks, at_once);
+    float* const sums = chunk_sums(context, statistics, fewer, channels);
+    add_some_parts(context, sums, partial, at_once, chunks, 2 * channels);
+    partial = sums, chunks = int(fewer);
+  }
   launch(context, finish_statistics_kernel<float>, finish_grid(channels), finish_block(), 0, statistics.as<float>(), nullptr, partial, chunks,
          rows, channels);
 }
