@@ -316,7 +316,8 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   size_t index = info[1].As<Napi::Number>().Uint32Value();
   if (index >= r.sections.size() || !r.planned()) throw error(info.Env(), "TURL_NATIVE", "no section to replay");
-  auto& [calls, graph] = r.sections[index];
+  auto& [calls, graphs] = r.sections[index];
+  graphs.resize((calls.size() + Recording::calls_of_graph - 1) / Recording::calls_of_graph);
   Device& device = r.device;
   Context& context = device.backend->context();
   const char* name = "a replay";
@@ -326,14 +327,17 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
   } restore{device};
   device.replaying = true;
   guarded(info.Env(), device, name, [&] {
-    device.backend->again(graph, [&] {
-      for (const auto& one : calls) {
-        name = one->name;
-        device.launches++;
-        device.replay_scratch = one->scratch, device.replay_end = one->scratch + one->scratch_bytes;
-        one->run(context);
-      }
-    });
+    for (size_t g = 0; g < graphs.size(); g++)
+      device.backend->again(graphs[g], [&] {
+        const size_t first = g * Recording::calls_of_graph, end = std::min(first + Recording::calls_of_graph, calls.size());
+        for (size_t i = first; i < end; i++) {
+          const Call& one = *calls[i];
+          name = one.name;
+          device.launches++;
+          device.replay_scratch = one.scratch, device.replay_end = one.scratch + one.scratch_bytes;
+          one.run(context);
+        }
+      });
   });
   return info.Env().Undefined();
 }

@@ -98,9 +98,11 @@ class Recording {
   bool plan();
   bool planned() const { return memory_ != nullptr; }
 
+  // A replay gives the device so many calls at a time, each with a graph of its own: the first run while the next are prepared.
+  static constexpr size_t calls_of_graph = 64;
   struct Section {
     std::vector<std::unique_ptr<Call>> calls;
-    std::unique_ptr<Graph> graph;
+    std::vector<std::unique_ptr<Graph>> graphs;
   };
   Device& device;
   std::vector<Section> sections;
