@@ -4,7 +4,8 @@
 #   step50      the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
 #   variants50  the same without PyTorch, in turns: as it is, with convolutions and the image's gradient by windows
 #               (TURL_CUDA_WINDOWS=image), with the weight's gradient by windows (TURL_CUDA_WINDOWS=weight), and with batch normalisation
-#               reading what it needs statistics of once more (TURL_STATISTICS=apart)
+#               reading what it needs statistics of once more (TURL_STATISTICS=apart), and with the turl_cuda.so of another commit, if
+#               TURL_BEFORE names the folder that it is in
 #   tests       the test suite on cuda
 #   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
 #   kernels     turl bench: every kernel, the ceilings, the page
@@ -24,6 +25,7 @@ done
 [ $# -gt 0 ] || set -- primitives step50 variants50 tests step100 stepmobile kernels
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
+before=${TURL_BEFORE:+$(cd "$TURL_BEFORE" && pwd)}
 failed=()
 if ! command -v node > /dev/null; then
   archive=$(ls bundle/turl-*.tar.xz 2> /dev/null | tail -n 1)
@@ -69,6 +71,7 @@ step() {
 # All in turns; then where the time of each goes.
 variants() {
   local variant ways=(TURL_STATISTICS=apart TURL_CUDA_WINDOWS=image TURL_CUDA_WINDOWS=weight)
+  [ -z "$before" ] || ways+=("TURL_BACKEND_DIR=$before")
   step iresnet50 --rounds 8 --steps 5 "${ways[@]/#/--against=}"
   for variant in "${ways[@]}"; do
     echo "$variant"
