@@ -1,8 +1,9 @@
-/** Environment variables that choose how the CPU computes. */
+/** Names of devices, and environment variables that choose how the CPU computes. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { device, type DeviceName } from './device.js';
 
 const test = suite('device');
 
@@ -34,5 +35,8 @@ test('what they cannot be is refused in a sentence', () => {
       `device cpu cannot be used here: TURL_THREADS: expected 1 to 1024 threads, got ${value}`,
     );
 });
+
+test('a name that no device has is refused in a sentence', () =>
+  assert.throws(() => device('gpu' as DeviceName), /^device: expected one of cpu, cuda, emulated, got gpu$/));
 
 test.run();

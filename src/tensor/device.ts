@@ -188,8 +188,10 @@ export class Device {
 
 const opened = new Map<DeviceName, Device>();
 
-/** The device of that name; opened at the first call. Throws UserError with the reason when it cannot be used here. */
+/** The device of that name; opened at the first call. @throws UserError with the reason when there is none, or it cannot be used here */
 export function device(name: DeviceName = 'cpu'): Device {
+  if (!deviceNames.includes(name))
+    throw new UserError(`device: expected one of ${deviceNames.join(', ')}, got ${String(name)}`);
   let found = opened.get(name);
   if (!found) opened.set(name, (found = new Device(name)));
   return found;
