@@ -38,6 +38,8 @@ export interface Sizes {
   readonly batch: number;
   /** Elements of arrays that have no shape of their own, a power of 4. */
   readonly elements: number;
+  /** Elements of the copy that measures the bandwidth: more than any cache holds, where the figure counts. */
+  readonly copied: number;
   /** Features that the embedding layer reads: 512 channels of 7 x 7 pixels in IResNet. */
   readonly features: number;
   /** N of the margin softmax; a list. */
@@ -52,14 +54,31 @@ export const sizes = {
   full: {
     batch: 64,
     elements: 1 << 24,
+    copied: 1 << 25,
     features: 25_088,
     identities: [10_000, 85_000, 1_000_000],
     narrow: 1,
     all: true,
   },
-  quick: { batch: 4, elements: 1 << 20, features: 25_088, identities: [10_000], narrow: 1, all: false },
+  quick: {
+    batch: 4,
+    elements: 1 << 20,
+    copied: 1 << 25,
+    features: 25_088,
+    identities: [10_000],
+    narrow: 1,
+    all: false,
+  },
   /** For tests: every formula, nothing to be timed. */
-  tiny: { batch: 2, elements: 1 << 12, features: 392, identities: [100], narrow: 8, all: false },
+  tiny: {
+    batch: 2,
+    elements: 1 << 12,
+    copied: 1 << 13,
+    features: 392,
+    identities: [100],
+    narrow: 8,
+    all: false,
+  },
 } as const satisfies Record<string, Sizes>;
 
 /** The items of a list that these sizes take. */

@@ -107,7 +107,7 @@ async function benchOf(folder: string, args: readonly string[]): Promise<Measure
 }
 
 /** Whether the path is a file of results or a checkout. */
-function kindOf(path: string): 'file' | 'checkout' {
+export function kindOf(path: string): 'file' | 'checkout' {
   if (!existsSync(path))
     throw new UserError(`${path}: expected a file of results or a checkout, found nothing`);
   if (!statSync(path).isDirectory()) return 'file';
@@ -129,7 +129,12 @@ export async function compare(
   const [kind, other] = [kindOf(a), kindOf(b)];
   if (kind !== other)
     throw new UserError(`bench compare: expected two files or two checkouts, got a ${kind} and a ${other}`);
-  if (kind === 'file') return compareMeasurements(readResults(a), readResults(b));
+  if (kind === 'file') {
+    const comparison = compareMeasurements(readResults(a), readResults(b));
+    if (comparison.cases.length === 0)
+      throw new UserError(`bench compare: expected cases that both files have, found none in ${a} and ${b}`);
+    return comparison;
+  }
   const measured: [Measurements, Measurements][] = [];
   for (let round = 0; round < rounds; round++) {
     tell(round);

@@ -1,10 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { device } from '../tensor/device.js';
-import type { KernelCase } from './case.js';
+import { sizes, type KernelCase } from './case.js';
 import { product } from './cases/matmul.js';
 import { copy } from './cases/memory.js';
-import { checked, measure } from './run.js';
+import { checked, measure, measureCeilings } from './run.js';
 
 const test = suite('timing of kernels');
 const cpu = device('cpu');
@@ -63,6 +63,23 @@ test('a wrong result is not timed', () => {
 test('what does not fit is skipped with the reason', () => {
   const found = measure(cpu, { ...small, bytes: 1e18 }, ceilings, 0.01);
   assert.ok('skipped' in found && /needs .*are available/.test(found.skipped));
+});
+
+test('the ceiling of memory comes from a copy larger than caches, in a quick run too', () => {
+  assert.is(sizes.quick.copied, sizes.full.copied);
+  const copied: number[] = [];
+  const { copy: copies } = cpu.kernels;
+  const spied = new Proxy(cpu, {
+    get: (target, key) =>
+      key === 'kernels'
+        ? {
+            ...cpu.kernels,
+            copy: (...args: Parameters<typeof copies>) => (copied.push(args[0].size), copies(...args)),
+          }
+        : (Reflect.get(target, key) as unknown),
+  });
+  measureCeilings(spied, { ...sizes.tiny, copied: 1 << 14 }, 0);
+  assert.equal([...new Set(copied)], [1 << 14]);
 });
 
 test.run();

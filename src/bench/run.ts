@@ -72,13 +72,14 @@ function repeated(device: Device, run: () => void, seconds: number): { warm: Med
 }
 
 /** From the fastest of their runs: other work on the machine does not lower its limits. */
-export function measureCeilings(device: Device, { elements }: Sizes, seconds: number): Ceilings {
+export function measureCeilings(device: Device, { elements, copied }: Sizes, seconds: number): Ceilings {
   const rate = (amount: number, entry: KernelCase) =>
     scoped(() => {
       const { times } = repeated(device, entry.prepare(device).run, Math.max(0.5, seconds));
       return amount / (Math.min(...times) / 1000);
     });
-  const memory = copy(2 * elements);
+  // The emulated device's figures mean nothing, and it would take long.
+  const memory = copy(device.name === 'emulated' ? 2 * elements : copied);
   const arithmetic = multiplyAdds(elements / 4, device.name === 'emulated' ? 64 : 4096);
   // Enough work that a launch of some microseconds does not show; the emulated device would take minutes.
   const matrix = matrixProducts(elements / 256, device.name === 'emulated' ? 4 : 4096);

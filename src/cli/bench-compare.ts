@@ -1,5 +1,6 @@
 // turl bench compare: which of two measurements or checkouts is faster.
 import { Command } from 'commander';
+import { UserError } from '../tensor/errors.js';
 import { whole } from './overrides.js';
 
 interface Options {
@@ -20,9 +21,15 @@ export function compareCommand(): Command {
     .option('--quick', 'checkouts: fewer and smaller shapes, shorter runs')
     .option('--rounds <n>', 'checkouts: runs of each; six give an interval', whole('--rounds', 6), 6)
     .option('--json', 'print JSON instead of a table')
-    .action(async (a: string, b: string, { device, filter, quick, rounds, json }: Options) => {
-      const { compare, comparisonRows, comparisonSummary } = await import('../bench/compare.js');
+    .action(async (a: string, b: string, options: Options, command: Command) => {
+      const { device, filter, quick, rounds, json } = options;
+      const { compare, kindOf, comparisonRows, comparisonSummary } = await import('../bench/compare.js');
       const { textTable } = await import('../bench/table.js');
+      const given = ['device', 'filter', 'quick', 'rounds'].find(
+        (one) => command.getOptionValueSource(one) === 'cli',
+      );
+      if (given !== undefined && kindOf(a) === 'file')
+        throw new UserError(`--${given}: expected two checkouts to run, got the file ${a}`);
       const args = [
         ...(filter === undefined ? [] : [filter]),
         '--device',

@@ -30,6 +30,23 @@ test('a filter and a form; two files compared', () => {
   const compared = turl('compare', file, file);
   assert.is(compared.status, 0, compared.stderr);
   assert.match(compared.stdout, /clip_scale 256 .*\n(.*\n)*.*of 1 cases B is/);
+  // Files hold what was measured: options of the measurement are not passed over.
+  for (const [option, value] of [
+    ['--filter', 'zzz'],
+    ['--rounds', '6'],
+  ] as const) {
+    const { status, stderr } = turl('compare', file, file, option, value);
+    assert.is(status, 2);
+    assert.match(
+      stderr,
+      new RegExp(`^turl: ${option}: expected two checkouts to run, got the file .*json\n$`),
+    );
+  }
+  const other = join(folder, 'other.json');
+  writeFileSync(other, json.stdout.replaceAll('clip_scale', 'clip_other'));
+  const apart = turl('compare', file, other);
+  assert.is(apart.status, 2);
+  assert.match(apart.stderr, /^turl: bench compare: expected cases that both files have, found none in /);
 });
 
 test('usage errors are a sentence', () => {

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
+import { warnLeftOut } from './left-out.js';
 import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
@@ -44,7 +45,6 @@ export function embedCommand(): Command {
     console.log(
       `${files.join(', ')}: ${embedded.names.length} embeddings of ${size}${confidence ? `, ${groups} ${groups === 1 ? 'confidence' : 'confidences'} each` : ''}`,
     );
-    for (const { file, reason } of embedded.broken.slice(0, 5)) console.warn(`left out: ${file}: ${reason}`);
-    if (embedded.broken.length > 5) console.warn(`left out: ${embedded.broken.length - 5} more`);
+    warnLeftOut(embedded.broken);
   });
 }

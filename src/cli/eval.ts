@@ -43,7 +43,7 @@ export function evalCommand(): Command {
   );
   return addSet(command)
     .option('--json', 'print JSON instead of a table')
-    .option('--csv', 'print CSV instead of a table')
+    .addOption(new Option('--csv', 'print CSV instead of a table').conflicts('json'))
     .action((path: string | undefined, options: Options) =>
       options.protocol === undefined
         ? evalPairs(path, options)
@@ -56,28 +56,41 @@ async function evalPairs(path: string | undefined, options: Options): Promise<vo
   for (const [flag, value] of [
     ['--set-dir', options.setDir],
     ['--embeddings', options.embeddings],
+    ['--fusion', options.fusion],
   ] as const)
     if (value !== undefined) throw new UserError(`${flag}: expected --protocol NAME with it, got none`);
   const { evaluateRun, parseDegradation } = await import('../evaluate/run.js');
-  const { evaluationCsv, evaluationJson, evaluationTable } = await import('../evaluate/table.js');
+  const { evaluationCsv, evaluationJson, evaluationTable, leftOutNote } =
+    await import('../evaluate/table.js');
   const { degrade } = options;
   const evaluation = await evaluateRun(path, [
     ...overridesOf(options),
     ...named('--score', 'evaluate.score', options.score),
-    ...named('--fusion', 'evaluate.fusion', options.fusion),
     ...named('--bootstrap', 'evaluate.bootstrap', options.bootstrap),
     ...named(`--degrade ${degrade?.join(' ')}`, 'evaluate.degrade', degrade?.map(parseDegradation)),
   ]);
   if (options.json) process.stdout.write(evaluationJson(evaluation));
-  else if (options.csv) process.stdout.write(await evaluationCsv(evaluation));
-  else console.log(evaluationTable(evaluation));
+  else if (options.csv) {
+    process.stdout.write(await evaluationCsv(evaluation));
+    for (const note of leftOutNote(evaluation)) console.warn(note);
+  } else console.log(evaluationTable(evaluation));
 }
 
 async function evalProtocol(path: string | undefined, protocol: string, options: Options): Promise<void> {
   const { setDir: dir, embeddings, images, score, fusion, degrade, bootstrap, ...rest } = options;
+  const { checkProtocol } = await import('../evaluate/protocols/index.js');
+  checkProtocol(protocol);
   if (dir === undefined)
     throw new UserError(`--protocol ${protocol}: expected --set-dir DIR with it, got none`);
   if (options.pairs !== undefined) throw new UserError('--pairs: expected it or --protocol, got both');
+  if (embeddings !== undefined)
+    for (const [flag, value] of [
+      ['--degrade', degrade],
+      ['--flip', options.flip],
+      ['--images', images],
+    ] as const)
+      if (value !== undefined)
+        throw new UserError(`${flag}: expected images to embed, got --embeddings, which are made already`);
   const { parseDegradation } = await import('../evaluate/run.js');
   const { evaluateProtocol } = await import('../evaluate/protocols/run.js');
   const { protocolCsv, protocolJson, protocolTable } = await import('../evaluate/protocols/table.js');

@@ -1,5 +1,7 @@
 // turl mine: variations that cannot be made, only found: an attribute model, and what it says of a training set.
 import { Command } from 'commander';
+import { UserError } from '../tensor/errors.js';
+import { warnLeftOut } from './left-out.js';
 import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
 import { addTrainOptions, runTraining, type TrainCommandOptions } from './train.js';
 
@@ -19,8 +21,13 @@ function trainSubcommand(): Command {
     command,
     'the folder of images, identity_celeba.txt and list_attr_celeba.txt',
   ).action(async (file: string, options: TrainCommandOptions) => {
-    const stage = { source: 'turl mine train', path: 'stage', value: 'attributes' };
-    const result = await runTraining(file, options, [stage]);
+    const { loadConfig } = await import('../config/index.js');
+    const { stage } = loadConfig(file, overridesOf(options));
+    if (stage !== 'attributes')
+      throw new UserError(
+        `${file}: stage: expected attributes, which turl mine train trains, found ${stage}`,
+      );
+    const result = await runTraining(file, options);
     if (!result || result.interrupted) return;
     const { attributeTable, measureAttributes } = await import('../mine/index.js');
     console.log(attributeTable(await measureAttributes(result.run)));
@@ -54,8 +61,9 @@ function labelSubcommand(): Command {
     .action(
       async (path: string, { data, out, ...options }: OverrideOptions & { data: string; out: string }) => {
         const { labelImages } = await import('../mine/index.js');
-        const count = await labelImages(path, { data, out, overrides: overridesOf(options) });
-        console.log(`${out}: ${count} images`);
+        const { images, broken } = await labelImages(path, { data, out, overrides: overridesOf(options) });
+        console.log(`${out}: ${images} images`);
+        warnLeftOut(broken);
       },
     );
 }

@@ -23,6 +23,8 @@ export interface TestSet {
   pairs: Pairs;
   /** Pairs left out because an image could not be used. */
   failures: number;
+  /** Those images. */
+  failed?: readonly string[];
   data: string;
   rule: string;
 }
@@ -148,7 +150,7 @@ export async function evaluate(
   onVersion?: (tested: TestedVersion) => void,
 ): Promise<Evaluation> {
   const { model, data, loss, evaluate: options } = experiment.config;
-  const { dataset, pairs, failures } = test;
+  const { dataset, pairs, failures, failed = [] } = test;
   const groups = loss.groups;
   const rows: EvaluationRow[] = [];
   let correlation: number | null = null;
@@ -191,5 +193,5 @@ export async function evaluate(
     fusion: options.flip ? 'the mean of an image and its mirror image' : 'none: one image on each side',
     failures,
   };
-  return { protocol, rows, leftOut: leftOut.map(degradationName), correlation };
+  return { protocol, rows, leftOut: leftOut.map(degradationName), failed, correlation };
 }

@@ -32,6 +32,7 @@ const evaluation: Evaluation = {
     row('blur=9', [0.9, 0.2, 0.7, 0.6, 0.5, 0.3, 0.65, 0.1]),
   ],
   leftOut: ['yaw=50'],
+  failed: ['a/a_0007'],
   correlation: 0.5712,
 };
 
@@ -111,7 +112,21 @@ test('JSON: everything, with what each figure means', () => {
 
 test('no correlation, no rows', () => {
   assert.match(evaluationTable({ ...evaluation, rows: [], correlation: null }), 'not defined');
-  assert.match(evaluationTable(evaluation), 'cannot be turned: yaw=50');
+});
+
+test('versions left out, with what makes the meshes that they lack', () => {
+  const protocol = { ...evaluation.protocol, data: 'faces' };
+  assert.match(
+    evaluationTable({ ...evaluation, protocol }),
+    'left out: yaw=50, since too few of these images have a mesh by which to turn the head; turl data fit faces makes them',
+  );
+});
+
+test('the first images that could not be used are named; JSON has all', () => {
+  assert.match(evaluationTable(evaluation), 'because an image could not be used: 1 (a/a_0007)\n');
+  const failed = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+  assert.match(evaluationTable({ ...evaluation, failed }), 'used: 1 (a, b, c, d, e and 2 more)\n');
+  assert.equal((JSON.parse(evaluationJson({ ...evaluation, failed })) as Evaluation).failed, failed);
 });
 
 test.run();

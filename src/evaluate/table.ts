@@ -22,7 +22,7 @@ export interface Protocol {
   /** How a pair's score comes from two embeddings, and one embedding from several images. */
   score: string;
   fusion: string;
-  /** Images that could not be used; their pairs are missing from the figures. */
+  /** Pairs left out because an image could not be used. */
   failures: number;
 }
 
@@ -41,6 +41,8 @@ export interface Evaluation {
   rows: EvaluationRow[];
   /** Versions asked for that these images cannot be brought to: photographs without a fitted mesh cannot be turned. */
   leftOut: string[];
+  /** The images that could not be used. */
+  failed: readonly string[];
   /** Mean absolute correlation between sub-embeddings of the clean images; null where it is not defined. */
   correlation: number | null;
 }
@@ -49,7 +51,8 @@ const percent = (share: number) => (100 * share).toFixed(2);
 const range = (interval: Interval | undefined) =>
   interval ? `\n${(100 * interval.low).toFixed(1)} to ${(100 * interval.high).toFixed(1)}` : '';
 
-export function evaluationTable({ protocol, rows, leftOut, correlation }: Evaluation): string {
+export function evaluationTable(evaluation: Evaluation): string {
+  const { protocol, rows, correlation } = evaluation;
   const far = rows[0]?.verification.tarAtFar.map((point) => point.far) ?? [];
   const table = new Table({
     head: ['test', 'accuracy %', ...far.map((f) => `TAR % @ FAR ${f}`), 'AUC %', 'EER %'],
@@ -81,13 +84,28 @@ export function evaluationTable({ protocol, rows, leftOut, correlation }: Evalua
   return [
     table.toString(),
     `${pairs} of ${protocol.identities} identities (${protocol.data}; ${protocol.pairs}), ${protocol.folds} folds`,
-    `score: ${protocol.score}; images that could not be used: ${protocol.failures}`,
+    `score: ${protocol.score}; pairs left out because an image could not be used: ${protocol.failures}${firstOf(evaluation.failed)}`,
     `mean absolute correlation between sub-embeddings: ${correlation === null ? 'not defined' : correlation.toFixed(3)}`,
     ...intervalNote(rows[0]?.intervals),
     ...rejectNote(rows[0]),
     ...fewer,
-    ...(leftOut.length > 0 ? [`left out, since these images cannot be turned: ${leftOut.join(', ')}`] : []),
+    ...leftOutNote(evaluation),
   ].join('\n');
+}
+
+/** Which versions are missing, and what would help. */
+export const leftOutNote = ({ leftOut, protocol }: Evaluation): string[] =>
+  leftOut.length > 0
+    ? [
+        `left out: ${leftOut.join(', ')}, since too few of these images have a mesh by which to turn the head; turl data fit ${protocol.data} makes them`,
+      ]
+    : [];
+
+/** Some of the names, in brackets. */
+function firstOf(names: readonly string[], most = 5): string {
+  if (names.length === 0) return '';
+  const rest = names.length > most ? ` and ${names.length - most} more` : '';
+  return ` (${names.slice(0, most).join(', ')}${rest})`;
 }
 
 const intervalNote = (intervals: Intervals | null | undefined) =>

@@ -14,17 +14,35 @@ export async function openTestSet(
   dataset: () => Promise<Dataset>,
 ): Promise<TestSet | undefined> {
   const { pairs: file, images, pair_count: count, folds } = config.evaluate;
+  if (file === null && images !== null)
+    throw new UserError(
+      `evaluate.images ${images}: expected evaluate.pairs (--pairs FILE) with it, which says what to compare, found none`,
+    );
   if (file !== null) {
     const { image_size: size, workers } = config.data;
     const archive = await openArchive(images ?? file);
-    const { faces } = await usableImages(archive, { size, workers, cache: scanCache });
+    const { faces, broken } = await usableImages(archive, { size, workers, cache: scanCache });
     const data = images ?? file;
     if (!archive.pairs) {
       if (file.endsWith('.bin')) throw new UserError(`${data}: expected a verification set`);
-      const { pairs, failures } = readPairs(file, findByNumber(faces));
-      return { ...pairedOnly(faces, pairs), failures, data, rule: file };
+      const find = findByNumber(faces);
+      const missing = new Set<string>();
+      const { pairs, failures } = readPairs(file, (name, number) => {
+        const image = find(name, number);
+        if (image === undefined) missing.add(`${name}/${name}_${String(number).padStart(4, '0')}`);
+        return image;
+      });
+      checkPairs(file, pairs);
+      return { ...pairedOnly(faces, pairs), failures, failed: [...missing], data, rule: file };
     }
-    return { dataset: faces, ...selectPairs(archive.pairs, faces.data.items), data, rule: 'its own pairs' };
+    if (faces.images === 0)
+      throw new UserError(
+        `${data}: expected images, found none that can be used${broken[0] ? ` (${broken[0].file}: ${broken[0].reason})` : ''}`,
+      );
+    const selected = selectPairs(archive.pairs, faces.data.items);
+    checkPairs(data, selected.pairs);
+    const failed = broken.map((one) => one.file);
+    return { dataset: faces, ...selected, failed, data, rule: 'its own pairs' };
   }
   const { heldOut } = await dataset();
   if (!heldOut) return undefined;
@@ -32,6 +50,21 @@ export async function openTestSet(
   const data = config.data.source === 'synthetic' ? 'generated faces' : (config.data.path ?? 'images');
   const rule = `${count} pairs of held-out identities drawn by seed ${config.seed}`;
   return { dataset: heldOut, pairs, failures: 0, data, rule };
+}
+
+/** @throws UserError unless there are pairs of both kinds, and pairs in each of two folds or more */
+function checkPairs(file: string, { genuine, fold }: Pairs): void {
+  const same = genuine.filter(Boolean).length;
+  if (same === 0 || same === genuine.length)
+    throw new UserError(
+      `${file}: expected genuine and impostor pairs of usable images, found ${same} and ${genuine.length - same}`,
+    );
+  const folds = new Set(fold);
+  const most = fold.reduce((last, one) => Math.max(last, one), 1) + 1;
+  if (folds.size < most)
+    throw new UserError(
+      `${file}: expected pairs of usable images in each of ${most} folds, found them in ${folds.size}`,
+    );
 }
 
 /** The images that the pairs name, and the pairs among them: no others need to be embedded. */

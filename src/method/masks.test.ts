@@ -39,9 +39,12 @@ test('the seed decides; every group is kept about equally often', () => {
 test('too many masks, or masks that keep nothing, are refused', () => {
   assert.throws(
     () => drawMasks(7, 4, 1),
-    /masks: 7 variations need as many different masks, but 4 groups of which 2 are kept give 6/,
+    /masks: 7 variations need as many different masks, but 4 groups \(loss\.groups\) of which 2 are kept give 6/,
   );
-  assert.throws(() => drawMasks(1, 1, 1), /keeps at least one and drops at least one/);
+  assert.throws(
+    () => drawMasks(1, 1, 1),
+    /loss\.masks\.share of 1 loss\.groups that keeps at least one and drops at least one, got 0\.5; loss\.lambda_cls=0 with loss\.lambda_adv=0/,
+  );
   assert.throws(() => drawMasks(1, 4, 1, 0.1), /keeps at least one/);
 });
 

@@ -17,12 +17,13 @@ export function drawMasks(count: number, groups: number, seed: number, share = 0
   const kept = Math.round(groups * share);
   if (kept < 1 || kept >= groups)
     throw new UserError(
-      `masks: expected a share of ${groups} groups that keeps at least one and drops at least one, got ${share}`,
+      `masks: expected loss.masks.share of ${groups} loss.groups that keeps at least one and drops at least one, got ${share}; ` +
+        'loss.lambda_cls=0 with loss.lambda_adv=0 needs no masks',
     );
   const available = combinations(groups, kept);
   if (count > available)
     throw new UserError(
-      `masks: ${count} variations need as many different masks, but ${groups} groups of which ${kept} are kept give ${available}`,
+      `masks: ${count} variations need as many different masks, but ${groups} groups (loss.groups) of which ${kept} are kept give ${available}`,
     );
   const draws = new Draws(seed, purposes.masks, 0, 0);
   const rows = new Map<string, number[]>();

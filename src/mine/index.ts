@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import type { Override } from '../config/index.js';
 import { scanCache } from '../data/dataset.js';
-import { openPhotographs } from '../data/photographs.js';
+import { openPhotographs, type Photographs } from '../data/photographs.js';
 import { writeSoftLabels } from '../data/soft-labels.js';
-import { writeAtomic } from '../train/atomic.js';
+import { checkOutput, writeAtomic } from '../train/atomic.js';
 import { findCheckpoint } from '../train/run-directory.js';
 import {
   describeImages,
@@ -42,15 +42,16 @@ export interface LabelOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
-/** Writes soft labels of all images of a set. Returns how many. */
+/** Writes soft labels of all images of a set. Returns how many, and the images that could not be used. */
 export async function labelImages(
   path: string,
   { data, out, overrides = [], onProgress }: LabelOptions,
-): Promise<number> {
+): Promise<{ images: number; broken: Photographs['broken'] }> {
+  checkOutput('--out', out, ['.csv']);
   const model = loadAttributeModel(path, overrides);
   try {
     const { image_size: size, workers } = model.config.data;
-    const { faces } = await openPhotographs(data, { size, workers, cache: scanCache });
+    const { faces, broken } = await openPhotographs(data, { size, workers, cache: scanCache });
     const labelled = async function* () {
       for await (const { start, count, probability } of describeImages(model, faces)) {
         onProgress?.(start + count, faces.images);
@@ -58,7 +59,7 @@ export async function labelImages(
       }
     };
     await writeSoftLabels(out, model.config.mined.variations, faces, labelled());
-    return faces.images;
+    return { images: faces.images, broken };
   } finally {
     model.dispose();
   }

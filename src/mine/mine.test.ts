@@ -155,7 +155,18 @@ test('trained, resumed to the same bits, measured, labelled, merged', async ({ c
 
   const out = join(folder, 'labels.csv');
   const set = join(celeba, 'img');
-  assert.is(await labelImages(join(folder, 'run'), { data: set, out }), identities * images);
+  const { images: labelled, broken } = await labelImages(join(folder, 'run'), { data: set, out });
+  assert.equal([labelled, broken], [identities * images, []]);
+  await labelImages(join(folder, 'run'), { data: set, out: join(folder, 'labels.txt') }).then(
+    () => assert.unreachable(),
+    (error: unknown) =>
+      assert.match(String(error), /--out .*labels\.txt: expected a name that ends in \.csv/),
+  );
+  const wrong = join(set, '0', 'wrong.png');
+  writeFileSync(wrong, 'no image');
+  const rest = await labelImages(join(folder, 'run'), { data: set, out: join(folder, 'rest.csv') });
+  assert.equal([rest.images, rest.broken.map(({ file }) => file)], [identities * images, [wrong]]);
+  rmSync(wrong);
   const [head, ...rows] = readFileSync(out, 'utf8').trimEnd().split('\n');
   assert.is(head, 'image,Left,Bright');
   let right = 0;

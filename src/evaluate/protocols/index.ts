@@ -18,10 +18,17 @@ const protocols: Readonly<Record<string, (dir: string, places: ImagePlaces) => P
 
 export const protocolNames = Object.keys(protocols);
 
-/** Opens the metadata in `dir`; images given elsewhere are taken as they are, aligned. @throws UserError for what is missing or malformed */
-export function openProtocol(name: string, dir: string, places: ImagePlaces = {}): ProtocolSet {
+function openerOf(name: string) {
   const open = protocols[name];
   if (!open) throw new UserError(`--protocol: expected ${protocolNames.join(', ')}, got ${name}`);
-  const set = open(dir, places);
+  return open;
+}
+
+/** @throws UserError where there is no protocol of this name */
+export const checkProtocol = (name: string): void => void openerOf(name);
+
+/** Opens the metadata in `dir`; images given elsewhere are taken as they are, aligned. @throws UserError for what is missing or malformed */
+export function openProtocol(name: string, dir: string, places: ImagePlaces = {}): ProtocolSet {
+  const set = openerOf(name)(dir, places);
   return places.images === undefined ? set : { ...set, root: places.images, landmarks: null };
 }

@@ -469,6 +469,10 @@ test('from images: the same as from their embeddings in a file; broken images ar
     fusion: 'precision',
   });
   assert.equal(again.versions, found.versions);
+  // Keys given for embeddings in a file are followed without a run too.
+  const overrides = ['score=uncertainty', 'fusion=precision', 'bootstrap=10'].map((key) => `evaluate.${key}`);
+  const alone = await evaluateProtocol({ ...request, run: undefined, embeddings: file, overrides });
+  assert.equal(alone.versions, found.versions);
   assert.is(again.protocol.alignment, found.protocol.alignment);
 
   // Crops made before, in a folder of their own, are taken as they are.

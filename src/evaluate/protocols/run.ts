@@ -1,6 +1,6 @@
 /** A protocol's evaluation from its metadata, and images with a run or embeddings in a file, to results that say how they came about. */
 import { basename } from 'node:path';
-import type { Config, Override } from '../../config/index.js';
+import { configFrom, type Config, type Override } from '../../config/index.js';
 import { UserError } from '../../tensor/errors.js';
 import type { DeviceName } from '../../tensor/device.js';
 import { runConfig, findCheckpoint } from '../../train/run-directory.js';
@@ -174,7 +174,8 @@ function onEmbeddings(request: ProtocolRequest, file: string): ProtocolEvaluatio
     throw new UserError('--degrade: embeddings in a file are of images as they are; expected images');
   const embeddings = readEmbeddings(file);
   const set = openProtocol(protocol, dir, { names: embeddings.names });
-  const config = run === undefined ? undefined : runConfig(findCheckpoint(run).run, overrides);
+  const config =
+    run === undefined ? configFrom({}, overrides) : runConfig(findCheckpoint(run).run, overrides);
   const { about } = embeddings;
   const how = {
     alignment: about['alignment'] ?? `as the images of ${file} were`,
@@ -186,14 +187,14 @@ function onEmbeddings(request: ProtocolRequest, file: string): ProtocolEvaluatio
   return results(request, set, how, settingsOf(request, config), [{ version: 'clean', images }]);
 }
 
-function settingsOf(request: ProtocolRequest, config: ReturnType<typeof runConfig> | undefined): Settings {
+function settingsOf(request: ProtocolRequest, config: Config): Settings {
   const { score, fusion, resamples } = request;
   return {
-    score: score ?? config?.evaluate.score ?? 'cosine',
-    fusion: fusion ?? config?.evaluate.fusion ?? 'mean',
-    resamples: resamples ?? config?.evaluate.bootstrap ?? 1000,
-    seed: config?.seed ?? 1,
-    device: config?.device ?? 'cpu',
+    score: score ?? config.evaluate.score,
+    fusion: fusion ?? config.evaluate.fusion,
+    resamples: resamples ?? config.evaluate.bootstrap,
+    seed: config.seed,
+    device: config.device,
   };
 }
 
