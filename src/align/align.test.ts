@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -124,6 +124,8 @@ test('photographs become crops in any format; those without a face are listed, n
         .toBuffer(),
     );
     writeFileSync(join(root, 'photos/b/3.png'), 'no image');
+    const jpeg = await sharp(join(root, 'photos/b/1.png')).jpeg().toBuffer();
+    writeFileSync(join(root, 'photos/b/4.jpg'), jpeg.subarray(0, jpeg.length >> 1));
     const archive = await openArchive(join(root, 'photos'));
     for (const to of ['crops', 'crops.rec', 'crops.parquet']) {
       const done = await alignPhotographs(archive, join(root, to), device('cpu'), {
@@ -133,11 +135,11 @@ test('photographs become crops in any format; those without a face are listed, n
       assert.is(done.images, 2);
       assert.equal(
         done.missing.map(({ file }) => file),
-        ['b/2.png', 'b/3.png'],
+        ['b/2.png', 'b/3.png', 'b/4.jpg'],
       );
       assert.match(
         readFileSync(done.list ?? '', 'utf8'),
-        /^file,reason\nb\/2\.png,no face found\nb\/3\.png,"?expected JPEG/,
+        /^file,reason\nb\/2\.png,no face found\nb\/3\.png,"?expected JPEG.*\nb\/4\.jpg,the JPEG is truncated/,
       );
       const crops = await openArchive(join(root, to));
       assert.equal([...crops.labels], [0, 1]);
@@ -188,6 +190,42 @@ test('points from a file stand in for the detector', async () => {
         [...data.subarray((y * 112 + x) * 3, (y * 112 + x) * 3 + 3)],
         [...noise.subarray(((y + 4) * 120 + x + 4) * 3, ((y + 4) * 120 + x + 4) * 3 + 3)],
       );
+    // Rows that are no face's: each is listed with the reason, and where none is left nothing stays behind.
+    for (const [row, reason] of [
+      [
+        '20 20 60 20 40 40 25 1e6 55 60',
+        /^a point lies outside of the photograph: 25, 1000000 in 120 x 120 pixels$/,
+      ],
+      ['5 5 5 5 5 5 5 5 5 5', /^the five points are not those of a face/],
+      ['0.3 0.4 0.6 0.4 0.5 0.6 0.4 0.8 0.6 0.8', /^the five points are not those of a face/],
+      ['60 20 20 20 40 40 55 60 25 60', /^the five points are not those of a face/], // left and right exchanged
+    ] as const) {
+      writeFileSync(join(root, 'wrong.txt'), `1.png ${row}\n2.png ${points.join(' ')}\n`);
+      const wrong = await readLandmarks(join(root, 'wrong.txt'));
+      const to = mkdtempSync(join(root, 'wrong-'));
+      const { images, missing } = await alignPhotographs(archive, to, device('cpu'), {
+        workers: 0,
+        landmarks: wrong,
+      });
+      assert.is(images, 1);
+      assert.match(missing[0]?.reason ?? '', reason);
+    }
+    writeFileSync(join(root, 'wrong.txt'), '1.png 5 5 5 5 5 5 5 5 5 5\n');
+    const none = await readLandmarks(join(root, 'wrong.txt'));
+    for (const to of ['none', 'none.rec', 'none.parquet']) {
+      const reason = await alignPhotographs(archive, join(root, to), device('cpu'), {
+        workers: 0,
+        landmarks: none,
+      }).then(
+        () => '',
+        (error: Error) => error.message,
+      );
+      assert.match(reason, /found none in 2 images \(the first, a\/1\.png: the five points are not/);
+    }
+    assert.equal(
+      readdirSync(root).filter((name) => name.startsWith('none')),
+      [],
+    );
     writeFileSync(join(root, 'bad.csv'), 'path,a\n1.png,1,2,3,4,5,6,7,8,9,10\n2.png,1,2,3,4,x,6,7,8,9,10\n');
     const failure = await readLandmarks(join(root, 'bad.csv')).then(
       () => '',

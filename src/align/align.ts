@@ -15,7 +15,15 @@ import { writeAtomic } from '../train/atomic.js';
 import { openDetector } from './detector.js';
 import type { Landmarks } from './landmarks.js';
 import { decodedImages, type DecodeOptions } from './pictures.js';
-import { fitSimilarity, invert, templateOf, warp, type Picture, type Point } from './similarity.js';
+import {
+  fitSimilarity,
+  invert,
+  pointsFault,
+  templateOf,
+  warp,
+  type Picture,
+  type Point,
+} from './similarity.js';
 
 export interface AlignOptions extends DecodeOptions {
   /** Side of the crops in pixels: 112 as InsightFace has them, or 110 for random crops of 100. */
@@ -33,6 +41,8 @@ export interface Aligned {
   missing: { file: string; reason: string }[];
   /** Where they are listed; null when there is none. */
   list: string | null;
+  /** A sentence about a file beside the crops that was not written. */
+  note?: string;
   imagesPerSecond: number;
 }
 
@@ -60,11 +70,13 @@ function pointsFinder(
   if (landmarks)
     return {
       find: (begin, images) =>
-        images.map((image, i) =>
-          image.fault !== null
-            ? { reason: image.fault }
-            : (landmarks.of(place(begin + i)) ?? { reason: 'no points in the landmark file' }),
-        ),
+        images.map((image, i) => {
+          if (image.fault !== null) return { reason: image.fault };
+          const points = landmarks.of(place(begin + i));
+          if (!points) return { reason: 'no points in the landmark file' };
+          const reason = pointsFault(points, image);
+          return reason === null ? points : { reason };
+        }),
       dispose: () => undefined,
     };
   const detector = openDetector(device);
@@ -96,15 +108,12 @@ export async function alignPhotographs(
       `${archive.path} is a verification set, without identities: expected photographs of identities`,
     );
   const total = sourceLength(source);
-  const writer = createArchive(to, size);
-  if (writer.done > 0)
-    throw new UserError(
-      `${to}.part is of a run that was cut off: remove it, aligning does not go on from there`,
-    );
+  const writer = createArchive(to, size, archive);
   const finder = pointsFinder(archive, device, options.landmarks);
   const missing: Aligned['missing'] = [];
   const began = performance.now();
   let images = 0;
+  let note: string | undefined;
   try {
     for await (const { begin, images: decoded } of decodedImages(source, options)) {
       const points = finder.find(begin, decoded);
@@ -136,12 +145,24 @@ export async function alignPhotographs(
       onProgress?.(begin + decoded.length, total);
     }
     if (images === 0)
-      throw new UserError(`${archive.path}: expected faces to align, found none in ${total} images`);
-    await writer.finish();
+      throw new UserError(
+        `${archive.path}: expected faces to align, found none in ${total} images` +
+          (missing[0] ? ` (the first, ${missing[0].file}: ${missing[0].reason})` : ''),
+      );
+    note = await writer.finish();
+  } catch (error) {
+    writer.discard(); // aligning does not go on from there
+    throw error;
   } finally {
     finder.dispose();
   }
-  const list = missing.length > 0 ? `${to}.missing.csv` : null;
+  const list = missing.length > 0 ? `${to.replace(/(?<=[^/])\/+$/, '')}.missing.csv` : null;
   if (list) writeAtomic(list, await writeToString(missing, { headers: true, includeEndRowDelimiter: true }));
-  return { images, missing, list, imagesPerSecond: (1000 * total) / (performance.now() - began) };
+  return {
+    images,
+    missing,
+    list,
+    ...(note === undefined ? {} : { note }),
+    imagesPerSecond: (1000 * total) / (performance.now() - began),
+  };
 }

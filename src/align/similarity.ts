@@ -44,6 +44,32 @@ export function fitSimilarity(from: readonly Point[], to: readonly Point[]): Sim
   return [a, b, tx - a * fx + b * fy, ty - b * fx - a * fy];
 }
 
+/** What keeps five points from being those of a face in a photograph, or null: read from a file, they can be anything. */
+export function pointsFault(
+  points: readonly Point[],
+  { width, height }: { readonly width: number; readonly height: number },
+): string | null {
+  // A face at the edge may have a point beyond it.
+  const outside = points.find(
+    ([x, y]) => x < -width / 2 || y < -height / 2 || x > 1.5 * width || y > 1.5 * height,
+  );
+  if (outside)
+    return `a point lies outside of the photograph: ${outside.join(', ')} in ${width} x ${height} pixels`;
+  // The share of the template that the similarity accounts for: all of it for a face seen from the front, more than half for a profile.
+  const to = templateOf(112);
+  const similarity = fitSimilarity(points, to);
+  const spread = (places: readonly Point[]): number => {
+    const mean = (k: 0 | 1): number => places.reduce((sum, p) => sum + p[k], 0) / places.length;
+    const [x, y] = [mean(0), mean(1)];
+    return places.reduce((sum, p) => sum + (p[0] - x) ** 2 + (p[1] - y) ** 2, 0);
+  };
+  const share = spread(points.map((p) => apply(similarity, p))) / spread(to);
+  // Side of the crop in pixels of the photograph.
+  const side = 112 / Math.hypot(similarity[0], similarity[1]);
+  const fits = share >= 0.1 && side >= 4 && side <= 4 * Math.max(width, height);
+  return fits ? null : "the five points are not those of a face: eyes, nose and mouth's corners, in pixels";
+}
+
 /** The point under the similarity. */
 export function apply([a, b, c, d]: Similarity, [x, y]: Point): Point {
   return [a * x - b * y + c, b * x + a * y + d];

@@ -1,4 +1,5 @@
 // turl data: what is in a set of images, and bringing it from one format to another.
+import { existsSync, readdirSync, rmdirSync } from 'node:fs';
 import { Command } from 'commander';
 import type { DeviceName } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
@@ -58,6 +59,7 @@ export function dataCommand(): Command {
           (done.identities > 0 ? ` of ${done.identities} identities` : '') +
           (done.resumed > 0 ? `, ${done.resumed} of them from the run before` : ''),
       );
+      if (done.note) console.log(done.note);
     });
   data
     .command('split')
@@ -78,6 +80,7 @@ export function dataCommand(): Command {
         [test, done.test],
       ] as const)
         console.log(`${path}: ${images} images of ${identities} identities`);
+      for (const note of new Set([done.train.note, done.test.note])) if (note) console.log(note);
     });
   data
     .command('align')
@@ -113,6 +116,7 @@ export function dataCommand(): Command {
       console.log(
         `${to}: ${done.images} crops of ${size} pixels, ${done.imagesPerSecond.toFixed(1)} photographs a second`,
       );
+      if (done.note) console.log(done.note);
       if (done.list)
         console.log(`${done.missing.length} photographs gave no crop; they are listed in ${done.list}`);
     });
@@ -152,7 +156,13 @@ export function dataCommand(): Command {
     const { loadConfig } = await import('../config/index.js');
     const { preview: write } = await import('../train/preview.js');
     const { step, count, to } = options;
-    const sheets = await write(loadConfig(file, overridesOf(options)), to, { step, images: count });
+    const config = loadConfig(file, overridesOf(options));
+    const there = existsSync(to);
+    const sheets = await write(config, to, { step, images: count }).catch((error: unknown) => {
+      // The folder was made before any work; nothing came of it.
+      if (!there && existsSync(to) && readdirSync(to).length === 0) rmdirSync(to);
+      throw error;
+    });
     console.log(sheets.join('\n'));
   });
   return data;

@@ -35,7 +35,7 @@ export function evalCommand(): Command {
     .addOption(new Option('--fusion <name>', 'how images become a template').choices(fusionNames))
     .option('--flip', 'take the mean with the mirrored image')
     .option('--device <name>', 'cpu, cuda or emulated')
-    .option('--workers <n>', 'threads that decode or generate images', Number);
+    .option('--workers <n>', 'threads that decode or generate images', whole('--workers', 0));
   repeatable(
     command,
     '--degrade <versions>',

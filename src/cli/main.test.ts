@@ -81,8 +81,14 @@ test('eval: what a protocol needs is asked for, and a malformed line is told, wi
     [['eval'], /expected a run or checkpoint, got none/],
     [['eval', '--protocol', 'ytf'], /--protocol ytf: expected --set-dir DIR/],
     [['eval', '--set-dir', folder, 'run'], /--set-dir: expected --protocol NAME/],
-    [['eval', '--protocol', 'lfw', '--set-dir', folder], /expected a run or checkpoint, or --embeddings/],
-    [['eval', 'run', '--protocol', 'lfw', '--set-dir', folder], /expected ijba, .*, got lfw/],
+    [['eval', '--protocol', 'ytf', '--set-dir', folder], /expected a run or checkpoint, or --embeddings/],
+    [['eval', 'run', '--protocol', 'lfw'], /--protocol: expected ijba, .*, got lfw/],
+    [
+      ['eval', '--protocol', 'ytf', '--set-dir', folder, '--embeddings', 'a.safetensors', '--flip'],
+      /--flip: expected images to embed, got --embeddings/,
+    ],
+    [['eval', 'run', '--fusion', 'mean'], /--fusion: expected --protocol NAME/],
+    [['eval', 'run', '--json', '--csv'], /option '--csv' cannot be used with option '--json'/],
     [
       ['eval', 'run', '--protocol', 'ytf', '--set-dir', folder],
       /splits.txt:2: expected split, number, .*found "1, 1, A\/0 B\/1, 1"/,
@@ -97,6 +103,20 @@ test('eval: what a protocol needs is asked for, and a malformed line is told, wi
     assert.match(stderr, expected);
   }
   rmSync(folder, { recursive: true });
+});
+
+test('mine: another stage and another kind of table are refused', () => {
+  for (const [args, expected] of [
+    [
+      ['train', 'experiments/quickstart.yaml'],
+      /quickstart\.yaml: stage: expected attributes, .*, found identi/,
+    ],
+    [['label', 'run', '--data', 'x', '--out', 'x.txt'], /--out x\.txt: expected a name that ends in \.csv/],
+  ] as const) {
+    const { status, stdout, stderr } = turl('mine', ...args);
+    assert.equal([status, stdout], [2, ''], args.join(' '));
+    assert.match(stderr, expected);
+  }
 });
 
 test.run();

@@ -43,7 +43,7 @@ export function overridesOf(options: OverrideOptions): (string | Override)[] {
   const { data, device, set, workDir, seed, workers, pairs, images, flip } = options;
   return [
     ...(set ?? []),
-    ...named(`--data ${data}`, 'data.source', data && 'photographs'),
+    ...named(`--data ${data}`, 'data.source', data === undefined ? undefined : 'photographs'),
     ...named(`--data ${data}`, 'data.path', data),
     ...named(`--device ${device}`, 'device', device),
     ...named(`--work-dir ${workDir}`, 'work_dir', workDir),

@@ -1,9 +1,9 @@
 // turl train: trains an experiment, or continues a run.
+import { join } from 'node:path';
 import { Command } from 'commander';
-import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import type { TrainResult } from '../train/trainer.js';
-import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
 
 export interface TrainCommandOptions extends OverrideOptions {
   resume?: string | true;
@@ -33,28 +33,40 @@ export function addTrainOptions(command: Command, data: string): Command {
       '--resume [run]',
       'continue this run, or the newest one of this experiment, with its own configuration',
     )
-    .option('--seed <n>', 'the seed of every random draw', Number)
-    .option('--workers <n>', 'threads that decode or generate images', Number)
+    .option('--seed <n>', 'the seed of every random draw', whole('--seed', 0))
+    .option('--workers <n>', 'threads that decode or generate images', whole('--workers', 0))
     .option('--dry-run', 'print the resolved experiment, counts, parameters and memory, and stop');
 }
+
+/** The command that continues a run, whatever its experiment was read from. */
+const continuing = (run: string) => `turl train ${join(run, 'config.yaml')} --resume ${run}`;
 
 /** Trains, says where the run is, and gives what came of it; nothing when it was only to be planned. */
 export async function runTraining(
   file: string,
   options: TrainCommandOptions,
-  fixed: readonly Override[] = [],
 ): Promise<TrainResult | undefined> {
   const { loadConfig } = await import('../config/index.js');
   const overrides = overridesOf(options);
-  let config = loadConfig(file, [...overrides, ...fixed]);
-  const { newestRun, runConfig } = await import('../train/run-directory.js');
-  const resume = options.resume === true ? newestRun('runs', config.name) : options.resume;
+  let config = loadConfig(file, overrides);
+  const { newestRun, resumePoint, runConfig } = await import('../train/run-directory.js');
+  const resume =
+    options.resume === true
+      ? newestRun('runs', config.name, (line) => process.stderr.write(`${line}\n`))
+      : options.resume;
   if (resume !== undefined) {
     if (overrides.length > 0)
       throw new UserError(
         `a resumed run keeps its own configuration: expected no other option beside --resume`,
       );
+    const { name } = config;
+    // Whether it can be continued at all is said first, --dry-run or not.
+    resumePoint(resume);
     config = runConfig(resume);
+    if (config.name !== name)
+      throw new UserError(
+        `--resume ${resume}: expected a run of ${name}, found one of ${config.name}: continue it with ${continuing(resume)}`,
+      );
   }
   if (options.dryRun) {
     const { describePlan } = await import('../train/plan.js');
@@ -78,7 +90,7 @@ export async function runTraining(
   process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
   console.log(
     result.interrupted
-      ? `stopped after step ${result.step}; continue with: turl train ${file} --resume ${result.run}`
+      ? `stopped after step ${result.step}; continue with: ${continuing(result.run)}`
       : `the run is in ${result.run}`,
   );
   return result;

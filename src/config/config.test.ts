@@ -165,6 +165,10 @@ test('malformed YAML: file and line', ({ folder }) => {
     /^a\.yaml:\d: malformed YAML: /,
   );
   assert.match(complaint(folder, 'seed: 1\nseed: 2\n'), 'a.yaml:2: malformed YAML: Map keys must be unique');
+  assert.is(
+    complaint(folder, 'seed: 1\n---\nseed: 2\n'),
+    'a.yaml:2: malformed YAML: expected one document, found a second one',
+  );
   assert.match(complaint(folder, 'seed: *missing\n'), /^a\.yaml: .*alias/);
   assert.is(complaint(folder, '- 1\n'), 'a.yaml:1: expected a mapping (key: value), got [1]');
   assert.is(complaint(folder, ''), 'a.yaml:1: expected a mapping (key: value), got nothing');
@@ -196,6 +200,10 @@ test('extends: circles and missing files', ({ folder }) => {
   assert.match(
     messageOf(() => loadConfig(folder)),
     'is a folder, expected a YAML file',
+  );
+  assert.is(
+    messageOf(() => loadConfig('.')),
+    '. is a folder, expected a YAML file',
   );
 });
 

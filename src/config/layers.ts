@@ -78,13 +78,14 @@ export function parseOverride(text: string): Override {
     throw new UserError(`${source}: expected key.key=value, for example loss.margin=20`);
   const document = YAML.parseDocument(text.slice(equals + 1));
   const error = document.errors[0];
-  if (error) throw new UserError(`${source}: the value is not valid YAML: ${firstLine(error.message)}`);
+  if (error) throw new UserError(`${source}: the value is not valid YAML: ${reason(error)}`);
   return { source, path, value: toPlain(document, source) };
 }
 
 /** Adds the file's chain to `layers`, oldest first. */
 export function addFile(layers: Layers, file: string, chain: readonly string[] = [], from = ''): void {
-  const shown = relative('', file).startsWith('..') ? file : relative('', file);
+  const below = relative('', file);
+  const shown = below === '' || below.startsWith('..') ? file : below;
   const text = readText(file, shown, from);
   const real = realpathSync(file);
   if (chain.includes(real))
@@ -95,9 +96,7 @@ export function addFile(layers: Layers, file: string, chain: readonly string[] =
   const document = YAML.parseDocument(text, { lineCounter: lines });
   const error = document.errors[0];
   if (error)
-    throw new UserError(
-      `${shown}:${lines.linePos(error.pos[0]).line}: malformed YAML: ${firstLine(error.message)}`,
-    );
+    throw new UserError(`${shown}:${lines.linePos(error.pos[0]).line}: malformed YAML: ${reason(error)}`);
   const tree = toPlain(document, shown);
   if (!isTree(tree))
     throw new UserError(`${shown}:1: expected a mapping (key: value), got ${describeValue(tree)}`);
@@ -169,6 +168,10 @@ function startLine(lines: YAML.LineCounter, node: unknown): number | undefined {
 
 const firstLine = (message: string) =>
   (message.split('\n')[0] ?? '').replace(/ at line \d+, column \d+:?$/, '');
+
+/** What is wrong with a document. */
+const reason = (error: YAML.YAMLError) =>
+  error.code === 'MULTIPLE_DOCS' ? 'expected one document, found a second one' : firstLine(error.message);
 
 /** A value as a message shows it. */
 export function describeValue(value: unknown): string {

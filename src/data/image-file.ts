@@ -136,8 +136,8 @@ export function decodeImage(bytes: Uint8Array, size: number, out: Uint8Array): v
   if (side !== size) resizeSquare(square, side, size, out);
 }
 
-/** Why the file cannot be used, or null. Finds what the decoder lets pass: a JPEG whose end is missing. */
-export function imageFault(bytes: Buffer): string | null {
+/** What the decoder lets pass though it is a fault: a JPEG whose end is missing. Null when there is none. */
+export function cutOff(bytes: Buffer): string | null {
   if (bytes.length === 0) return 'the file is empty';
   if (bytes.length > 3 && bytes[0] === 0xff && bytes[1] === 0xd8) {
     // The end marker must come after the last scan; a thumbnail inside has one of its own before that.
@@ -145,6 +145,13 @@ export function imageFault(bytes: Buffer): string | null {
     if (end < 0 || end < bytes.lastIndexOf('ffda', undefined, 'hex'))
       return 'the JPEG is truncated: its end is missing';
   }
+  return null;
+}
+
+/** Why the file cannot be used, or null. */
+export function imageFault(bytes: Buffer): string | null {
+  const fault = cutOff(bytes);
+  if (fault !== null) return fault;
   try {
     decodeImage(bytes, 1, new Uint8Array(3));
     return null;

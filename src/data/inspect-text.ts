@@ -17,7 +17,7 @@ const kinds = {
 const rgb = (values: readonly number[]) => values.map((value) => value.toFixed(1)).join(', ');
 
 export function inspectionText(found: Inspection): string {
-  const { imagesPerIdentity: each, duplicates, broken, bytes, sizes, pairs } = found;
+  const { imagesPerIdentity: each, duplicates, broken, bytes, sizes, pairs, mean, std } = found;
   const { within, across } = duplicates;
   return [
     `${found.path}: ${kinds[found.kind]}`,
@@ -26,13 +26,25 @@ export function inspectionText(found: Inspection): string {
         ? ` of ${found.identities} identities: ${each.least} to ${each.most} each, the middle one ${each.median}`
         : ''),
     ...(pairs ? [`${pairs.genuine} genuine and ${pairs.impostor} impostor pairs`] : []),
-    `size: ${sizes
-      .slice(0, shown)
-      .map(({ width, height, images }) => `${width}x${height} (${images})`)
-      .join(', ')}${sizes.length > shown ? ` and ${sizes.length - shown} other sizes` : ''}`,
-    `file: ${prettyBytes(bytes.least)} to ${prettyBytes(bytes.most)}, the middle one ${prettyBytes(bytes.median)}`,
-    `pixels (red, green, blue): mean ${rgb(found.mean)}, standard deviation ${rgb(found.std)}`,
-    `colour order: ${found.colourOrder ?? 'nothing odd'}`,
+    ...(sizes.length > 0
+      ? [
+          `size: ${sizes
+            .slice(0, shown)
+            .map(({ width, height, images }) => `${width}x${height} (${images})`)
+            .join(', ')}${sizes.length > shown ? ` and ${sizes.length - shown} other sizes` : ''}`,
+        ]
+      : []),
+    ...(bytes
+      ? [
+          `file: ${prettyBytes(bytes.least)} to ${prettyBytes(bytes.most)}, the middle one ${prettyBytes(bytes.median)}`,
+        ]
+      : []),
+    ...(mean && std
+      ? [
+          `pixels (red, green, blue): mean ${rgb(mean)}, standard deviation ${rgb(std)}`,
+          `colour order: ${found.colourOrder ?? 'nothing odd'}`,
+        ]
+      : []),
     `images that are there more than once: ${within.length}`,
     ...some(within.map((group) => group.join(' = '))),
     ...(across.length > 0 ? [`images that are in both sets: ${across.length}`] : []),

@@ -14,14 +14,14 @@ export interface Inspection {
   imagesPerIdentity: { least: number; median: number; most: number } | null;
   /** How many images have each width and height in pixels, most frequent first. */
   sizes: { width: number; height: number; images: number }[];
-  /** Bytes of the smallest, middle and largest image. */
-  bytes: { least: number; median: number; most: number };
-  /** Of red, green and blue, 0 to 255, over the pixels of all images. */
-  mean: number[];
-  std: number[];
+  /** Bytes of the smallest, middle and largest image; null when none can be read. */
+  bytes: { least: number; median: number; most: number } | null;
+  /** Of red, green and blue, 0 to 255, over the pixels of all images; null when none can be decoded. */
+  mean: number[] | null;
+  std: number[] | null;
   /** A sentence when the colours look swapped, else null. */
   colourOrder: string | null;
-  /** Groups of images with the same bytes. */
+  /** Groups of images with the same bytes; broken ones are not compared. */
   duplicates: { within: string[][]; across: string[][] };
   broken: { image: string; reason: string }[];
   notes: readonly string[];
@@ -63,7 +63,10 @@ export async function inspect(path: string, options: InspectOptions = {}): Promi
   );
   const place = (image: number) => imageFile(source, image);
   const byHash = new Map<string, string[]>();
-  facts.forEach((fact, image) => byHash.set(fact.hash, [...(byHash.get(fact.hash) ?? []), place(image)]));
+  facts.forEach(({ hash, fault }, image) => {
+    if (fault === null) byHash.set(hash, [...(byHash.get(hash) ?? []), place(image)]);
+  });
+  const read = facts.filter(({ hash }) => hash !== '').map(({ bytes }) => bytes);
   const across: string[][] = [];
   if (options.against !== undefined) {
     const other = await openArchive(options.against);
@@ -91,9 +94,9 @@ export async function inspect(path: string, options: InspectOptions = {}): Promi
         return { width, height, images };
       })
       .sort((a, b) => b.images - a.images),
-    bytes: spread(facts.map(({ bytes }) => bytes)),
-    mean,
-    std,
+    bytes: read.length > 0 ? spread(read) : null,
+    mean: good.length > 0 ? mean : null,
+    std: good.length > 0 ? std : null,
     colourOrder: colourSuspicion(good),
     duplicates: { within: [...byHash.values()].filter((group) => group.length > 1), across },
     broken: facts.flatMap(({ fault }, image) =>

@@ -7,7 +7,7 @@ import { UserError } from '../tensor/errors.js';
 import { FaceSet, openReader, trainingYaw, type FaceSetData } from './face-set.js';
 import { contentHash } from '../pose/mesh-file.js';
 import { openSource, sourceLength, type ImageSource } from './formats/image-source.js';
-import { decodePixels, imageFault } from './image-file.js';
+import { cutOff, decodePixels, imageFault } from './image-file.js';
 
 /** What `describe` tells of an image: sums over its pixels are by channel (red, green, blue). */
 export type ImageFacts = { readonly hash: string; readonly bytes: number } & (
@@ -168,6 +168,8 @@ export function jobHandler({ faces, ring, source }: Materials): (job: Job) => Jo
       return each(job, (item): DecodedImage => {
         try {
           const bytes = encoded().bytes(item);
+          const fault = cutOff(bytes);
+          if (fault !== null) return { fault };
           return { fault: null, ...decodePixels(bytes), hash: contentHash(bytes) };
         } catch (error) {
           return { fault: error instanceof Error ? error.message : String(error) };

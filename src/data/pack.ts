@@ -1,17 +1,21 @@
 /** Bringing a set of images from one format to another, byte for byte, and dividing one by identity. */
-import { basename } from 'node:path';
+import { createHash } from 'node:crypto';
+import { basename, join, resolve } from 'node:path';
 import { UserError } from '../tensor/errors.js';
 import { permuted, purposes } from '../tensor/philox.js';
 import { archiveKind, openArchive, type Archive } from './formats/archive.js';
-import { imageFile, openSource } from './formats/image-source.js';
-import { createArchive } from './formats/writers.js';
+import { imageFile, openSource, type SourceReader } from './formats/image-source.js';
+import { checkTarget, createArchive, isWithin, type ArchiveWriter, type Origin } from './formats/writers.js';
 import { readSize } from './image-file.js';
+import { stampOf } from './photographs.js';
 
 export interface Packed {
   images: number;
   identities: number;
   /** Images that were there of an attempt before. */
   resumed: number;
+  /** A sentence about a file beside it that was not written. */
+  note?: string;
 }
 
 export interface PackOptions {
@@ -29,9 +33,29 @@ function orderOf({ labels, pairs }: Archive, keep: (identity: number) => boolean
     .sort((a, b) => (labels[a] ?? 0) - (labels[b] ?? 0) || a - b);
 }
 
-/** Writes the images of `archive` to `to`, with the very bytes they have. A run that was cut off goes on where it stopped. */
-export async function pack(archive: Archive, to: string, options: PackOptions = {}): Promise<Packed> {
-  const { keep = () => true, onProgress } = options;
+/** All that determines what a set of these images in this order is, so that an attempt that was cut off goes on with the same only. */
+function originOf({ path, source, labels, names }: Archive, order: Int32Array): Origin {
+  const hash = createHash('sha256');
+  if (source.kind !== 'files') hash.update(stampOf(path));
+  for (const image of order) {
+    const place =
+      source.kind === 'files'
+        ? `${source.files[image]} ${stampOf(join(source.root, source.files[image] ?? ''))}`
+        : String(source.starts[image]);
+    hash.update(`${place}\0${names[labels[image] ?? -1] ?? ''}\0`);
+  }
+  return { path: resolve(path), digest: hash.digest('hex') };
+}
+
+interface Prepared {
+  readonly archive: Archive;
+  readonly to: string;
+  readonly order: Int32Array;
+  readonly origin: Origin;
+}
+
+/** Makes every check that can be made before something is written. */
+function prepare(archive: Archive, to: string, keep: (identity: number) => boolean = () => true): Prepared {
   const kind = archiveKind(to);
   if ((kind === 'bin') !== (archive.pairs !== undefined))
     throw new UserError(
@@ -39,22 +63,47 @@ export async function pack(archive: Archive, to: string, options: PackOptions = 
         ? `${to}: expected a verification set (.bin) to make one from, found ${archive.path}`
         : `${archive.path} is a verification set, without identities: expected a .bin to pack it to, got ${to}`,
     );
-  const { source, labels, names } = archive;
   const order = orderOf(archive, keep);
-  const [first] = order;
-  if (first === undefined) throw new UserError(`${archive.path}: expected images to pack, found none`);
-  const reader = openSource(source);
-  const of = <T>(image: number, read: (bytes: Buffer) => T): T => {
-    try {
-      return read(reader.bytes(image));
-    } catch (error) {
-      throw new UserError(
-        `${imageFile(source, image)}: ${error instanceof Error ? error.message : String(error)}`,
-      );
-    }
-  };
+  if (order.length === 0) throw new UserError(`${archive.path}: expected images to pack, found none`);
+  const origin = originOf(archive, order);
+  checkTarget(to, archive, origin);
+  return { archive, to, order, origin };
+}
+
+/** The bytes of an image; what is wrong with it is said with its place. */
+function readImage<T>(
+  { source }: Archive,
+  reader: SourceReader,
+  image: number,
+  read: (bytes: Buffer) => T,
+): T {
   try {
-    const writer = createArchive(to, of(first, readSize));
+    return read(reader.bytes(image));
+  } catch (error) {
+    throw new UserError(
+      `${imageFile(source, image)}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+}
+
+function begin({ archive, to, order, origin }: Prepared): ArchiveWriter {
+  const reader = openSource(archive.source);
+  try {
+    return createArchive(to, readImage(archive, reader, order[0] ?? 0, readSize), archive, origin);
+  } finally {
+    reader.close();
+  }
+}
+
+/** Writes the images that are not there yet, and gives a function that makes the set whole. */
+async function write(
+  { archive, order }: Prepared,
+  writer: ArchiveWriter,
+  onProgress: PackOptions['onProgress'],
+): Promise<() => Promise<Packed>> {
+  const { source, labels, names } = archive;
+  const reader = openSource(source);
+  try {
     // Identities are numbered anew, without gaps.
     let label = -1;
     let before: number | undefined;
@@ -64,7 +113,7 @@ export async function pack(archive: Archive, to: string, options: PackOptions = 
       before = identity;
       if (place >= writer.done)
         await writer.add({
-          bytes: of(image, (bytes) => bytes),
+          bytes: readImage(archive, reader, image, (bytes) => bytes),
           label,
           identity: names[identity] ?? '',
           name:
@@ -72,11 +121,25 @@ export async function pack(archive: Archive, to: string, options: PackOptions = 
         });
       onProgress?.(place + 1, order.length);
     }
-    await writer.finish(archive.pairs?.genuine);
-    return { images: order.length, identities: archive.pairs ? 0 : label + 1, resumed: writer.done };
+    return async () => {
+      const note = await writer.finish(archive.pairs?.genuine);
+      return {
+        images: order.length,
+        identities: archive.pairs ? 0 : label + 1,
+        resumed: writer.done,
+        ...(note === undefined ? {} : { note }),
+      };
+    };
   } finally {
     reader.close();
   }
+}
+
+/** Writes the images of `archive` to `to`, with the very bytes they have. A run that was cut off goes on where it stopped. */
+export async function pack(archive: Archive, to: string, options: PackOptions = {}): Promise<Packed> {
+  const prepared = prepare(archive, to, options.keep);
+  const finish = await write(prepared, begin(prepared), options.onProgress);
+  return finish();
 }
 
 /** Writes `heldOut` identities, drawn by seed, to `test`, and the others to `train`. */
@@ -97,9 +160,14 @@ export async function split(
     );
   const order = Array.from({ length: count }, (_, i) => permuted(i, count, seed, purposes.identitySplit, 0));
   const chosen = new Set(order.slice(0, heldOut));
-  const progress = onProgress ? { onProgress } : {};
-  return {
-    test: await pack(archive, test, { keep: (identity) => chosen.has(identity), ...progress }),
-    train: await pack(archive, train, { keep: (identity) => !chosen.has(identity), ...progress }),
-  };
+  if (isWithin(train, test) || isWithin(test, train))
+    throw new UserError(`expected two places that do not hold each other, got ${train} and ${test}`);
+  // Both are checked before either is written, and made whole at the end: a split that was cut off goes on, and a .rec has a property only
+  // where it is alone.
+  const heldOutSet = prepare(archive, test, (identity) => chosen.has(identity));
+  const trainSet = prepare(archive, train, (identity) => !chosen.has(identity));
+  const [testWriter, trainWriter] = [begin(heldOutSet), begin(trainSet)];
+  const finishTest = await write(heldOutSet, testWriter, onProgress);
+  const finishTrain = await write(trainSet, trainWriter, onProgress);
+  return { test: await finishTest(), train: await finishTrain() };
 }

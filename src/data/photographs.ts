@@ -56,7 +56,8 @@ function recall(file: string | null): Remembered {
   }
 }
 
-const stampOf = (file: string): string => {
+/** What tells one state of a file from another. */
+export const stampOf = (file: string): string => {
   const found = statSync(file, { throwIfNoEntry: false });
   return found ? `${found.size} ${found.mtimeMs}` : 'missing';
 };

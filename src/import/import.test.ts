@@ -17,7 +17,7 @@ import { UserError } from '../tensor/errors.js';
 import { assertClose, randomTensor, randomValues } from '../testing.js';
 import { loadWeights } from '../train/checkpoint.js';
 import { Experiment } from '../train/experiment.js';
-import { findCheckpoint } from '../train/run-directory.js';
+import { findCheckpoint, resumePoint } from '../train/run-directory.js';
 import { fitUnits } from './fit.js';
 import { importWeights } from './index.js';
 import { readTorchFile, type StateDict } from './torch-file.js';
@@ -294,9 +294,14 @@ test('ONNX: what turl exports comes back, and a run of it embeds the same', asyn
   writeFileSync(file, onnxOf(experiment).file);
   assert.ok(unitsOfOnnx(file).length > 100);
   const out = join(folder, 'run');
-  assert.is(
-    importWeights(file, { model: 'mobilefacenet', out, colour: 'RGB', mean: 127.5, scale: 127.5 }),
-    16,
+  const importAgain = () =>
+    importWeights(file, { model: 'mobilefacenet', out, colour: 'RGB', mean: 127.5, scale: 127.5 });
+  assert.is(importAgain(), 16);
+  assert.match(complaint(importAgain), /\/run already holds a run: choose another --out$/);
+  // Its only step must not be trained over: `from` would not find the network alone any more.
+  assert.match(
+    complaint(() => resumePoint(out)),
+    /found imported weights: start training from them with --set from=/,
   );
   const pixels = Uint8Array.from(randomValues(112 * 112 * 3, 5), (u) => 127 + 120 * u);
   const expected = experiment.embed(pixels, new Int32Array(augmentColumns)).embedding;

@@ -86,7 +86,7 @@ export function importWeights(file: string, options: ImportOptions): number {
   const experiment = new Experiment(config, 2);
   try {
     fitUnits(experiment.backbone, units, { file, colour: options.colour });
-    const run = RunDirectory.create(config);
+    const run = RunDirectory.create(config, new Date(), () => 'choose another --out');
     try {
       saveCheckpoint(run, experiment, 0, { parts: 'network' });
     } finally {

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -75,6 +76,19 @@ test('a file where a folder is wanted: one sentence each', ({ folder }) => {
   makeFolder(join(folder, 'c', 'd'));
   makeFolder(join(folder, 'c', 'd'));
   assert.equal(readdirSync(folder), ['a', 'c']);
+});
+
+test('a folder where none can be made: a sentence, not a wait without end', () => {
+  // In a process of its own: what does not return cannot be stopped from within.
+  if (!existsSync('/proc/self')) return;
+  const script = `import { makeFolder } from '${import.meta.dirname}/atomic.js';
+    try { makeFolder('/proc/turl/a'); } catch (error) { console.log(error.name + ': ' + error.message); }`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    timeout: 60_000,
+    killSignal: 'SIGKILL',
+  });
+  assert.match(stdout, /^UserError: cannot make the folder \/proc\/turl\/a: no such file or folder\n$/);
 });
 
 test('an error of the writer comes through as it is, and leaves the old file', ({ folder }) => {

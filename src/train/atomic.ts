@@ -82,9 +82,22 @@ function removeIfThere(file: string): void {
  */
 export function makeFolder(folder: string, name = `the folder ${folder}`): void {
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolders(folder);
   } catch (error) {
     throw explainFileError(error, `make ${name}`);
+  }
+}
+
+/** One after the other: where none can be made, as in /proc, Node's recursive mkdir tries for ever. */
+function makeFolders(folder: string): void {
+  const isFolder = () => statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+  if (isFolder()) return;
+  if (dirname(folder) !== folder) makeFolders(dirname(folder));
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    // Another process may have made it meanwhile.
+    if (!isFolder()) throw error;
   }
 }
 

@@ -2,12 +2,12 @@
 import prettyBytes from 'pretty-bytes';
 import { configToYaml, type Config } from '../config/index.js';
 import { augmentColumns } from '../data/augment.js';
-import { openDataset } from '../data/dataset.js';
 import { variationNames } from '../data/variations.js';
 import { device as deviceOf } from '../tensor/device.js';
+import { loadWeights } from './checkpoint.js';
 import type { TrainingBatch } from './learner.js';
 import { buildLearner } from './stages.js';
-import { describeBroken, stepsOf } from './trainer.js';
+import { describeBroken, openInputs, stepsOf } from './trainer.js';
 
 /** A batch of grey images, to measure with. */
 function greyBatch({ data, mined, stage }: Config, images: number): TrainingBatch {
@@ -25,12 +25,17 @@ function greyBatch({ data, mined, stage }: Config, images: number): TrainingBatc
 
 /**
  * The most bytes that training will hold. Memory grows linearly with the batch, so updates with 2 and 4 images are run and the
- * line through their peaks is followed to the batch size.
+ * line through their peaks is followed to the batch size. With `start`, its weights must fit.
  */
-export function measureStepMemory(config: Config, identities: number): { bytes: number; parameters: number } {
+export function measureStepMemory(
+  config: Config,
+  identities: number,
+  start?: string,
+): { bytes: number; parameters: number } {
   const device = deviceOf(config.device);
   const before = device.statistics().live;
   const experiment = buildLearner(config, identities);
+  if (start !== undefined) loadWeights(start, experiment);
   const peak = (images: number) => {
     device.configure({ resetPeak: true });
     experiment.update([greyBatch(config, images)], 0, 1);
@@ -43,13 +48,17 @@ export function measureStepMemory(config: Config, identities: number): { bytes: 
   return { bytes: two + ((four - two) / 2) * (config.train.batch_size - 2), parameters };
 }
 
-/** The plan as text. */
+/**
+ * The plan as text.
+ * @throws UserError for what training would refuse
+ */
 export async function describePlan(config: Config): Promise<string> {
-  const { train, heldOut, broken } = await openDataset(config);
-  const { bytes, parameters } = measureStepMemory(config, train.identities);
+  const { dataset, start, identities } = await openInputs(config);
+  const { train, heldOut, broken } = dataset;
+  const { bytes, parameters } = measureStepMemory(config, identities, start);
   const available = deviceOf(config.device).statistics().memoryAvailable;
   const binary = (n: number) => prettyBytes(n, { binary: true });
-  const enough = bytes <= available ? '' : ' NOT ENOUGH: lower train.batch_size and raise train.accumulate';
+  const enough = bytes <= available ? '' : ', NOT ENOUGH: lower train.batch_size and raise train.accumulate';
   return [
     configToYaml(config).trimEnd(),
     '',

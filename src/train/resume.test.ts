@@ -114,4 +114,52 @@ test('damaged checkpoints and unfit inputs: one sentence, exit code 2', ({ folde
   }
 });
 
+test('--resume: a run of another experiment, or without its checkpoints, is refused', ({ folder, file }) => {
+  const path = join(folder, 'run');
+  assert.is(run('train', file, '--work-dir', path, '--set', 'train.steps=2').status, 0);
+  const other = join(folder, 'other.yaml');
+  writeFileSync(other, readFileSync(file, 'utf8').replace('name: trial', 'name: other'));
+  const refused = (config: string, pattern: RegExp) => {
+    for (const more of [[], ['--dry-run']]) {
+      const { status, stderr } = run('train', config, '--resume', path, ...more);
+      assert.is(status, 2, stderr);
+      assert.match(stderr, pattern);
+      assert.is(stderr.trimEnd().split('\n').length, 1, stderr);
+    }
+  };
+  refused(other, /expected a run of other, found one of trial: continue it with turl train .*config\.yaml/);
+  assert.is(run('train', join(path, 'config.yaml'), '--resume', path).status, 0);
+  rmSync(join(path, 'checkpoints'), { recursive: true });
+  refused(file, /expected a folder checkpoints in it, found none/);
+});
+
+test('--dry-run refuses what training would, and says what does not fit into memory', ({ file }) => {
+  const refusals: [string, RegExp][] = [
+    ['from=nope', /no such run directory or checkpoint: nope/],
+    ['data.images_per_identity=1', /pairs: expected \d+ genuine and as many impostor pairs/],
+    ['data.held_out_identities=2', /pairs: expected at least 4 identities for 2 folds, found 2/],
+    ['data.sampling={identities: 12, images: 1}', /data\.sampling: expected at most the 6 identities/],
+  ];
+  for (const [set, pattern] of refusals) {
+    const size = set.startsWith('data.sampling') ? ['--set', 'train.batch_size=12'] : [];
+    const { status, stdout, stderr } = run('train', file, '--dry-run', '--set', set, ...size);
+    assert.equal([status, stdout], [2, ''], `${set} ${stderr}`);
+    assert.match(stderr, pattern);
+    assert.is(stderr.trimEnd().split('\n').length, 1, stderr);
+  }
+  const large = run('train', file, '--dry-run', '--set', 'train.batch_size=1000000000');
+  assert.match(large.stdout, /are available, NOT ENOUGH: lower train\.batch_size/);
+});
+
+test('options that are wrong: what was written is shown', ({ file }) => {
+  for (const [args, expected] of [
+    [['--seed', 'x'], 'turl: --seed: expected a whole number of at least 0, got x\n'],
+    [['--workers', 'x'], 'turl: --workers: expected a whole number of at least 0, got x\n'],
+    [['--data', ''], 'turl: --data : data.path: expected some text, got ""\n'],
+  ] as const) {
+    const { status, stderr } = run('train', file, '--dry-run', ...args);
+    assert.equal([status, stderr], [2, expected]);
+  }
+});
+
 test.run();

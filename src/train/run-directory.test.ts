@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -14,7 +15,14 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { checkpoints, findCheckpoint, newestRun, RunDirectory, runConfig } from './run-directory.js';
+import {
+  checkpoints,
+  findCheckpoint,
+  newestRun,
+  resumePoint,
+  RunDirectory,
+  runConfig,
+} from './run-directory.js';
 import { lockRunDirectory } from './run-lock.js';
 import { readSafetensors, type TensorSource } from './safetensors.js';
 
@@ -122,11 +130,36 @@ test('what is not a run', ({ folder, run: path }) => {
   raises(() => RunDirectory.resume(folder, 0), /is not a run directory/);
   writeFileSync(join(folder, 'x'), '');
   raises(() => findCheckpoint(join(folder, 'x')), /is not a checkpoint of a run/);
-  raises(() => newestRun(folder, 'trial'), /there is no run of trial in/);
+  const skipped: string[] = [];
+  const newest = (name: string) => newestRun(folder, name, (line) => skipped.push(line));
+  raises(() => newest('trial'), /there is no run of trial in/);
   raises(() => RunDirectory.create(config(join(folder, 'x'))), /cannot make the run directory/);
   RunDirectory.create(config(path)).close();
-  assert.is(newestRun(folder, 'trial'), path);
-  raises(() => newestRun(folder, 'other'), /there is no run of other in/);
+  assert.is(newest('trial'), path);
+  raises(() => newest('other'), /there is no run of other in/);
+  assert.equal(skipped, []);
+  // A run of another experiment that cannot be read is in nobody's way.
+  mkdirSync(join(folder, 'old'));
+  writeFileSync(join(folder, 'old/config.yaml'), 'gone: 1\nlost: 2\n');
+  assert.is(newest('trial'), path);
+  assert.is(skipped.length, 1);
+  assert.match(skipped[0]!, /\/old is skipped: .*\/config\.yaml:1: gone: unknown key[^\n]*$/);
+});
+
+test('where a run is continued from', ({ folder, run: path }) => {
+  raises(() => resumePoint(folder), /is not a run directory/);
+  const run = RunDirectory.create(config(path));
+  assert.is(resumePoint(path), undefined);
+  run.saveCheckpoint(100, weights);
+  assert.equal(resumePoint(path), checkpoints(path)[0]);
+  run.saveCheckpoint(200, weights, { parts: 'network' });
+  raises(
+    () => resumePoint(path),
+    /^--resume .*: expected a run of turl train, found imported weights: start training from them with --set from=/,
+  );
+  run.close();
+  rmSync(join(path, 'checkpoints'), { recursive: true });
+  raises(() => resumePoint(path), /^--resume .*: expected a folder checkpoints in it, found none$/);
 });
 
 test('a second process, and the same one twice', ({ run: path }) => {
@@ -144,6 +177,28 @@ test('a second process, and the same one twice', ({ run: path }) => {
   run.close();
   assert.is(other(), 'in');
   assert.not.ok(readdirSync(path).some((name) => name.startsWith('.lock')));
+});
+
+test('the lock of a zombie is taken over', async ({ folder }) => {
+  if (!existsSync('/proc/self/stat')) return;
+  // The parent becomes a program that never asks how its child ended.
+  const parent = spawn('sh', ['-c', 'sleep 0.2 & echo $!; exec sleep 60'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const pid = await new Promise<string>((resolve) =>
+    parent.stdout.once('data', (data) => resolve(String(data).trim())),
+  );
+  try {
+    const fields = () => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+    const lock = join(folder, `.lock-${hostname().replaceAll('-', '_')}-${pid}-${fields()[19]}`);
+    writeFileSync(lock, '');
+    raises(() => lockRunDirectory(folder), new RegExp(`in use by process ${pid}`));
+    while (fields()[0] !== 'Z') await new Promise((resolve) => setTimeout(resolve, 20));
+    lockRunDirectory(folder)();
+    assert.equal(readdirSync(folder), []);
+  } finally {
+    parent.kill('SIGKILL');
+  }
 });
 
 test('the lock of a killed process is taken over at once; one on another machine is not', async ({

@@ -13,7 +13,7 @@ import { makeFolder, removeTemporaries, writeAtomic } from './atomic.js';
 import { deviceReport, machine, versions } from './environment.js';
 import { MetricsLog, type Metrics } from './metrics-log.js';
 import { lockRunDirectory } from './run-lock.js';
-import { writeSafetensors, type TensorSource } from './safetensors.js';
+import { readSafetensorsMetadata, writeSafetensors, type TensorSource } from './safetensors.js';
 
 const checkpointName = /^step-(\d+)\.safetensors$/;
 
@@ -31,16 +31,20 @@ export class RunDirectory {
     this.#release = release;
   }
 
-  /** A new directory: config.work_dir, or runs/<name>-<time>. One that already holds a run is refused. */
-  static create(config: Config, now = new Date()): RunDirectory {
+  /**
+   * A new directory: config.work_dir, or runs/<name>-<time>. One that already holds a run is refused.
+   * @param advice what to do about that run instead
+   */
+  static create(
+    config: Config,
+    now = new Date(),
+    advice = (path: string) => `continue it with --resume ${path}, or choose another --work-dir`,
+  ): RunDirectory {
     const path = config.work_dir ?? join('runs', `${config.name}-${stamp(now)}`);
     makeFolder(join(path, 'checkpoints'), `the run directory ${path}`);
     return RunDirectory.#open(path, 0, now, () => {
       const file = join(path, 'config.yaml');
-      if (existsSync(file))
-        throw new UserError(
-          `${path} already holds a run: continue it with --resume ${path}, or choose another --work-dir`,
-        );
+      if (existsSync(file)) throw new UserError(`${path} already holds a run: ${advice(path)}`);
       writeAtomic(join(path, 'environment.json'), '[]\n');
       writeAtomic(file, configToYaml(config));
       return config;
@@ -161,11 +165,40 @@ export function findCheckpoint(path: string): { run: string; checkpoint: Checkpo
   return { run: path, checkpoint: found };
 }
 
-/** The run of the experiment `name` that was started last in `folder`, for --resume without a run. */
-export function newestRun(folder: string, name: string): string {
+/**
+ * The checkpoint to continue a run from; undefined before the first.
+ * @throws UserError when there is no training to continue
+ */
+export function resumePoint(path: string): Checkpoint | undefined {
+  runConfig(path);
+  if (!existsSync(join(path, 'checkpoints')))
+    throw new UserError(`--resume ${path}: expected a folder checkpoints in it, found none`);
+  if (checkpoints(path).length === 0) return undefined;
+  const { checkpoint } = findCheckpoint(path);
+  if (readSafetensorsMetadata(checkpoint.file)['parts'] === 'network')
+    throw new UserError(
+      `--resume ${path}: expected a run of turl train, found imported weights: start training from them with --set from=${path}`,
+    );
+  return checkpoint;
+}
+
+/**
+ * The run of the experiment `name` that was started last in `folder`, for --resume without a run.
+ * @param onSkipped is told of runs whose experiment cannot be read
+ */
+export function newestRun(folder: string, name: string, onSkipped: (line: string) => void): string {
+  const nameOf = (path: string) => {
+    try {
+      return runConfig(path).name;
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      onSkipped(`${path} is skipped: ${error.message.split('\n')[0]}`);
+      return undefined;
+    }
+  };
   const runs = (existsSync(folder) ? readdirSync(folder) : [])
     .map((name) => join(folder, name))
-    .filter((path) => existsSync(join(path, 'config.yaml')) && runConfig(path).name === name)
+    .filter((path) => existsSync(join(path, 'config.yaml')) && nameOf(path) === name)
     .map((path) => ({ path, time: statSync(join(path, 'config.yaml')).mtimeMs }))
     .sort((a, b) => b.time - a.time);
   if (!runs[0]) throw new UserError(`there is no run of ${name} in ${folder} to resume`);

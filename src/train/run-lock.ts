@@ -11,7 +11,7 @@ import { explainFileError } from './atomic.js';
 /** Takes the directory for this process, until the returned function is called or the process ends. */
 export function lockRunDirectory(directory: string): () => void {
   const host = hostname().replaceAll('-', '_');
-  const own = `.lock-${host}-${process.pid}-${startOf(process.pid) ?? ''}`;
+  const own = `.lock-${host}-${process.pid}-${statOf(process.pid)?.start ?? ''}`;
   const file = join(directory, own);
   try {
     closeSync(openSync(file, 'wx'));
@@ -47,16 +47,20 @@ function isRunning(pid: number, start: string | undefined): boolean {
   } catch (error) {
     return error instanceof Error && 'code' in error && error.code === 'EPERM';
   }
+  const stat = statOf(pid);
+  // A zombie has ended, and only waits for its parent to ask how.
+  if (stat?.state === 'Z') return false;
   // The number may have gone to another process since: that one has started at another time.
-  return start === '' || startOf(pid) === start;
+  return start === '' || stat?.start === start;
 }
 
-/** When a process started, in clock ticks since the machine did; undefined where the system does not say. */
-function startOf(pid: number): string | undefined {
+/** The state of a process, and when it started, in clock ticks since the machine did; undefined where the system does not say. */
+function statOf(pid: number): { state: string | undefined; start: string | undefined } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // The second field is the program's name in brackets, which may hold anything; the start is the 20th after it.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return { state: fields[0], start: fields[19] };
   } catch {
     return undefined;
   }

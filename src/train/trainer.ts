@@ -7,7 +7,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Config } from '../config/index.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
 import { copyBatch, type Batch } from '../data/loader.js';
-import { evaluate } from '../evaluate/evaluate.js';
+import { balancedSampling } from '../data/sampling.js';
+import { evaluate, type TestSet } from '../evaluate/evaluate.js';
 import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
 import { UserError } from '../tensor/errors.js';
@@ -20,7 +21,7 @@ import { trainingLoader } from './network-input.js';
 import { writeBatchSheet } from './preview.js';
 import { PhaseClock } from './phase-clock.js';
 import { Progress } from './progress.js';
-import { checkpoints, findCheckpoint, RunDirectory } from './run-directory.js';
+import { checkpoints, findCheckpoint, resumePoint, RunDirectory } from './run-directory.js';
 
 export interface TrainOptions {
   /** Continue the run in this directory instead of starting one. */
@@ -52,21 +53,41 @@ export function describeBroken(broken: Dataset['broken']): string | undefined {
   return `${broken.length} images were skipped: ${names.join(', ')}${broken.length > 5 ? ', ...' : ''}`;
 }
 
-/** Trains `config`, or continues the run that `resume` names with its own configuration. */
-export async function train(config: Config, { resume, signal }: TrainOptions = {}): Promise<TrainResult> {
-  const latest =
-    resume === undefined || checkpoints(resume).length === 0 ? undefined : findCheckpoint(resume).checkpoint;
-  const first = latest?.step ?? 0;
-  const dataset = await openDataset(config, { render: true });
+/** What a training takes. */
+export interface Inputs {
+  dataset: Dataset;
+  test: TestSet | undefined;
+  /** The checkpoint to start from. */
+  start: string | undefined;
+  /** N, of the prototypes. */
+  identities: number;
+}
+
+/**
+ * Opens what training `config` takes, before anything is written; with `render` as openDataset does.
+ * @throws UserError when a part of it is not there, or does not do
+ */
+export async function openInputs(config: Config, options: { render?: boolean } = {}): Promise<Inputs> {
+  const start = config.from === null ? undefined : findCheckpoint(config.from).checkpoint.file;
+  const dataset = await openDataset(config, options);
+  // The batches are drawn later; that there are identities enough for one is checked now.
+  if (config.data.sampling !== null) balancedSampling(dataset.train, config.data.sampling, config.seed);
   // A model of attributes has no embeddings to verify with.
   const test =
     config.stage === 'attributes' ? undefined : await openTestSet(config, () => Promise.resolve(dataset));
-  const start = config.from === null ? undefined : findCheckpoint(config.from).checkpoint.file;
   // The prototypes are the start's when they are not trained: the images may be of others.
   const identities =
     config.stage === 'uncertainty' && start !== undefined
       ? checkpointIdentities(start)
       : dataset.train.identities;
+  return { dataset, test, start, identities };
+}
+
+/** Trains `config`, or continues the run that `resume` names with its own configuration. */
+export async function train(config: Config, { resume, signal }: TrainOptions = {}): Promise<TrainResult> {
+  const latest = resume === undefined ? undefined : resumePoint(resume);
+  const first = latest?.step ?? 0;
+  const { dataset, test, start, identities } = await openInputs(config, { render: true });
   const learner = buildLearner(config, identities);
   if (latest) loadCheckpoint(latest.file, learner, first);
   else if (start !== undefined) loadWeights(start, learner);

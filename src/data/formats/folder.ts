@@ -23,7 +23,7 @@ export function openFolder(root: string): Archive {
   }
   if (files.length === 0)
     throw new UserError(
-      `expected images (${imageExtensions.join(', ')}) in ${join(root, '<identity>')} folders, found none`,
+      `expected images (${imageExtensions.join(', ')}) in folders <identity> of ${root}, found none`,
     );
   return {
     kind: 'folder',

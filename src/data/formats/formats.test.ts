@@ -16,6 +16,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../tensor/errors.js';
 import { inspect } from '../inspect.js';
+import { inspectionText } from '../inspect-text.js';
 import { pack, split } from '../pack.js';
 import { openArchive, type Archive } from './archive.js';
 import { openBin } from './bin.js';
@@ -326,6 +327,71 @@ test('a pack that was cut off goes on, and ends the same', async ({ root }) => {
   await fails(() => pack(archive, 'x.doc'), /expected a folder of .* found x\.doc/);
 });
 
+/** Packs until `images` are written. */
+const packUntil = (archive: Archive, to: string, images: number) => {
+  const stop = new Error('stop');
+  return pack(archive, to, {
+    onProgress: (done) => {
+      if (done === images) throw stop;
+    },
+  }).catch((error: unknown) => assert.is(error, stop));
+};
+
+test('a pack that was cut off goes on only from the same images', async ({ root }) => {
+  const folder = await folderOf(root, 5);
+  const archive = await openArchive(folder);
+  await pack(archive, 'other.parquet');
+  for (const to of ['x.rec', 'x']) {
+    await packUntil(archive, to, 3);
+    const other = await openArchive('other.parquet');
+    await fails(
+      () => pack(other, to),
+      /x.*\.part was begun from .*faces, expected .*other\.parquet: remove it/,
+    );
+    const some = { keep: (identity: number) => identity > 0 };
+    await fails(() => pack(archive, to, some), /x.*\.part was begun from other images of .*faces than/);
+    await fails(() => createArchive(to, 112), /x.*\.part is of a run that was cut off and cannot go on/);
+    assert.is((await pack(archive, to)).resumed > 0, true);
+    assert.equal(contents(await openArchive(to)), contents(archive));
+  }
+  await packUntil(archive, 'y', 3);
+  const first = archive.source.kind === 'files' ? join(folder, archive.source.files[0] ?? '') : '';
+  writeFileSync(first, Buffer.concat([readFileSync(first), Buffer.alloc(1)]));
+  await fails(() => pack(archive, 'y'), /y\.part was begun from other images/);
+});
+
+test('what a killed run left of a file is not in the finished folder', async ({ root }) => {
+  const archive = await openArchive(await folderOf(root, 2));
+  await packUntil(archive, 'x', 1);
+  writeFileSync('x.part/person 0/.1.png.123.tmp', 'half');
+  await pack(archive, 'x');
+  assert.equal(readdirSync('x/person 0'), ['0.jpg', '1.png']);
+  assert.equal(readdirSync('x'), ['person 0', 'person 1']);
+});
+
+test('an empty folder, written with a slash, is filled; images of one name are all kept', async ({
+  root,
+}) => {
+  await folderOf(root, 2);
+  writeFileSync('faces/list.csv', 'person 0/0.jpg,1\nperson 1/0.jpg,1\n');
+  mkdirSync('x');
+  await pack(await openArchive('faces/list.csv'), 'x/');
+  assert.equal(readdirSync('x/1'), ['0-2.jpg', '0.jpg']);
+});
+
+test('nothing that exists is written over, and a set does not grow into its own source', async ({ root }) => {
+  const archive = await openArchive(await folderOf(root, 3));
+  writeFileSync('x.idx', 'mine');
+  await fails(() => pack(archive, 'x.rec'), /x\.idx is there already/);
+  assert.is(readFileSync('x.idx', 'utf8'), 'mine');
+  await fails(() => pack(archive, 'faces/sub'), /faces\/sub lies in .*faces, which it is made from/);
+  writeFileSync('property', '9,112,112\n');
+  const { note } = await pack(archive, 'y.rec');
+  assert.match(note ?? '', /^property was left as it is: it says "9,112,112", and of y\.rec .* "3,20,20"$/);
+  assert.is(readFileSync('property', 'utf8'), '9,112,112\n');
+  assert.equal(readdirSync(root).sort(), ['faces', 'property', 'x.idx', 'y.idx', 'y.rec']);
+});
+
 test('split: by identity, by seed, nothing lost', async ({ root }) => {
   const folder = await folderOf(root, 6);
   const { train, test: held } = await split(folder, 'train.rec', 'test.parquet', 2, 3);
@@ -336,6 +402,39 @@ test('split: by identity, by seed, nothing lost', async ({ root }) => {
   await split(folder, 'b.rec', 'c.parquet', 2, 3);
   assert.equal(contents(await openArchive('b.rec')), contents(await openArchive('train.rec')));
   await fails(() => split(folder, 'd.rec', 'e.rec', 6, 1), /expected 1 to 5 of the 6 identities/);
+});
+
+test('split: both places are checked before either is written; one property cannot be right for two sets', async ({
+  root,
+}) => {
+  const folder = await folderOf(root, 6);
+  mkdirSync('full/x', { recursive: true });
+  for (const [train, held, reason] of [
+    ['full', 'new', /full is there already/],
+    ['new', 'full', /full is there already/],
+    ['new', 'list.csv', /a list holds no images/],
+    ['new', 'set.bin', /expected a verification set/],
+    ['new', 'new', /two places that do not hold each other, got new and new/],
+    ['new', 'new/test', /two places that do not hold each other/],
+  ] as const)
+    await fails(() => split(folder, train, held, 2, 1), reason);
+  assert.equal(readdirSync(root).sort(), ['faces', 'full']);
+  // Cut off in the second set, it goes on with both.
+  const stop = new Error('stop');
+  await split(folder, 'sets/train.rec', 'sets/test.rec', 2, 1, (done, total) => {
+    if (done === 3 && total > 8) throw stop;
+  }).catch((error: unknown) => assert.is(error, stop));
+  const { train, test: held } = await split(folder, 'sets/train.rec', 'sets/test.rec', 2, 1);
+  assert.ok(train.resumed > 0 && held.resumed > 0);
+  for (const { note } of [train, held])
+    assert.match(note ?? '', /^sets\/property was not written: there are several \.rec in sets/);
+  assert.equal(readdirSync('sets').sort(), ['test.idx', 'test.rec', 'train.idx', 'train.rec']);
+  for (const to of ['sets/train.rec', 'sets/test.rec']) assert.equal((await openArchive(to)).notes, []);
+  await split(folder, 'a/train.rec', 'b/test.rec', 2, 1);
+  assert.equal(
+    ['a', 'b'].map((name) => readFileSync(`${name}/property`, 'utf8')),
+    ['4,20,20\n', '2,20,20\n'],
+  );
 });
 
 test('inspect: counts, statistics, duplicates, swapped colours, broken images', async ({ root }) => {
@@ -354,12 +453,21 @@ test('inspect: counts, statistics, duplicates, swapped colours, broken images', 
   const found = await inspect(folder, { workers: 0, against: folder });
   assert.equal([found.images, found.identities, found.broken.length], [4, 2, 1]);
   assert.equal(found.imagesPerIdentity, { least: 2, median: 2, most: 2 });
-  assert.equal(found.mean.map(Math.round), [47, 80, 160]);
-  assert.ok(Math.abs((found.std[0] ?? 0) - Math.sqrt(800 / 9)) < 1e-9);
+  assert.equal(found.mean?.map(Math.round), [47, 80, 160]);
+  assert.ok(Math.abs((found.std?.[0] ?? 0) - Math.sqrt(800 / 9)) < 1e-9);
   assert.equal(found.duplicates.within, [[join(folder, 'a/1.png'), join(folder, 'b/1.png')]]);
-  assert.is(found.duplicates.across.length, 4);
+  assert.is(found.duplicates.across.length, 3);
   assert.match(found.colourOrder ?? '', 'in 3 of 3 colour images');
   assert.match(found.broken[0]?.reason ?? '', 'found none of these');
+});
+
+test('inspect: images that cannot be read are no duplicates, and have no size and no colours', async () => {
+  writeFileSync('list.csv', 'a.jpg,1\nb.jpg,1\n');
+  const found = await inspect('list.csv', { workers: 0, against: 'list.csv' });
+  assert.is(found.broken.length, 2);
+  assert.equal(found.duplicates, { within: [], across: [] });
+  assert.equal([found.mean, found.std, found.bytes, found.sizes], [null, null, null, []]);
+  assert.not.match(inspectionText(found), /pixels|size:|file:|colour/);
 });
 
 test.run();

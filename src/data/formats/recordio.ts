@@ -253,7 +253,7 @@ function readProperty(file: string): number[] | undefined {
 export function openRecordIo(file: string): Archive {
   const records = new RecordFile(file);
   try {
-    const indexFile = file.replace(/\.rec$/, '.idx');
+    const indexFile = file.replace(/\.rec$/i, '.idx');
     const index = existsSync(indexFile) ? readIndex(indexFile) : undefined;
     const all = index?.starts ?? records.scan();
     const keys = index?.keys ?? Int32Array.from(all, (_, i) => i);

@@ -11,17 +11,20 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeSync,
 } from 'node:fs';
-import { dirname, extname, join } from 'node:path';
+import { basename, dirname, extname, join, resolve, sep } from 'node:path';
 import { fileWriter, ParquetWriter } from 'hyparquet-writer';
+import * as z from 'zod';
 import { UserError } from '../../tensor/errors.js';
-import { explainFileError, writeAtomic } from '../../train/atomic.js';
+import { explainFileError, makeFolder, removeTemporaries, writeAtomic } from '../../train/atomic.js';
 import { imageExtensions } from '../image-file.js';
-import { archiveKind } from './archive.js';
+import { archiveKind, type Archive } from './archive.js';
 import { binWriter } from './bin.js';
 import { header, imageRecord, record } from './recordio.js';
 
@@ -39,8 +42,22 @@ export interface ArchiveWriter {
   /** Images that are written already. */
   readonly done: number;
   add(image: WrittenImage): void | Promise<void>;
-  /** Makes the set whole. @param genuine of a verification set, for each two images whether they show one person */
-  finish(genuine?: readonly boolean[]): void | Promise<void>;
+  /**
+   * Makes the set whole.
+   * @param genuine of a verification set, for each two images whether they show one person
+   * @returns a sentence when a file that belongs beside it was not written
+   */
+  finish(genuine?: readonly boolean[]): string | undefined | Promise<undefined>;
+  /** Gives the attempt up: nothing of it is left. */
+  discard(): void;
+}
+
+/** What a set is made from. An attempt that was cut off goes on only if it was made from the same. */
+export interface Origin {
+  /** Path of the set that the images are taken from. */
+  readonly path: string;
+  /** Of all that says which images come in which order. */
+  readonly digest: string;
 }
 
 /** The extension that the bytes of an image call for. */
@@ -55,26 +72,86 @@ export function extensionOf(bytes: Uint8Array): string {
   throw new UserError('expected JPEG, PNG, WebP, PGM, PPM or BMP, found none of these');
 }
 
-/** Opens what `path` names to be written; refuses to write over what is there. @param size side of the images in pixels, for `property` */
-export function createArchive(path: string, size: number): ArchiveWriter {
+/** A path as the system knows it: links are followed as far as there is something. */
+function realPath(path: string): string {
+  const full = resolve(path);
+  if (existsSync(full)) return realpathSync(full);
+  return dirname(full) === full ? full : join(realPath(dirname(full)), basename(full));
+}
+
+/** Whether `path` is `folder` or lies in it. */
+export function isWithin(path: string, folder: string): boolean {
+  return `${realPath(path)}${sep}`.startsWith(`${realPath(folder)}${sep}`);
+}
+
+/**
+ * Checks, before anything is written, that a set can be written to `path`: nothing is there, neither the set nor an attempt made from
+ * something else, and a folder does not become an identity of the folder that it is made from.
+ * @param origin what it is to be made from, when an attempt may go on
+ */
+export function checkTarget(path: string, archive?: Archive, origin?: Origin): void {
   const kind = archiveKind(path);
+  if (kind === 'list')
+    throw new UserError(
+      `a list holds no images: expected a folder, .rec, .bin or .parquet to write, got ${path}`,
+    );
   if (existsSync(path) && !(kind === 'folder' && readdirSync(path).length === 0))
     throw new UserError(`${path} is there already: expected a new name`);
+  if (kind === 'folder' && archive?.kind === 'folder' && isWithin(path, archive.path))
+    throw new UserError(
+      `${path} lies in ${archive.path}, which it is made from: expected a place outside of it`,
+    );
+  const part = partOf(path);
+  // Others are started anew.
+  if (kind !== 'folder' && kind !== 'recordio') return;
+  const attempt = existsSync(part);
+  // The index is written last: beside an attempt it is that attempt's.
+  if (kind === 'recordio' && !attempt && existsSync(indexOf(path)))
+    throw new UserError(`${indexOf(path)} is there already: expected a name without an index, got ${path}`);
+  if (!attempt) return;
+  const before = readOrigin(kind === 'folder' ? join(part, originName) : partOf(indexOf(path)));
+  const remove = 'remove it to start anew';
+  if (!origin || !before)
+    throw new UserError(`${part} is of a run that was cut off and cannot go on: ${remove}`);
+  if (before.path !== origin.path)
+    throw new UserError(`${part} was begun from ${before.path}, expected ${origin.path}: ${remove}`);
+  if (before.digest !== origin.digest)
+    throw new UserError(
+      `${part} was begun from other images of ${origin.path} than there are now: ${remove}`,
+    );
+}
+
+/** Name of the file in a folder's attempt that holds its origin; the attempt of a .rec has it in the first line of its index. */
+const originName = '.origin';
+
+function readOrigin(file: string): Origin | undefined {
   try {
-    mkdirSync(dirname(path), { recursive: true });
-    switch (kind) {
+    const [line = ''] = readFileSync(file, 'utf8').split('\n', 1);
+    return z.object({ path: z.string(), digest: z.string() }).parse(JSON.parse(line));
+  } catch {
+    return undefined; // there is none
+  }
+}
+
+/**
+ * Opens what `path` names to be written; refuses to write over what is there.
+ * @param size side of the images in pixels, for `property`
+ * @param origin what the set is made from; without it no attempt goes on
+ */
+export function createArchive(path: string, size: number, archive?: Archive, origin?: Origin): ArchiveWriter {
+  checkTarget(path, archive, origin);
+  try {
+    makeFolder(dirname(path));
+    switch (archiveKind(path)) {
       case 'folder':
-        return folderWriter(path);
+        // A slash at its end would put the attempt into it.
+        return folderWriter(path.replace(/(?<=[^/])\/+$/, ''), origin);
       case 'recordio':
-        return recordWriter(path, size);
+        return recordWriter(path, size, origin);
       case 'bin':
         return binFile(path);
-      case 'parquet':
+      default:
         return parquetFile(path);
-      case 'list':
-        throw new UserError(
-          `a list holds no images: expected a folder, .rec, .bin or .parquet to write, got ${path}`,
-        );
     }
   } catch (error) {
     throw error instanceof UserError ? error : explainFileError(error, `write ${path}`);
@@ -90,12 +167,15 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-const partOf = (path: string) => `${path}.part`;
+const partOf = (path: string) => `${path.replace(/(?<=[^/])\/+$/, '')}.part`;
+const indexOf = (path: string) => path.replace(/\.rec$/i, '.idx');
 
-function folderWriter(path: string): ArchiveWriter {
+function folderWriter(path: string, origin?: Origin): ArchiveWriter {
   const part = partOf(path);
   mkdirSync(part, { recursive: true });
+  if (origin) writeAtomic(join(part, originName), `${JSON.stringify(origin)}\n`);
   const present = readdirSync(part, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  for (const { name } of present) removeTemporaries(join(part, name));
   const done = present.reduce(
     (sum, { name }) => sum + readdirSync(join(part, name)).filter(isImage).length,
     0,
@@ -110,24 +190,34 @@ function folderWriter(path: string): ArchiveWriter {
         mkdirSync(folder, { recursive: true });
         // A name that has a file's extension keeps it.
         const known = imageExtensions.includes(extname(name).toLowerCase());
-        writeAtomic(join(folder, known ? name.replaceAll('/', '_') : name + extensionOf(bytes)), bytes);
+        const file = known ? name.replaceAll('/', '_') : name + extensionOf(bytes);
+        const extension = extname(file);
+        // Images of one identity from several places, or 1.png and 1.jpg aligned, can have the same name.
+        let free = file;
+        for (let n = 2; existsSync(join(folder, free)); n++)
+          free = `${basename(file, extension)}-${n}${extension}`;
+        writeAtomic(join(folder, free), bytes);
       }),
     finish: () =>
       writing(path, () => {
-        rmSync(path, { recursive: true, force: true });
+        if (existsSync(path)) rmdirSync(path); // it was empty
         renameSync(part, path);
+        rmSync(join(path, originName), { force: true });
+        return undefined;
       }),
+    discard: () => rmSync(part, { recursive: true, force: true }),
   };
 }
 const isImage = (file: string) => imageExtensions.includes(extname(file).toLowerCase());
 
 /** InsightFace's layout: record 0, images from 1, then the identities' ranges; index and property beside it. */
-function recordWriter(path: string, size: number): ArchiveWriter {
+function recordWriter(path: string, size: number, origin?: Origin): ArchiveWriter {
   const part = partOf(path);
-  const indexPart = `${path.replace(/\.rec$/, '.idx')}.part`;
-  // What an earlier attempt wrote whole is kept: lines of the index that end, and the records before the last one of them.
+  const indexPart = partOf(indexOf(path));
+  // What an earlier attempt wrote whole is kept: lines of the index that end, and the records before the last one of them. The first
+  // line is the origin.
   const lines =
-    existsSync(indexPart) && existsSync(part) ? readFileSync(indexPart, 'utf8').split('\n').slice(0, -1) : [];
+    existsSync(indexPart) && existsSync(part) ? readFileSync(indexPart, 'utf8').split('\n').slice(1, -1) : [];
   const starts: number[] = [];
   const labels: number[] = [];
   for (const line of lines) {
@@ -147,11 +237,13 @@ function recordWriter(path: string, size: number): ArchiveWriter {
   let end = starts.pop() ?? zero.length;
   labels.pop();
   ftruncateSync(file, end);
-  const text = starts.map((start, i) => `${i + 1}\t${start}\t${labels[i]}\n`).join('');
+  const text =
+    `${JSON.stringify(origin ?? null)}\n` +
+    starts.map((start, i) => `${i + 1}\t${start}\t${labels[i]}\n`).join('');
   ftruncateSync(index, 0);
   writeSync(index, text, 0);
   writeSync(file, zero, 0, zero.length, 0);
-  let indexEnd = text.length;
+  let indexEnd = Buffer.byteLength(text);
   return {
     done: starts.length,
     add: ({ bytes, label }) =>
@@ -188,12 +280,35 @@ function recordWriter(path: string, size: number): ArchiveWriter {
         closeSync(file);
         closeSync(index);
         const all = ['0\t0\n', ...starts.map((start, i) => `${i + 1}\t${start}\n`), ...identities];
-        writeAtomic(path.replace(/\.rec$/, '.idx'), all.join(''));
-        writeAtomic(join(dirname(path), 'property'), `${identities.length},${size},${size}\n`);
+        writeAtomic(indexOf(path), all.join(''));
+        const note = writeProperty(path, `${identities.length},${size},${size}`);
         renameSync(part, path);
         rmSync(indexPart);
+        return note;
       }),
+    discard: () => {
+      closeSync(file);
+      closeSync(index);
+      for (const left of [part, indexPart]) rmSync(left, { force: true });
+    },
   };
+}
+
+/** Writes `property` beside a .rec. It has one name for a whole folder, so it is written only where there is no other, and no other .rec. */
+function writeProperty(path: string, text: string): string | undefined {
+  const folder = dirname(path);
+  const file = join(folder, 'property');
+  if (existsSync(file)) {
+    const found = readFileSync(file, 'utf8').trim();
+    return found === text
+      ? undefined
+      : `${file} was left as it is: it says "${found.slice(0, 60)}", and of ${path} it would say "${text}"`;
+  }
+  const names = [basename(path), partOf(basename(path))];
+  if (readdirSync(folder).some((name) => /\.rec(\.part)?$/.test(name) && !names.includes(name)))
+    return `${file} was not written: there are several .rec in ${folder}, and it can be right for one of them only`;
+  writeAtomic(file, `${text}\n`);
+  return undefined;
 }
 
 /** A verification set; started anew after a stop. */
@@ -219,7 +334,12 @@ function binFile(path: string): ArchiveWriter {
         fsyncSync(file);
         closeSync(file);
         renameSync(part, path);
+        return undefined;
       }),
+    discard: () => {
+      closeSync(file);
+      rmSync(part, { force: true });
+    },
   };
 }
 
@@ -260,6 +380,8 @@ function parquetFile(path: string): ArchiveWriter {
       await writeRows();
       await parquet.finish();
       writing(path, () => renameSync(part, path));
+      return undefined;
     },
+    discard: () => rmSync(part, { force: true }),
   };
 }
