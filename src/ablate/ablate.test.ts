@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
+import { clear, estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
 import { slurmScript } from './slurm.js';
 import { loadSweep } from './sweep.js';
 import { buildTable, latex, markdown } from './tables.js';
@@ -64,6 +64,10 @@ test('mean, deviation, paired difference', () => {
   assert.equal(pairedDifference(a, b)?.n, 2);
   assert.is(pairedDifference(a, b)?.mean, 2);
   assert.is(pairedDifference(a, new Map()), undefined);
+  // Equal differences do not show that there is no noise, whether or not rounding tells them apart.
+  assert.not.ok(clear(estimate([0.02, 0.02])));
+  assert.not.ok(clear(estimate([0.62 - 0.6, 0.72 - 0.7])));
+  assert.ok(clear(estimate([0.02, 0.0201])));
 });
 
 test('a sweep: arms add up, the grid is everywhere, what is wrong is named', ({ folder }) => {
@@ -109,7 +113,15 @@ seeds: [4, 5]
     ['base: base.yaml\nseed: [1]\n', /sweep\.yaml:2: seed: unknown key, did you mean "seeds"/],
     [
       'base: base.yaml\nset: { loss.margn: 1 }\n',
-      /sweep\.yaml.*: loss\.margn: loss\.margn: unknown key, did you mean "margin"/,
+      /sweep\.yaml:2: loss\.margn: unknown key, did you mean "margin"/,
+    ],
+    [
+      'base: base.yaml\narms:\n  - { name: A, set: { loss.margn: 1 } }\n',
+      /sweep\.yaml:3: arm A: loss\.margn: unknown key, did you mean "margin"/,
+    ],
+    [
+      'base: base.yaml\ngrid:\n  loss.margn: [1]\n',
+      /sweep\.yaml:3: loss\.margn: unknown key, did you mean "margin"/,
     ],
     ['base: base.yaml\narms: [{ name: A }, { name: A }]\n', /arms of different names, found A twice/],
     [
@@ -121,9 +133,23 @@ seeds: [4, 5]
       /arm A: expected start to name an earlier arm, found B/,
     ],
     ['base: no.yaml\n', /no such file: .*no\.yaml/],
-    ['base: base.yaml\nseeds: [1, 1]\n', /found one twice/],
+    ['base: base.yaml\nseeds: [1, 2, 1]\n', /sweep\.yaml:2: seeds: expected different seeds, found 1 twice/],
+    ['base: base.yaml\ngrid: { loss.margin: [2, 2] }\n', /found two cells loss\.margin-2-seed1/],
+    ['base: base.yaml\ntests: [{ name: a }, { name: a }]\n', /tests of different names, found a twice/],
+    ['base: base.yaml\ntests: [{ name: held-out }]\n', /expected another name than that .*got "held-out"/],
+    ['base: base.yaml\nname: ../../evil\n', /name: expected a plain name, without slashes, got/],
+    ['base: base.yaml\nname: ..\n', /name: expected a plain name/],
+    [
+      'base: base.yaml\nset: { seed: 3 }\n',
+      /sweep\.yaml:2: expected the seeds of a sweep in its list seeds, found seed/,
+    ],
+    ['base: base.yaml\ngrid: { seed: [3, 4] }\n', /expected the seeds of a sweep in its list seeds/],
   ] as const)
     assert.throws(() => loadSweep(put(folder, text)), pattern);
+  assert.throws(
+    () => loadSweep(put(folder, 'base: base.yaml\n'), ['seed=3']),
+    /--set seed=3: expected the seeds of a sweep in its list seeds/,
+  );
 });
 
 test('the sweeps that come with turl load, and say what they are for', () => {
@@ -235,6 +261,38 @@ test('tables: bold only where it is clear, missing cells are said to be', ({ fol
   );
 });
 
+test('tables: a bar in a name, nothing that rounds to less than zero, no columns without results', ({
+  folder,
+}) => {
+  const sweep = loadSweep(
+    put(folder, 'base: base.yaml\narms: [{ name: A|x }, { name: B|x }]\nseeds: [1, 2]\n'),
+  );
+  const results = new Map(
+    sweep.cells.map(({ id, variant, seed }, i): [string, CellResult] => [
+      id,
+      {
+        label: variant.label,
+        seed,
+        experiments: [],
+        asked: [],
+        commit: null,
+        machine: '',
+        seconds: 1,
+        protocols: {},
+        tests: { lfw: { clean: { accuracy: 0.5, auc: [0.50001, 0.5, 0.500008, 0.5][i] ?? NaN } } },
+      },
+    ]),
+  );
+  const text = markdown(sweep, [buildTable(sweep, results, 'accuracy'), buildTable(sweep, results, 'auc')]);
+  assert.match(text, '| A\\|x | 50.00 ± 0.00 |');
+  assert.match(text, '| B\\|x against A\\|x | 0.00 [0.00, 0.00] |');
+  assert.not.match(text, /[−+]0\.00/);
+  const empty = [buildTable(sweep, new Map(), 'accuracy')];
+  assert.match(markdown(sweep, empty), '- missing: B|x, seed 1, 2');
+  assert.not.match(markdown(sweep, empty), '| ---');
+  assert.is(latex(empty), '');
+});
+
 test('the array job of Slurm is a script that runs one cell a task', () => {
   const script = slurmScript({
     name: 'my sweep',
@@ -300,6 +358,29 @@ test('killed and started again: the same tables; a failed cell is named and stop
   assert.equal(tables('killed'), tables('whole'));
   const again = run('whole');
   assert.not.match(again.stderr, 'step');
+  // What was found for another experiment is kept: nothing runs, nothing is written.
+  const [cell, directory] = [join(folder, 'whole/cells/A-seed1.json'), join(folder, 'whole-runs/A-seed1')];
+  for (const more of [[], ['--dry-run']]) {
+    const changed = run('whole', '--set', 'train.steps=7', ...more);
+    assert.is(changed.status, 2);
+    assert.match(
+      changed.stderr,
+      `A-seed1: expected train.steps to be 6, as in ${cell}, found 7, and 3 more cells differ: remove ${cell} and ${directory} to run the cell again`,
+    );
+  }
+  assert.equal(tables('whole'), tables('killed'));
+  rmSync(cell);
+  assert.match(
+    run('whole', '--cell', 'A-seed1', '--set', 'loss.margin=7').stderr,
+    `as in ${directory}, found 7, and 3 more cells differ: remove ${directory} to run`,
+  );
+  assert.equal(tables('whole'), tables('killed'));
+  // What fails at once leaves nothing.
+  assert.is(run('none/within', '--data', join(folder, 'nope')).status, 2);
+  assert.equal(
+    [existsSync(join(folder, 'none')), existsSync(join(folder, 'none/within-runs'))],
+    [false, false],
+  );
   const failed = run('failed', '--cell', 'A-seed1', 'B-seed2', '--set', 'evaluate.pair_count=5000');
   assert.is(failed.status, 2);
   const asked = /2 of 2 cells failed: A-seed1, B-seed2 \(A-seed1: pairs: expected/;
@@ -308,6 +389,34 @@ test('killed and started again: the same tables; a failed cell is named and stop
     run('failed', '--cell', 'Z').stderr,
     /expected one of A-seed1, B-seed1, A-seed2, B-seed2, got Z/,
   );
+});
+
+test('an interrupt of the sweep alone stops the cell under way, which keeps a checkpoint', async ({
+  folder,
+}) => {
+  const sweep = put(
+    folder,
+    'base: base.yaml\nset: { train.steps: 3000, train.checkpoint_every: 3000 }\nseeds: [1]\n',
+  );
+  const runs = join(folder, 'runs');
+  const child = spawn(process.execPath, [
+    turl,
+    'ablate',
+    sweep,
+    '--out',
+    join(folder, 'out'),
+    '--runs',
+    runs,
+  ]);
+  let text = '';
+  child.stderr.setEncoding('utf8').on('data', (more: string) => {
+    if (!/: step/.test(text) && /: step/.test(text + more)) child.kill('SIGINT');
+    text += more;
+  });
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  assert.is(code, 0, text);
+  const [, step] = readdirSync(join(runs, 'base-seed1/checkpoints'));
+  assert.match(step ?? '', /^step-(?!003000)/);
 });
 
 test('a cell that starts from the run of another waits for it', ({ folder }) => {

@@ -7,11 +7,11 @@ import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
 import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { makeFolder, writeAtomic } from '../train/atomic.js';
+import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { Experiment } from '../train/experiment.js';
 import { checkpoints } from '../train/run-directory.js';
 import { strangers } from './results.js';
-import { runCells } from './run.js';
+import { changedCells, refuseChanged, runCells } from './run.js';
 import { slurmScript } from './slurm.js';
 import { loadSweep, type Cell, type LoadedSweep } from './sweep.js';
 import { readResults, writeTables } from './tables.js';
@@ -42,7 +42,14 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
   const chosen = chooseCells(sweep, options.cell);
   const known = readResults(results, sweep);
   const missing = chosen.filter(({ id }) => !known.has(id));
-  if (options.dryRun) return describe(sweep, runs, results);
+  const changed = changedCells(sweep.cells, missing, { runs, results });
+  if (options.dryRun) {
+    const plan = describe(sweep, runs, results, new Set(changed.map(({ id }) => id)));
+    if (changed.length === 0) return plan;
+    onLine(plan);
+  }
+  refuseChanged(changed);
+  const folders = [results, runs].flatMap(missingFolders);
   makeFolder(results);
   for (const name of strangers(results, sweep.cells))
     onLine(`${join(results, 'cells', name)} is of no cell of this sweep`);
@@ -53,7 +60,7 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
     missing,
     { runs, results, jobs, onLine, ...(options.signal ? { signal: options.signal } : {}) },
     tables,
-  );
+  ).finally(() => removeEmpty(folders));
   const text = await writeTables(results, sweep);
   if (failed.length > 0) {
     onLine(text);
@@ -62,7 +69,8 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
       `${failed.length} of ${missing.length} cells failed: ${failed.map(({ cell }) => cell).join(', ')} (${first?.cell}: ${first?.reason})`,
     );
   }
-  return `${text}\nThe tables are in ${results}.`;
+  const written = existsSync(join(results, 'table.md'));
+  return written ? `${text}\nThe tables are in ${results}.` : text;
 }
 
 function chooseCells(sweep: LoadedSweep, ids: readonly string[] | undefined): readonly Cell[] {
@@ -78,13 +86,14 @@ function chooseCells(sweep: LoadedSweep, ids: readonly string[] | undefined): re
 }
 
 /** The cells with what is done, and what the rest will take. */
-function describe(sweep: LoadedSweep, runs: string, results: string): string {
+function describe(sweep: LoadedSweep, runs: string, results: string, changed: ReadonlySet<string>): string {
   const known = readResults(results, sweep);
   const table = new Table({ head: ['cell', 'arm', 'seed', 'state'], style: { head: [], border: [] } });
   let bytes = 0;
   for (const { id, variant, seed, config } of sweep.cells) {
     const step = checkpoints(join(runs, id)).at(-1)?.step;
-    const state = known.has(id) ? 'done' : step === undefined ? 'to do' : `begun, at step ${step}`;
+    const left = step === undefined ? 'to do' : `begun, at step ${step}`;
+    const state = changed.has(id) ? 'changed' : known.has(id) ? 'done' : left;
     table.push([id, variant.label, seed, state]);
     if (!known.has(id)) bytes += checkpointBytes(config) * config.train.keep;
   }

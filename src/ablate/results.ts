@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
 import { configFrom, type Config } from '../config/index.js';
+import { describeValue } from '../config/layers.js';
 import { UserError } from '../tensor/errors.js';
 import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { essence, testSchema, type Cell, type LoadedSweep } from './sweep.js';
@@ -37,17 +38,59 @@ export const experimentsOf = ({ config, start }: Cell): Config[] => [
   ...(start ? experimentsOf(start) : []),
 ];
 
-/** Whether the experiments kept are those of the cell; a key that is newer than they are must have its default. */
-function sameExperiments(kept: CellResult['experiments'], cell: Cell): boolean {
+/** The experiments kept; keys that are newer than they are have their defaults. */
+function keptExperiments({ experiments }: CellResult): CellResult['experiments'] {
   try {
-    return isDeepStrictEqual(
-      kept.map((values) => configFrom(values)),
-      experimentsOf(cell),
-    );
+    return experiments.map((values) => configFrom(values));
   } catch (error) {
-    if (error instanceof UserError) return false; // a key that is no more
+    if (error instanceof UserError) return experiments; // a key that is no more
     throw error;
   }
+}
+
+const isTree = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** A key of an experiment that is kept in a file or folder and is another now. */
+export interface Difference {
+  place: string;
+  /** What was expected there, and what was found. */
+  text: string;
+}
+
+/** The first key of `kept` that is another in `now`. */
+export function firstDifference(
+  kept: Readonly<Record<string, unknown>>,
+  now: Readonly<Record<string, unknown>>,
+  place: string,
+  path: readonly string[] = [],
+): Difference | undefined {
+  for (const key of new Set([...Object.keys(kept), ...Object.keys(now)])) {
+    const value = kept[key];
+    if (isDeepStrictEqual(value, now[key])) continue;
+    const at = [...path, key];
+    if (isTree(value) && isTree(now[key])) {
+      const within = firstDifference(value, now[key], place, at);
+      if (within) return within;
+      continue;
+    }
+    const [expected, found] = [describeValue(value), describeValue(now[key])];
+    return { place, text: `expected ${at.join('.')} to be ${expected}, as in ${place}, found ${found}` };
+  }
+  return undefined;
+}
+
+/** How the cell differs from the experiment that its result is of, if it has one. */
+export function changedResult(folder: string, cell: Cell): Difference | undefined {
+  const place = fileOf(folder, cell);
+  if (!existsSync(place)) return undefined;
+  const kept = keptExperiments(parseResult(place));
+  const now = experimentsOf(cell);
+  for (const [i, values] of kept.entries()) {
+    const found = firstDifference(values, now[i] ?? {}, place);
+    if (found) return found;
+  }
+  return undefined;
 }
 
 /** The result of a cell, or undefined when there is none or it is of another experiment. */
@@ -55,12 +98,23 @@ export function readResult(folder: string, cell: Cell, tests: LoadedSweep['tests
   const file = fileOf(folder, cell);
   if (!existsSync(file)) return undefined;
   const result = parseResult(file);
-  const same = isDeepStrictEqual(result.asked, tests) && sameExperiments(result.experiments, cell);
+  const same =
+    isDeepStrictEqual(result.asked, tests) && isDeepStrictEqual(keptExperiments(result), experimentsOf(cell));
   return same ? result : undefined;
 }
 
+/** Undefined where the file is no JSON. */
+function readJson(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
 function parseResult(file: string): CellResult {
-  const parsed = cellResultSchema.safeParse(JSON.parse(readFileSync(file, 'utf8')));
+  const parsed = cellResultSchema.safeParse(readJson(file));
   if (parsed.success) return parsed.data;
   throw new UserError(
     `${file}: expected the result of a cell, found something else; remove it to run the cell again`,

@@ -3,14 +3,21 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { basename, join } from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
 import { configToYaml, loadConfig, type Config } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { versions } from '../train/environment.js';
-import { experimentsOf, readResult, writeResult, type CellResult } from './results.js';
-import type { Cell, LoadedSweep } from './sweep.js';
+import {
+  changedResult,
+  experimentsOf,
+  firstDifference,
+  readResult,
+  writeResult,
+  type CellResult,
+  type Difference,
+} from './results.js';
+import { ownTest, type Cell, type LoadedSweep } from './sweep.js';
 
 const turl = join(import.meta.dirname, '../../bin/turl.js');
 
@@ -34,19 +41,30 @@ interface Finished {
   error: string;
 }
 
-function run(args: readonly string[], threads: number, onLine?: (line: string) => void): Promise<Finished> {
+/** @param stop is passed on as SIGUSR2, which a cell that trains takes as an interrupt; one that is tested ends */
+function run(
+  args: readonly string[],
+  threads: number,
+  stop?: AbortSignal,
+  onLine?: (line: string) => void,
+): Promise<Finished> {
   return new Promise((done, fail) => {
     const child = spawn(process.execPath, [turl, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, TURL_THREADS: String(threads), NO_COLOR: '1' },
     });
+    const passOn = () => void child.kill('SIGUSR2');
+    stop?.addEventListener('abort', passOn);
     let [out, error] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       error = (error + text).slice(-4000);
       for (const line of text.trimEnd().split('\n')) onLine?.(line);
     });
-    child.on('error', fail).on('close', (code, killed) => done({ code, killed, out, error }));
+    child.on('error', fail).on('close', (code, killed) => {
+      stop?.removeEventListener('abort', passOn);
+      done({ code, killed, out, error });
+    });
   });
 }
 
@@ -114,20 +132,68 @@ function complaint({ error, code, killed }: Finished): string {
   return [end, ...lines.slice(-1)].join(': ');
 }
 
+/** The experiment of the cell's run. */
+const runConfigOf = ({ config, id, start }: Cell, runs: string): Config => ({
+  ...config,
+  name: id,
+  work_dir: join(runs, id),
+  from: start ? join(runs, start.id) : config.from,
+});
+
+/** How the cell differs from the run that its folder holds, if it holds one. */
+function changedRun(runs: string, cell: Cell): Difference | undefined {
+  const place = join(runs, cell.id);
+  const file = join(place, 'config.yaml');
+  if (!existsSync(file)) return undefined;
+  try {
+    return firstDifference(loadConfig(file), runConfigOf(cell, runs), place);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return { place, text: `expected an experiment that can be read, found ${error.message.split('\n')[0]}` };
+  }
+}
+
+/** A cell whose experiment is not that of what is kept of it. */
+interface ChangedCell {
+  id: string;
+  differences: Difference[];
+}
+
+/** @param toRun those that would go on with their runs, which must be the same as well */
+export function changedCells(
+  cells: readonly Cell[],
+  toRun: readonly Cell[],
+  { runs, results }: Pick<RunOptions, 'runs' | 'results'>,
+): ChangedCell[] {
+  return cells.flatMap((cell) => {
+    const result = changedResult(results, cell);
+    const run = toRun.includes(cell) ? changedRun(runs, cell) : undefined;
+    const differences = [result, run].filter((one) => one !== undefined);
+    return differences.length > 0 ? [{ id: cell.id, differences }] : [];
+  });
+}
+
+/** @throws UserError if there is one, since to run it again would write over what it found */
+export function refuseChanged([first, ...others]: readonly ChangedCell[]): void {
+  if (!first) return;
+  const more = others.length > 0 ? `, and ${others.length} more cells differ` : '';
+  const places = first.differences.map(({ place }) => place).join(' and ');
+  throw new UserError(
+    `${first.id}: ${first.differences[0]?.text}${more}: remove ${places} to run the cell again, or choose other folders with --out and --runs`,
+  );
+}
+
 export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOptions): Promise<CellResult> {
   const threads = Math.max(1, Math.floor(availableParallelism() / options.jobs));
   const directory = join(options.runs, cell.id);
   const { start } = cell;
   if (start && !readResult(options.results, start, sweep.tests))
     throw new UserError(`it starts from the run of ${start.id}, which is not done`);
-  const from = start ? join(options.runs, start.id) : cell.config.from;
-  const config: Config = { ...cell.config, name: cell.id, work_dir: directory, from };
+  refuseChanged(changedCells([cell], [cell], options));
   const begun = existsSync(join(directory, 'config.yaml'));
-  if (begun && !isDeepStrictEqual(loadConfig(join(directory, 'config.yaml')), config))
-    throw new UserError(`${directory} holds a run of another experiment: remove it to run the cell again`);
   makeFolder(options.runs);
   const file = join(options.runs, `${cell.id}.yaml`);
-  writeAtomic(file, configToYaml(config));
+  writeAtomic(file, configToYaml(runConfigOf(cell, options.runs)));
   // A run that has no checkpoint yet begins anew.
   const resumable = begun && existsSync(join(directory, 'checkpoints/latest'));
   if (begun && !resumable) rmSync(directory, { recursive: true });
@@ -135,8 +201,11 @@ export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOption
   const show = (line: string) => {
     if (/^(before|step|stopped)/.test(line)) options.onLine(`${cell.id}: ${line}`);
   };
-  const trained = await run(args, threads, show);
-  if (trained.code !== 0) throw new UserError(complaint(trained));
+  const trained = await run(args, threads, options.signal, show);
+  if (trained.code !== 0) {
+    if (!existsSync(join(directory, 'config.yaml'))) rmSync(file, { force: true }); // nothing has begun
+    throw new UserError(complaint(trained));
+  }
   if (options.signal?.aborted || trained.out.includes('continue with:')) throw new UserError('stopped');
   const results: CellResult = {
     label: cell.variant.label,
@@ -149,14 +218,14 @@ export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOption
     tests: {},
     protocols: {},
   };
-  const tests = [{ name: 'held-out', set: {} }, ...sweep.tests];
+  const tests = [{ name: ownTest, set: {} }, ...sweep.tests];
   for (const { name, set } of tests) {
-    if (name === 'held-out' && !heldOut(cell.config)) continue;
+    if (name === ownTest && !heldOut(cell.config)) continue;
     const changes = Object.entries(set).flatMap(([key, value]) => [
       '--set',
       `${key}=${JSON.stringify(value)}`,
     ]);
-    const tested = await run(['eval', directory, '--json', ...changes], threads);
+    const tested = await run(['eval', directory, '--json', ...changes], threads, options.signal);
     if (tested.code !== 0) throw new UserError(`test ${name}: ${complaint(tested)}`);
     const { versions: found, protocol } = figuresOf(tested.out);
     results.tests[name] = found;

@@ -29,8 +29,14 @@ export function pairedDifference(
   return values.length === 0 ? undefined : estimate(values);
 }
 
-/** Whether the interval of an estimate leaves out zero. One value tells nothing. */
-export const clear = ({ mean, margin }: Estimate): boolean => Math.abs(mean) > margin;
+// Values that differ by rounding only are the same.
+const rounding = 1e-12;
+
+/**
+ * Whether the interval of an estimate leaves out zero. One value tells nothing, and so do equal ones: a share of pairs moves in steps,
+ * and noise below a step does not show.
+ */
+export const clear = ({ mean, margin }: Estimate): boolean => margin > rounding && Math.abs(mean) > margin;
 
 /** log Γ(x) by Lanczos' approximation (g = 7, n = 9), about 15 digits. */
 function logGamma(x: number): number {

@@ -34,13 +34,20 @@ const armSchema = z.strictObject({
     ),
 });
 
+/** The test of each cell that its experiment names. */
+export const ownTest = 'held-out';
+
 export const testSchema = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9._-]+$/, 'expected letters, digits, dots, dashes and underscores'),
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]+$/, 'expected letters, digits, dots, dashes and underscores')
+    .refine((name) => name !== ownTest, `expected another name than that of each cell's own test`),
   set: changes.default({}).describe('Keys that the evaluation changes, such as evaluate.pairs.'),
 });
 
 export const sweepSchema = z.strictObject({
-  name: z.string().min(1),
+  // Folders are called by it.
+  name: z.string().regex(/^(?!\.{1,2}$)[^/\\]+$/, 'expected a plain name, without slashes'),
   purpose: z.string().default('').describe('One line on what this sweep is for.'),
   base: z.string().min(1).describe('The experiment that all cells change, relative to this file.'),
   set: changes.default({}).describe('Keys that are changed for all cells.'),
@@ -88,8 +95,20 @@ export interface LoadedSweep extends Sweep {
   readonly cells: readonly Cell[];
 }
 
-const flat = (tree: Record<string, unknown>, source: string): Override[] =>
-  Object.entries(tree).map(([path, value]) => ({ source: `${source}: ${path}`, path, value }));
+/** What `set` or `grid` changes. `where` gives the place of a key, for messages. */
+function flat(tree: Record<string, unknown>, where: (key: string) => string): Override[] {
+  return Object.entries(tree).map(([path, value]) => {
+    const source = where(path);
+    refuseSeed(source, path);
+    return { source, path, value };
+  });
+}
+
+/** The seeds of a sweep are its own: one that was set would be written over. */
+function refuseSeed(source: string, path: string): void {
+  if (path === 'seed')
+    throw new UserError(`${source}: expected the seeds of a sweep in its list seeds, found seed set`);
+}
 
 /** Every combination of the grid's values. */
 function points(grid: Sweep['grid']): Record<string, unknown>[] {
@@ -99,13 +118,13 @@ function points(grid: Sweep['grid']): Record<string, unknown>[] {
   );
 }
 
-function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
+function variantsOf(file: string, layers: Layers, { arms, base, grid, set }: Sweep): Variant[] {
   const found: Variant[] = [];
   const known = new Map<string, { base: string; overrides: Override[] }>();
   let previous: string | null = null;
-  for (const { name, config, set: own, from, start: first } of arms) {
+  for (const [i, { name, config, set: own, from, start: first }] of arms.entries()) {
     const below: string | null = from ?? previous;
-    const start = { base, overrides: flat(set, file) };
+    const start = { base, overrides: flat(set, (key) => layers.origin(['set', key])) };
     const inherited = below === null ? start : known.get(below);
     if (!inherited)
       throw new UserError(`${file}: arm ${name}: expected from to name an earlier arm, found ${below}`);
@@ -116,7 +135,7 @@ function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
     const changed = config === null ? inherited : { ...start, base: config };
     const arm = {
       base: changed.base,
-      overrides: [...changed.overrides, ...flat(own, `${file}: arm ${name}`)],
+      overrides: [...changed.overrides, ...flat(own, () => `${layers.origin(['arms', i])}: arm ${name}`)],
     };
     known.set(name, arm);
     let pointBefore: string | null = null;
@@ -128,7 +147,7 @@ function variantsOf(file: string, { arms, base, grid, set }: Sweep): Variant[] {
         label,
         arm: name,
         base: resolve(dirname(file), arm.base),
-        overrides: [...arm.overrides, ...flat(point, `${file}: grid`)],
+        overrides: [...arm.overrides, ...flat(point, (key) => layers.origin(['grid', key]))],
         before: below !== null ? samePoint(below) : pointBefore,
         start: first !== null ? samePoint(first) : null,
       });
@@ -156,12 +175,29 @@ export function essence(config: Config): Config {
   };
 }
 
+/** The first that is there a second time. */
+const repeated = <T>(values: readonly T[]): T | undefined =>
+  values.find((value, i) => values.indexOf(value) < i);
+
 /** Reads a sweep; each cell's experiment is checked before anything runs. `overrides` change all cells. */
 export function loadSweep(file: string, overrides: readonly (string | Override)[] = []): LoadedSweep {
   const layers = new Layers();
   addFile(layers, file);
   const sweep = checked(sweepSchema, layers);
-  const variants = variantsOf(file, sweep);
+  for (const [key, values, what] of [
+    ['seeds', sweep.seeds, 'different seeds'],
+    ['tests', sweep.tests.map(({ name }) => name), 'tests of different names'],
+  ] as const) {
+    const twice = repeated(values.map(String));
+    if (twice !== undefined)
+      throw new UserError(`${layers.origin([key])}: ${key}: expected ${what}, found ${twice} twice`);
+  }
+  for (const one of overrides) {
+    const [source, path] =
+      typeof one === 'string' ? [`--set ${one}`, one.split('=')[0]?.trim()] : [one.source, one.path];
+    refuseSeed(source, path ?? '');
+  }
+  const variants = variantsOf(file, layers, sweep);
   // Seed by seed, so that a sweep that is not complete compares as many arms as it can.
   const cells: Cell[] = [];
   for (const seed of sweep.seeds)
@@ -176,8 +212,8 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
       const label = variant.label.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^-/, '');
       cells.push({ variant, seed, id: `${label}-seed${seed}`, config, start });
     }
-  const ids = new Set(cells.map(({ id }) => id));
-  if (ids.size !== cells.length)
-    throw new UserError(`${file}: expected different arms, values and seeds, found one twice`);
+  const twice = repeated(cells.map(({ id }) => id));
+  if (twice !== undefined)
+    throw new UserError(`${file}: expected different arms, values and seeds, found two cells ${twice}`);
   return { ...sweep, file, variants, cells };
 }

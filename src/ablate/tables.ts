@@ -89,7 +89,10 @@ export function buildTable(
 
 const percent = (value: number) => (100 * value).toFixed(2);
 const name = ({ test, version }: Column) => `${test} ${version}`;
-const signed = (value: number) => (value < 0 ? '−' : '+') + percent(Math.abs(value));
+const signed = (value: number) => {
+  const size = percent(Math.abs(value));
+  return size === '0.00' ? size : (value < 0 ? '−' : '+') + size;
+};
 const once = ({ n }: Estimate) => n < 2;
 const valueText = (e: Estimate | undefined) =>
   !e ? 'missing' : once(e) ? `${percent(e.mean)} (one seed)` : `${percent(e.mean)} ± ${percent(e.std)}`;
@@ -100,14 +103,19 @@ const differenceText = (e: Estimate | undefined) =>
       ? `${signed(e.mean)} (one seed)`
       : `${signed(e.mean)} [${signed(e.mean - e.margin)}, ${signed(e.mean + e.margin)}]`;
 
+/** Without a result there is nothing to show. */
+const hasColumns = ({ columns }: Table) => columns.length > 0;
+
 function missingLines({ rows }: Table): string[] {
   const missing = rows.filter((row) => row.missing.length > 0);
   return missing.map((row) => `missing: ${row.label}, seed ${row.missing.join(', ')}`);
 }
 
 export function markdown(sweep: LoadedSweep, tables: readonly Table[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  const parts = tables.flatMap((table) => {
+  // A bar in a name would begin a cell.
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  const parts = tables.filter(hasColumns).flatMap((table) => {
     const head = [line(['', ...table.columns.map(name)]), line(['---', ...table.columns.map(() => '---:')])];
     const differences = table.rows.filter((row) => row.before !== null);
     return [
@@ -159,6 +167,7 @@ export function latex(tables: readonly Table[]): string {
   const cell = (e: Estimate | undefined) =>
     !e ? '--' : once(e) ? percent(e.mean) : `${percent(e.mean)} $\\pm$ ${percent(e.std)}`;
   return tables
+    .filter(hasColumns)
     .map((table) =>
       [
         `% ${table.figure}, per cent: mean and standard deviation over seeds`,
@@ -192,7 +201,7 @@ export function readResults(folder: string, sweep: LoadedSweep): Map<string, Cel
   );
 }
 
-/** Writes results.csv, table.md and table.tex of what there is. Returns the table of accuracies in words. */
+/** Writes results.csv, table.md and table.tex of what there is, if anything. Returns the table of accuracies in words. */
 export async function writeTables(folder: string, sweep: LoadedSweep): Promise<string> {
   const results = readResults(folder, sweep);
   const known = new Set(
@@ -213,6 +222,8 @@ export async function writeTables(folder: string, sweep: LoadedSweep): Promise<s
       })),
     ),
   );
+  const shown = markdown(sweep, tables.slice(0, 1));
+  if (results.size === 0) return shown;
   makeFolder(folder);
   writeAtomic(
     join(folder, 'results.csv'),
@@ -221,5 +232,5 @@ export async function writeTables(folder: string, sweep: LoadedSweep): Promise<s
   const text = markdown(sweep, tables);
   writeAtomic(join(folder, 'table.md'), `${text.trimEnd()}\n`);
   writeAtomic(join(folder, 'table.tex'), latex(tables));
-  return markdown(sweep, tables.slice(0, 1));
+  return shown;
 }

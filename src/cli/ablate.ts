@@ -1,6 +1,6 @@
 // turl ablate: runs a sweep and makes its tables.
 import { Command } from 'commander';
-import { addSet, overridesOf, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
   out?: string;
@@ -19,11 +19,11 @@ export function ablateCommand(): Command {
     .argument('<sweep>', 'a YAML file')
     .option('--data <path>', 'train on these images')
     .option('--device <name>', 'cpu, cuda or emulated')
-    .option('--workers <n>', 'threads that decode or generate images', Number);
+    .option('--workers <n>', 'threads that decode or generate images', whole('--workers', 0));
   return addSet(command)
     .option('--out <dir>', 'results and tables; by default experiments/results/<name>')
     .option('--runs <dir>', 'run directories; by default runs/<name>')
-    .option('--jobs <n>', 'cells at a time', Number, 1)
+    .option('--jobs <n>', 'cells at a time', whole('--jobs', 1), 1)
     .option('--cell <id...>', 'only these cells')
     .option('--launcher <name>', 'local, or slurm for an array job', 'local')
     .option('--dry-run', 'print the cells, the time and the disk wanted, and stop')

@@ -82,12 +82,14 @@ export async function runTraining(
     );
     stop.abort();
   };
-  process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt);
+  // turl ablate passes an interrupt on as this: the terminal may have sent the cell one already, and two would stop it at once.
+  const onPassed = () => stop.abort();
+  process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt).on('SIGUSR2', onPassed);
   const result = await train(config, {
     signal: stop.signal,
     ...(resume === undefined ? {} : { resume }),
   });
-  process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
+  process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt).off('SIGUSR2', onPassed);
   console.log(
     result.interrupted
       ? `stopped after step ${result.step}; continue with: ${continuing(result.run)}`

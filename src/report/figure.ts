@@ -58,6 +58,35 @@ export function axis(name: string, more: Record<string, unknown> = {}): Record<s
 /** Labels of an axis whose numbers need a form of their own. */
 export const labels = (formatter: (value: number) => string) => ({ ...text, hideOverlap: true, formatter });
 
+/**
+ * Limits and ticks of an axis that shows all `values`: round steps, about five, and labels with the digits that the step needs. ECharts'
+ * own begin at a limit that is given, round or not, and label nearly equal values with all their digits.
+ * @param least the axis covers at least so much
+ */
+export function ticks(values: Iterable<number>, least: number) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values)
+    if (Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  if (low > high) [low, high] = [0, least];
+  if (high - low < least) {
+    const middle = (low + high) / 2;
+    low = low >= 0 ? Math.max(0, middle - least / 2) : middle - least / 2;
+    high = low + least;
+  }
+  const rough = (high - low) / 5;
+  const ten = 10 ** Math.floor(Math.log10(rough));
+  const interval = ten * ([1, 2, 5].find((step) => step * ten >= rough * (1 - 1e-9)) ?? 10);
+  const digits = Math.max(0, -Math.floor(Math.log10(interval) + 1e-9));
+  const shown = new Intl.NumberFormat('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const limit = (count: number) => Number((count * interval).toFixed(digits));
+  return {
+    min: limit(Math.floor(low / interval + 1e-9)),
+    max: limit(Math.ceil(high / interval - 1e-9)),
+    interval,
+    axisLabel: labels((value) => (Math.abs(value) < interval / 2 ? '0' : shown.format(value))),
+  };
+}
+
 /** A power of ten as people write it: 0.001, 1e-6. */
 export const power = (value: number): string => {
   const round = Number(value.toPrecision(1));

@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { allResults } from '../ablate/results.js';
 import { UserError } from '../tensor/errors.js';
-import { makeFolder, writeAtomic } from '../train/atomic.js';
+import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
 import { confidenceFigure, correlationFigure } from './figures/embedding.js';
@@ -118,7 +118,17 @@ function kindOf(path: string): 'run' | 'sweep' {
 /** @throws UserError when a path is neither a run nor a sweep, or the folder cannot be written */
 export async function writeReport(paths: readonly string[], out: string): Promise<ReportResult> {
   const kinds = paths.map(kindOf);
-  makeFolder(join(out, 'pictures'), `the folder ${out}`);
+  const pictures = join(out, 'pictures');
+  const made = missingFolders(pictures);
+  makeFolder(pictures, `the folder ${out}`);
+  return fillReport(paths, kinds, out).finally(() => removeEmpty(made));
+}
+
+async function fillReport(
+  paths: readonly string[],
+  kinds: readonly ReturnType<typeof kindOf>[],
+  out: string,
+): Promise<ReportResult> {
   const runs: RunReport[] = [];
   for (const [i, path] of paths.entries()) if (kinds[i] === 'run') runs.push(await collectRun(path));
   const blocks: Block[] = [];

@@ -1,4 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -6,10 +15,11 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../config/index.js';
 import { train } from '../train/trainer.js';
-import { renderSvg } from './figure.js';
+import { renderSvg, ticks } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
 import { lossFigure } from './figures/training.js';
-import { rocFigure } from './figures/verification.js';
+import { severityFigure } from './figures/severity.js';
+import { histogramFigure, rocFigure } from './figures/verification.js';
 import { writeReport } from './index.js';
 
 const test = suite<{ folder: string; run: string }>('report');
@@ -140,6 +150,54 @@ test('curves: a loss that never was is left out; the ROC’s numbers are those o
   const figure = rocFigure([{ name: 'x', pairs, reject: null }]);
   assert.equal(figure.table.rows, [['x', '33.33 %', '33.33 %', '33.33 %', '33.33 %']]);
   assert.match(renderSvg(figure, 'light'), '<title>ROC</title>');
+});
+
+test('ticks: round steps, and the digits that they need', () => {
+  const shown = (values: number[], least: number) => {
+    const { min, max, interval, axisLabel } = ticks(values, least);
+    const count = Math.round((max - min) / interval);
+    return Array.from({ length: count + 1 }, (_, i) => axisLabel.formatter(min + i * interval)).join(' ');
+  };
+  assert.is(shown([-0.78, -0.61], 0.01), '-0.80 -0.75 -0.70 -0.65 -0.60');
+  assert.is(shown([75, 78.2], 1), '75 76 77 78 79');
+  assert.is(shown([0.1, 0.7], 0.01), '0 0.2 0.4 0.6 0.8');
+  assert.is(shown([0, 437], 5), '0 100 200 300 400 500');
+  assert.is(shown([0, 12000], 5), '0 5,000 10,000 15,000');
+  assert.is(shown([NaN, Infinity], 1), '0 0.2 0.4 0.6 0.8 1.0');
+  assert.is(shown([0, 0], 1), '0 0.2 0.4 0.6 0.8 1.0');
+  assert.is(shown([-9.210340365, -9.210340364], 0.01), '-9.216 -9.214 -9.212 -9.210 -9.208 -9.206 -9.204');
+  // What ECharts writes of them, with values that are nearly constant or begin anywhere.
+  const points = [0, 1, 2].map((severity) => ({
+    severity,
+    low: -9.2103403,
+    median: -9.21034,
+    high: -9.2103397,
+  }));
+  const figures = [
+    severityFigure({ images: 1, blur: points, occlusion: points }),
+    histogramFigure({ name: 'x', pairs: { scores: [-0.78, 0.44], genuine: [true, false] }, reject: null }),
+    lossFigure([{ name: 'a', log: [{ step: 437, values: { 'train/identification': 1 } }] }]),
+  ];
+  const texts = figures.map((figure) =>
+    Array.from(figure ? renderSvg(figure, 'light').matchAll(/>(-?[\d.]+)<\/text>/g) : [], ([, text]) => text),
+  );
+  assert.ok(texts[0]?.includes('-9.210'));
+  assert.ok(texts[0]?.every((text) => (text?.length ?? 0) <= 6));
+  assert.ok(texts[1]?.includes('-1.0') && !texts[1].includes('-0.78'));
+  assert.ok(texts[2]?.includes('400') && !texts[2].includes('437'));
+});
+
+test('a run that cannot be shown leaves no folders', async ({ folder, run }) => {
+  const bare = join(folder, 'bare');
+  mkdirSync(bare);
+  for (const name of ['config.yaml', 'metrics.jsonl']) copyFileSync(join(run, name), join(bare, name));
+  try {
+    await writeReport([bare], join(folder, 'none/within'));
+    assert.unreachable();
+  } catch (error) {
+    assert.match(String(error), 'has no checkpoint yet');
+  }
+  assert.not.ok(existsSync(join(folder, 'none')));
 });
 
 test('what is neither a run nor a sweep is told', async ({ folder }) => {

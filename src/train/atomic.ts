@@ -2,11 +2,13 @@
 // then renamed over it. After a failure the old file is as it was and the temporary one is gone.
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeSync,
@@ -155,4 +157,18 @@ function syncFolder(folder: string): void {
   } finally {
     closeSync(descriptor);
   }
+}
+
+/** The folder and those above it that are not there, the innermost first. */
+export const missingFolders = (folder: string): string[] =>
+  existsSync(folder) ? [] : [folder, ...missingFolders(dirname(folder))];
+
+/** Removes those that are there and hold nothing. */
+export function removeEmpty(folders: readonly string[]): void {
+  for (const folder of folders)
+    try {
+      rmdirSync(folder);
+    } catch {
+      // Something is in it, or it was not made.
+    }
 }

@@ -1,7 +1,7 @@
 /** A sweep: what each arm reaches on each version of the test images, with the interval over its seeds. */
 import type { CellResult } from '../../ablate/results.js';
 import { estimate, type Estimate } from '../../ablate/statistics.js';
-import { axis, colourOf, ink, legend, type Figure } from '../figure.js';
+import { axis, colourOf, ink, legend, ticks, type Figure } from '../figure.js';
 
 const [barGap, barCategoryGap] = ['10%', '25%'];
 
@@ -23,6 +23,7 @@ function whiskers(
     type: 'custom',
     z: 10,
     silent: true,
+    clip: true,
     data: values.flatMap((value, k) => {
       const margin = margins[k] ?? 0;
       return value && margin > 0 ? [[k, value.mean - margin, value.mean + margin]] : [];
@@ -62,10 +63,15 @@ export function ablationFigure(name: string, test: string, cells: readonly CellR
   const margins = bars.map(({ values }) => values.map((value) => (value && value.n > 1 ? value.margin : 0)));
   const seeds = labels.map((label) => cells.filter((cell) => cell.label === label).length);
   const all = bars.flatMap(({ values }) => values.flatMap((value) => (value ? [value.mean] : [])));
+  const highest = Math.max(
+    ...bars.flatMap(({ values }, i) =>
+      values.flatMap((value, k) => (value ? [value.mean + (margins[i]?.[k] ?? 0)] : [])),
+    ),
+  );
   return {
     id: `ablation-${test.replace(/[^a-z0-9]+/gi, '-').toLowerCase()}`,
     title: `${name}: accuracy on ${test}`,
-    about: `Mean over seeds (${labels.map((label, i) => `${label}: ${seeds[i] ?? 0}`).join(', ')}) of the share of pairs decided rightly. Whiskers: 95 % interval of the mean; none where there is one seed. The axis does not begin at 0.`,
+    about: `Mean over seeds (${labels.map((label, i) => `${label}: ${seeds[i] ?? 0}`).join(', ')}) of the share of pairs decided rightly. Whiskers: 95 % interval of the mean, cut where the picture ends; none where there is one seed. The axis does not begin at 0.`,
     width: 760,
     height: 360,
     option: {
@@ -75,7 +81,7 @@ export function ablationFigure(name: string, test: string, cells: readonly CellR
       yAxis: axis('accuracy, %', {
         type: 'value',
         nameGap: 40,
-        min: Math.max(0, Math.floor(Math.min(...all) / 5) * 5 - 5),
+        ...ticks([Math.max(0, Math.floor(Math.min(...all) / 5) * 5 - 5), Math.min(100, highest)], 5),
       }),
       series: [
         ...bars.map(({ label, values }, i) => ({

@@ -1,5 +1,5 @@
 /** Confidence against how much of an image is left to see. */
-import { axis, colourOf, labels, legend, type Figure } from '../figure.js';
+import { axis, colourOf, labels, legend, ticks, type Figure } from '../figure.js';
 import type { SeverityCurves, SeverityPoint } from '../severity.js';
 
 const quantiles = [
@@ -11,9 +11,13 @@ const quantiles = [
 const share = (x: number) => `${Math.round(100 * x)} %`;
 
 export function severityFigure({ images, blur, occlusion }: SeverityCurves): Figure {
+  const sizes = ticks(
+    blur.map(({ severity }) => severity),
+    1,
+  );
   const panels = [
-    { points: blur, name: 'blur, kernel in pixels', format: String, left: 60 },
-    { points: occlusion, name: 'blocks covered', format: share, left: 460 },
+    { points: blur, name: 'blur, kernel in pixels', more: sizes, left: 72 },
+    { points: occlusion, name: 'blocks covered', more: { axisLabel: labels(share) }, left: 466 },
   ];
   const curve = (points: readonly SeverityPoint[], panel: number) =>
     quantiles.map(({ key, name, width, type }) => ({
@@ -34,23 +38,27 @@ export function severityFigure({ images, blur, occlusion }: SeverityCurves): Fig
     height: 320,
     option: {
       legend: { ...legend, icon: undefined, itemWidth: 28, data: quantiles.map(({ name }) => name) },
-      grid: panels.map(({ left }) => ({ left, width: 310, top: 40, bottom: 50 })),
-      xAxis: panels.map(({ name, points, format }, gridIndex) =>
+      grid: panels.map(({ left }) => ({ left, width: 304, top: 40, bottom: 50 })),
+      xAxis: panels.map(({ name, points, more }, gridIndex) =>
         axis(name, {
           type: 'value',
           gridIndex,
           min: points[0]?.severity,
           max: points.at(-1)?.severity,
-          axisLabel: labels(format),
           splitLine: { show: false },
+          ...more,
         }),
       ),
-      yAxis: panels.map((_, gridIndex) =>
+      yAxis: panels.map(({ points }, gridIndex) =>
         axis(gridIndex === 0 ? 'mean log confidence' : '', {
           type: 'value',
           gridIndex,
-          scale: true,
-          nameGap: 40,
+          nameGap: 50,
+          // The numbers below have three digits: what differs by less is flat.
+          ...ticks(
+            points.flatMap(({ low, high }) => [low, high]),
+            0.01,
+          ),
         }),
       ),
       series: panels.flatMap(({ points }, panel) => curve(points, panel)),

@@ -1,7 +1,7 @@
 /** How the training went: losses and accuracy over the steps, and where the time went. */
 import type { Config } from '../../config/index.js';
 import { phases } from '../../train/learner.js';
-import { axis, colourOf, labels, legend, type Figure } from '../figure.js';
+import { axis, colourOf, labels, legend, ticks, type Figure } from '../figure.js';
 
 export interface LogLine {
   readonly step: number;
@@ -25,6 +25,20 @@ const seriesOf = (log: readonly LogLine[], key: string) =>
       return value === undefined ? [] : [[step, value]];
     }),
   );
+
+/** It ends with the last step, which has a label where it is a tick. */
+function stepAxis(series: readonly { data: readonly [number, number][] }[]): Record<string, unknown> {
+  const last = Math.max(...series.flatMap(({ data }) => data.map(([step]) => step)));
+  const { interval, axisLabel } = ticks([0, last], 5);
+  return axis('step', {
+    type: 'value',
+    min: 0,
+    max: last,
+    interval,
+    axisLabel: { ...axisLabel, showMaxLabel: last % interval === 0 },
+    splitLine: { show: false },
+  });
+}
 
 const losses = [
   ['train/identification', 'identification'],
@@ -52,7 +66,7 @@ export function lossFigure(runs: readonly { name: string; log: readonly LogLine[
     option: {
       legend,
       grid: { left: 60, right: 20, top: 40, bottom: 50 },
-      xAxis: axis('step', { type: 'value', max: 'dataMax', splitLine: { show: false } }),
+      xAxis: stepAxis(series),
       yAxis: axis('loss', { type: 'value', nameGap: 40 }),
       series: series.map((one, i) => ({
         ...one,
@@ -93,7 +107,7 @@ export function speedFigure(runs: readonly { name: string; log: readonly LogLine
     option: {
       legend: { ...legend, show: series.length > 1 },
       grid: { left: 60, right: 20, top: 30, bottom: 50 },
-      xAxis: axis('step', { type: 'value', max: 'dataMax', splitLine: { show: false } }),
+      xAxis: stepAxis(series),
       yAxis: axis('images a second', { type: 'value', nameGap: 40, min: 0 }),
       series: series.map(({ name, data }, i) => ({
         name,

@@ -1,7 +1,7 @@
 /** Verification: the ROC, the scores of both kinds of pairs, and error against rejection. */
 import { roc, type ScoredPairs } from '../../evaluate/metrics.js';
 import type { RejectCurve } from '../../evaluate/reject.js';
-import { axis, colourOf, labels, legend, line, power, type Figure } from '../figure.js';
+import { axis, colourOf, labels, legend, line, power, ticks, type Figure } from '../figure.js';
 
 export interface VersionScores {
   /** Run and version of the images. */
@@ -103,10 +103,8 @@ export function histogramFigure({ name, pairs }: VersionScores, bins = 60): Figu
       grid: { left: 60, right: 20, top: 40, bottom: 50 },
       xAxis: axis('score', {
         type: 'value',
-        min: low,
-        max: high,
         splitLine: { show: false },
-        axisLabel: labels((v) => v.toPrecision(2)),
+        ...ticks([low, high], 0.01),
       }),
       yAxis: axis('share of the pairs, %', { type: 'value', nameGap: 40 }),
       series: ([1, 0] as const).map((kind, i) => ({
@@ -135,6 +133,9 @@ export function rejectFigure(versions: readonly VersionScores[]): Figure | undef
   const curves = versions.flatMap(({ name, reject }) => (reject ? [{ name, reject }] : []));
   if (curves.length === 0) return undefined;
   const far = curves[0]?.reject.far ?? 0;
+  const errors = curves.flatMap(({ reject }) =>
+    reject.falseReject.flatMap((error) => (typeof error === 'number' ? [100 * error] : [])),
+  );
   const at = (values: readonly (number | null)[], i: number) => {
     const value = values[i];
     return value === null || value === undefined ? '' : `${(100 * value).toFixed(2)} %`;
@@ -149,7 +150,7 @@ export function rejectFigure(versions: readonly VersionScores[]): Figure | undef
       legend,
       grid: { left: 60, right: 20, top: 60, bottom: 50 },
       xAxis: axis('pairs left out, %', { type: 'value', min: 0, max: 50, splitLine: { show: false } }),
-      yAxis: axis('genuine pairs refused, %', { type: 'value', nameGap: 40, scale: true }),
+      yAxis: axis('genuine pairs refused, %', { type: 'value', nameGap: 40, ...ticks(errors, 1) }),
       series: curves.map(({ name, reject }, i) => ({
         name,
         type: 'line',
