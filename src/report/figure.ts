@@ -59,7 +59,7 @@ export function axis(name: string, more: Record<string, unknown> = {}): Record<s
 export const labels = (formatter: (value: number) => string) => ({ ...text, hideOverlap: true, formatter });
 
 /**
- * Limits and ticks of an axis that shows all `values`: round steps, about five, and labels with the digits that the step needs. ECharts'
+ * Limits and ticks of an axis that shows all `values`: round steps, some three to six, and labels with the digits that the step needs. ECharts'
  * own begin at a limit that is given, round or not, and label nearly equal values with all their digits.
  * @param least the axis covers at least so much
  */
@@ -73,7 +73,7 @@ export function ticks(values: Iterable<number>, least: number) {
     low = low >= 0 ? Math.max(0, middle - least / 2) : middle - least / 2;
     high = low + least;
   }
-  const rough = (high - low) / 5;
+  const rough = (high - low) / 6;
   const ten = 10 ** Math.floor(Math.log10(rough));
   const interval = ten * ([1, 2, 5].find((step) => step * ten >= rough * (1 - 1e-9)) ?? 10);
   const digits = Math.max(0, -Math.floor(Math.log10(interval) + 1e-9));
