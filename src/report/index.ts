@@ -4,6 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { allResults } from '../ablate/results.js';
 import { UserError } from '../tensor/errors.js';
+import { leftOutNote } from '../evaluate/table.js';
 import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
@@ -68,15 +69,17 @@ function runBlocks(run: RunReport, index: number): Block[] {
       { kind: 'paragraph', text: 'There is nothing to test on: no pairs file and no held-out identities.' },
       { kind: 'details', title: 'the experiment', text: run.yaml },
     ];
-  const { protocol, leftOut } = tested.evaluation;
+  const { protocol } = tested.evaluation;
   const [clean] = tested.versions;
   blocks.push(
     {
       kind: 'paragraph',
       text:
         `Measured on ${protocol.data} (${protocol.pairs}), ${protocol.folds} folds; score: ${protocol.score}; ${protocol.crop}; ` +
-        `mirror images: ${protocol.flip ? 'yes' : 'no'}; images that could not be used: ${protocol.failures}.` +
-        (leftOut.length > 0 ? ` Left out, since these images cannot be turned: ${leftOut.join(', ')}.` : '') +
+        `mirror images: ${protocol.flip ? 'yes' : 'no'}; pairs left out because an image could not be used: ${protocol.failures}.` +
+        leftOutNote(tested.evaluation)
+          .map((note) => ` ${note}.`)
+          .join('') +
         ' Turned faces are in the table only: not every face can be turned, so the pictures would compare other pairs.',
     },
     ...figureBlocks(
