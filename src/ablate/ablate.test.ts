@@ -136,6 +136,10 @@ seeds: [4, 5]
     ['base: base.yaml\nseeds: [1, 2, 1]\n', /sweep\.yaml:2: seeds: expected different seeds, found 1 twice/],
     ['base: base.yaml\ngrid: { loss.margin: [2, 2] }\n', /found two cells loss\.margin-2-seed1/],
     ['base: base.yaml\ntests: [{ name: a }, { name: a }]\n', /tests of different names, found a twice/],
+    [
+      'base: base.yaml\ntests:\n  - { name: a, set: { evaluate.flp: true } }\n',
+      /sweep\.yaml:3: test a: evaluate\.flp: unknown key, did you mean "flip"/,
+    ],
     ['base: base.yaml\ntests: [{ name: held-out }]\n', /expected another name than that .*got "held-out"/],
     ['base: base.yaml\nname: ../../evil\n', /name: expected a plain name, without slashes, got/],
     ['base: base.yaml\nname: ..\n', /name: expected a plain name/],

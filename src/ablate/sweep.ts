@@ -4,7 +4,15 @@
  */
 import { basename, dirname, resolve } from 'node:path';
 import * as z from 'zod';
-import { addFile, checked, Layers, loadConfig, type Config, type Override } from '../config/index.js';
+import {
+  addFile,
+  checked,
+  configFrom,
+  Layers,
+  loadConfig,
+  type Config,
+  type Override,
+} from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 
 const changes = z.record(z.string(), z.unknown());
@@ -215,5 +223,12 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
   const twice = repeated(cells.map(({ id }) => id));
   if (twice !== undefined)
     throw new UserError(`${file}: expected different arms, values and seeds, found two cells ${twice}`);
+  // What a test changes is checked now, not when the first cell has been trained.
+  for (const [i, { name, set }] of sweep.tests.entries())
+    if (cells[0])
+      configFrom(
+        cells[0].config,
+        flat(set, () => `${layers.origin(['tests', i])}: test ${name}`),
+      );
   return { ...sweep, file, variants, cells };
 }

@@ -143,6 +143,10 @@ test('wrong values: line, key, what was expected and what was found', ({ folder 
       '2: data.identities: expected how many identities to generate, got nothing',
     ],
     [
+      'data:\n  source: synthetic\n  identities: 4\n  path: faces',
+      '4: data.path: expected data.source photographs with it (--data sets both), got faces beside generated faces',
+    ],
+    [
       'schedule:\n  milestones: [0.5, 0.3]',
       '2: schedule.milestones: expected ascending fractions, got [0.5, 0.3]',
     ],

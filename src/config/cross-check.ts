@@ -43,6 +43,12 @@ export function crossCheck({
     'expected how many identities to generate, got nothing',
   );
   demand(
+    data.source === 'photographs' || data.path === null,
+    'data.path',
+    'data.source',
+    `expected data.source photographs with it (--data sets both), got ${data.path} beside generated faces`,
+  );
+  demand(
     evaluate.pairs === null || !evaluate.pairs.endsWith('.txt') || evaluate.images !== null,
     'evaluate.images',
     'evaluate.pairs',
