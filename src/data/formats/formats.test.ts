@@ -161,6 +161,14 @@ test('broken records are named with their place', async ({ root }) => {
   await fails(() => openArchive(file), /at byte 0: expected a whole number as label, found 0\.5/);
 });
 
+test('what is no Parquet file is said to be none', async ({ root }) => {
+  const file = join(root, 'a.parquet');
+  writeFileSync(file, '');
+  await fails(() => openArchive(file), /a\.parquet: expected a Parquet file, found 0 bytes/);
+  writeFileSync(file, 'not one of these at all');
+  await fails(() => openArchive(file), /a\.parquet: expected a whole Parquet file: /);
+});
+
 /** Values of both Pythons, written out by hand; what a tool of the day would write is in `independent.py`. */
 test('pickles: what they may hold, and what is refused by name', () => {
   const of = (text: string) => readPickle(Buffer.from(text, 'latin1'));

@@ -95,6 +95,8 @@ export async function openParquet(
   { cache = cacheFolder, unpacker = new ParquetUnpacker() } = {},
 ): Promise<Archive> {
   const { size, mtimeMs } = statSync(file);
+  // What marks both its ends, and the length of what it says of itself.
+  if (size < 12) throw new UserError(`${file}: expected a Parquet file, found ${size} bytes`);
   const key = createHash('sha1')
     .update(`${resolve(file)} ${size} ${mtimeMs}`)
     .digest('hex')
@@ -110,7 +112,9 @@ export async function openParquet(
       .catch((error: unknown) => {
         rmSync(part, { force: true });
         const reason = error instanceof Error ? error.message : String(error);
-        throw new UserError(reason.startsWith(file) ? reason : `${file}: ${reason}`);
+        throw new UserError(
+          reason.startsWith(file) ? reason : `${file}: expected a whole Parquet file: ${reason}`,
+        );
       })
       .finally(() => unpacker.close());
     if (found.labels.length === 0) throw new UserError(`${file}: expected images, found none`);
