@@ -34,8 +34,14 @@ export class MetricsLog {
     this.#rewrite();
   }
 
-  /** Appends one step's metrics. `now` in milliseconds since 1970. */
+  /**
+   * Appends one step's metrics, unless they are there: a resumed run evaluates its first or last step again.
+   * @param now in milliseconds since 1970
+   */
   log(step: number, metrics: Metrics, now = Date.now()): void {
+    const keys = Object.keys(metrics);
+    for (let i = this.#lines.length - 1; this.#lines[i]?.step === step; i--)
+      if (keys.every((key) => key in (this.#lines[i] ?? {}))) return;
     const finite = Object.entries(metrics).map(([key, value]) => [
       key,
       Number.isFinite(value) ? value : null,

@@ -86,6 +86,7 @@ test('metrics: appended, columns that come later, cut back to the step resumed f
   // Killed while writing a line.
   appendFileSync(jsonl, '{"step": 40, "lo');
   run = RunDirectory.resume(path, 20);
+  run.log(20, { loss: NaN }); // known
   assert.equal(
     lines(jsonl).map((line) => (JSON.parse(line) as { step: number }).step),
     [10, 20],
