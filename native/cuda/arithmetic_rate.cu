@@ -72,14 +72,9 @@ __global__ void __launch_bounds__(Units::threads)
     warpgroup_fence(sums);
     warpgroup_mma<false, false>(sums, operand<false>(left, 0), operand<false>(right, 0));
     warpgroup_commit();
+    return 0;  // the operands stay as they are
   };
-  multiply();  // outside of the loop: else ptxas serialises the products (its warning C7515)
-#pragma unroll 1
-  for (int64_t step = 1; step < steps; step++) {
-    multiply();
-    warpgroup_wait<1>(sums);
-  }
-  warpgroup_wait<0>(sums);
+  groups_in_turn(sums, steps, multiply, [](int) {});
   const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
   const int64_t first = (int64_t(blockIdx.x) * Units::threads + threadIdx.x) / 32 * (Units::tiles / 4);
 #pragma unroll
@@ -99,7 +94,7 @@ void multiply_add_rate(Context& context, Out y, In x, int64_t steps) {
 
 void matrix_rate(Context& context, Out y, In a, In b, int64_t steps) {
   const int64_t tiles = y.size / 128;
-  if (has_warpgroups(context) && steps > 0)
+  if (has_warpgroups(context))
     return launch(context, warpgroup_rate_kernel<HopperRate>, blocks_for(tiles, 2 * HopperRate::tiles), HopperRate::threads,
                   HopperRate::packs * sizeof(Pack<bfloat16>), y.as<float>(), a.as<bfloat16>(), b.as<bfloat16>(), tiles, steps);
   launch(context, matrix_rate_kernel, blocks_for(tiles, threads / 32 * chains), threads, 0, y.as<float>(), a.as<bfloat16>(),

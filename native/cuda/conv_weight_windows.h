@@ -110,16 +110,7 @@ __global__ void __launch_bounds__(Units::threads, 1)
   const auto free = [&](int place) {
     if (place >= 0 && threadIdx.x % 32 == 0) arrive(places.empty[place]);
   };
-  const int steps = (last - first) * (s.positions / 16);
-  int before = begin();  // outside of the loop: else ptxas serialises the products (its warning C7515)
-#pragma unroll 1
-  for (int step = 1; step < steps; step++) {
-    const int now = begin();
-    warpgroup_wait<1>(sums.at);
-    free(before);
-    before = now;
-  }
-  warpgroup_wait<0>(sums.at);
+  groups_in_turn(sums.at, (last - first) * (s.positions / 16), begin, free);
   partial += ((int64_t(part) * s.out_channels + first_out) * Units::taps * Units::taps + u * Units::taps) * s.channels + first_channel;
   sums.each_row([&](int m, int half) {
     const int row = sums.row(m, half);

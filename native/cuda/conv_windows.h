@@ -222,17 +222,7 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
     arrive(weights.empty[used.weight]);
     if (used.window >= 0) arrive(windows.empty[used.window]);
   };
-  const int steps = s.depth / block_depth * s.taps;
-  Used before = begin();  // outside of the loop: else ptxas serialises the products (its warning C7515)
-#pragma unroll 1
-  for (int step = 1; step < steps; step++) {
-    const Used now = begin();
-    warpgroup_wait<1>(sums.at);
-    free(before);
-    before = now;
-  }
-  warpgroup_wait<0>(sums.at);
-  free(before);
+  groups_in_turn(sums.at, s.depth / block_depth * s.taps, begin, free);
 }
 #endif
 

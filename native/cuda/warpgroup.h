@@ -112,6 +112,22 @@ __device__ inline void meet_at(Mbarrier& barrier, int place) {
   wait_mbarrier(barrier, place);
 }
 
+// Groups of products, of which one goes on while the next is begun: begin() begins one and tells what it reads, and done(that) is called
+// when it has been read.
+template <class D, class Begin, class Done> __device__ inline void groups_in_turn(D& sums, int64_t steps, Begin begin, Done done) {
+  if (steps <= 0) return;
+  auto before = begin();  // outside of the loop: else ptxas serialises the products (its warning C7515)
+#pragma unroll 1
+  for (int64_t step = 1; step < steps; step++) {
+    const auto now = begin();
+    warpgroup_wait<1>(sums);
+    done(before);
+    before = now;
+  }
+  warpgroup_wait<0>(sums);
+  done(before);
+}
+
 // Names an operand from depth k (a multiple of 16) of the given blocks on, in the bits of a matrix descriptor (PTX ISA, "Asynchronous
 // Warpgroup Level Matrix Shared Memory Layout"): address, bytes from one block to the next, bytes from 8 rows to the next 8, and
 // that packs are permuted in 128 bytes; all in units of 16 bytes. `next`: the first of them, in packs. Blocks may begin at any row of

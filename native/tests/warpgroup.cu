@@ -12,6 +12,15 @@ template <bool by_side> size_t place(size_t side, size_t k) {
   return side / 64 * 4096 + row * 64 + (in_row / 8 ^ row % 8) * 8 + in_row % 8;
 }
 
+// y [64, 8 blocks], the sums of a warpgroup.
+template <int blocks> __device__ void put_sums(float* y, const float (&d)[blocks][4]) {
+  const int lane = int(threadIdx.x) % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4, column = lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < blocks; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * blocks * 8 + j * 8 + column + i % 2] = d[j][i];
+}
+
 // y [64, n] = a [64, 64] b [64, n], which lie in blocks already; copied in bulk.
 template <int n, bool a_by_side, bool b_by_side> __global__ void product_kernel(float* y, const bfloat16* a, const bfloat16* b) {
 #ifdef TURL_WARPGROUPS
@@ -33,11 +42,7 @@ template <int n, bool a_by_side, bool b_by_side> __global__ void product_kernel(
     warpgroup_commit();
   }
   warpgroup_wait<0>(d);
-  const int lane = int(threadIdx.x) % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4, column = lane % 4 * 2;
-#pragma unroll
-  for (int j = 0; j < n / 8; j++)
-#pragma unroll
-    for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * n + j * 8 + column + i % 2] = d[j][i];
+  put_sums(y, d);
 #endif
 }
 
@@ -60,100 +65,64 @@ TURL_TEST(wgmma_with_b_along_the_columns) { check<128, false, true>(context); }
 TURL_TEST(wgmma_with_a_along_the_rows) { check<64, true, false>(context); }
 TURL_TEST(wgmma_along_the_sides) { check<128, true, true>(context); }
 
-// y [64, 64] = a [64, 16] b [16, 64] with operands that begin at any row of theirs: a at row `first` of a window of 128 rows, where a row
-// is a side of it, or a depth of it if a_by_side; b from its own first row.
-template <bool a_by_side> __global__ void shifted_kernel(float* y, const bfloat16* a, const bfloat16* b, int first) {
+// Where the pieces of an operand of a product begin: `blocks` blocks of memory, the row of 128 bytes from which on the product reads, and
+// the rows from one block of 64 sides to the next.
+struct Begins {
+  int blocks, row, next;
+};
+
+// y [64, n] = a [64, 16] b [16, n] with operands that begin at other rows of theirs than a multiple of 8.
+template <int n, bool a_by_side, bool b_by_side>
+__global__ void from_rows_kernel(float* y, const bfloat16* a, const bfloat16* b, Begins of_a, Begins of_b) {
 #ifdef TURL_WARPGROUPS
   auto* const left = dynamic_shared<Pack<bfloat16>>();
-  auto* const right = left + 2 * block_packs;
+  auto* const right = left + of_a.blocks * block_packs;
   TURL_SHARED(Mbarrier, full);
   if (threadIdx.x == 0) init_mbarrier(full, 1), fence_mbarrier_init();
   __syncthreads();
   if (threadIdx.x == 0) {
-    expect_bytes(full, 3 * block_packs * 16);
-    copy_bulk(left, a, 2 * block_packs * 16, full);
-    copy_bulk(right, b, block_packs * 16, full);
+    expect_bytes(full, (of_a.blocks + of_b.blocks) * block_bytes);
+    copy_bulk(left, a, of_a.blocks * block_bytes, full);
+    copy_bulk(right, b, of_b.blocks * block_bytes, full);
   }
   wait_mbarrier(full, 0);
-  float d[8][4] = {};
+  float d[n / 8][4] = {};
   warpgroup_fence(d);
-  warpgroup_mma<a_by_side, false>(d, operand<a_by_side>(left + first * 8, 0), operand<false>(right, 0));
+  warpgroup_mma<a_by_side, b_by_side>(d, operand<a_by_side>(left + of_a.row * 8, 0, of_a.next * 8),
+                                      operand<b_by_side>(right + of_b.row * 8, 0, of_b.next * 8));
   warpgroup_commit();
   warpgroup_wait<0>(d);
-  const int lane = int(threadIdx.x) % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4, column = lane % 4 * 2;
-#pragma unroll
-  for (int j = 0; j < 8; j++)
-#pragma unroll
-    for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * 64 + j * 8 + column + i % 2] = d[j][i];
+  put_sums(y, d);
 #endif
 }
 
-template <bool a_by_side> void check_shifted(Context& context) {
-  Array<bfloat16> a(128 * 64), b(64 * 64);
-  Array<float> y(64 * 64);
+template <int n, bool a_by_side, bool b_by_side> void check_from_rows(Context& context, const Begins& of_a, const Begins& of_b) {
+  Array<bfloat16> a(size_t(of_a.blocks) * 64 * 64), b(size_t(of_b.blocks) * 64 * 64);
+  Array<float> y(64 * n);
   for (size_t i = 0; i < a.size; i++) a[i] = small(i);
   for (size_t i = 0; i < b.size; i++) b[i] = small(i + 7000);
-  for (size_t first : {0, 1, 7, 8, 13, 30, 57}) {
-    launch(context, shifted_kernel<a_by_side>, 1, 128, 3 * block_bytes, y.data, a.data, b.data, int(first));
-    synchronize();
-    for (size_t row = 0; row < 64; row++)
-      for (size_t column = 0; column < 64; column++) {
-        float sum = 0;
-        for (size_t k = 0; k < 16; k++) {
-          const size_t at = first + (a_by_side ? k : row), in_row = a_by_side ? row : k;
-          sum += float(a[at * 64 + (in_row / 8 ^ at % 8) * 8 + in_row % 8]) * float(b[place<false>(column, k)]);
-        }
-        TURL_EXPECT(y[row * 64 + column] == sum);
-      }
-  }
+  launch(context, from_rows_kernel<n, a_by_side, b_by_side>, 1, 128, size_t(of_a.blocks + of_b.blocks) * block_bytes, y.data, a.data, b.data,
+         of_a, of_b);
+  synchronize();
+  const auto element = [](const Array<bfloat16>& x, const Begins& of, bool by_side, size_t side, size_t k) {
+    const size_t row = size_t(of.row) + side / 64 * size_t(of.next) + (by_side ? k : side % 64), in_row = by_side ? side % 64 : k;
+    return float(x.data[row * 64 + (in_row / 8 ^ row % 8) * 8 + in_row % 8]);
+  };
+  for (size_t row = 0; row < 64; row++)
+    for (size_t column = 0; column < n; column++) {
+      float sum = 0;
+      for (size_t k = 0; k < 16; k++) sum += element(a, of_a, a_by_side, row, k) * element(b, of_b, b_by_side, column, k);
+      TURL_EXPECT(y[row * n + column] == sum);
+    }
 }
-TURL_TEST(wgmma_of_sides_from_any_row) { check_shifted<false>(context); }
-TURL_TEST(wgmma_of_depths_from_any_row) { check_shifted<true>(context); }
-
-// y [64, 192] = a^T [64, 16] b [16, 192], where b is three blocks of 64 columns, each of which begins one row behind the one before.
-__global__ void overlapping_kernel(float* y, const bfloat16* a, const bfloat16* b, int first) {
-#ifdef TURL_WARPGROUPS
-  auto* const left = dynamic_shared<Pack<bfloat16>>();
-  auto* const right = left + block_packs;
-  TURL_SHARED(Mbarrier, full);
-  if (threadIdx.x == 0) init_mbarrier(full, 1), fence_mbarrier_init();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    expect_bytes(full, 3 * block_packs * 16);
-    copy_bulk(left, a, block_packs * 16, full);
-    copy_bulk(right, b, 2 * block_packs * 16, full);
-  }
-  wait_mbarrier(full, 0);
-  float d[24][4] = {};
-  warpgroup_fence(d);
-  warpgroup_mma<true, true>(d, operand<true>(left, 0), operand<true>(right + first * 8, 0, 8));
-  warpgroup_commit();
-  warpgroup_wait<0>(d);
-  const int lane = int(threadIdx.x) % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4, column = lane % 4 * 2;
-#pragma unroll
-  for (int j = 0; j < 24; j++)
-#pragma unroll
-    for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * 192 + j * 8 + column + i % 2] = d[j][i];
-#endif
+template <bool a_by_side> void check_any_row(Context& context) {
+  for (int row : {0, 1, 7, 8, 13, 30, 57}) check_from_rows<64, a_by_side, false>(context, {2, row, 64}, {1, 0, 64});
 }
+TURL_TEST(wgmma_of_sides_from_any_row) { check_any_row<false>(context); }
+TURL_TEST(wgmma_of_depths_from_any_row) { check_any_row<true>(context); }
+// Three blocks of columns, each of which begins one row behind the one before.
 TURL_TEST(wgmma_of_overlapping_blocks) {
-  Array<bfloat16> a(64 * 64), b(128 * 64);
-  Array<float> y(64 * 192);
-  for (size_t i = 0; i < a.size; i++) a[i] = small(i);
-  for (size_t i = 0; i < b.size; i++) b[i] = small(i + 7000);
-  for (size_t first : {0, 1, 6, 7, 8, 13, 57}) {
-    launch(context, overlapping_kernel, 1, 128, 3 * block_bytes, y.data, a.data, b.data, int(first));
-    synchronize();
-    for (size_t row = 0; row < 64; row++)
-      for (size_t column = 0; column < 192; column++) {
-        float sum = 0;
-        for (size_t k = 0; k < 16; k++) {
-          const size_t at = first + k + column / 64;  // row of b
-          sum += float(a[place<true>(row, k)]) * float(b[at * 64 + (column % 64 / 8 ^ at % 8) * 8 + column % 8]);
-        }
-        TURL_EXPECT(y[row * 192 + column] == sum);
-      }
-  }
+  for (int row : {0, 1, 6, 7, 8, 13, 57}) check_from_rows<192, true, true>(context, {1, 0, 64}, {2, row, 1});
 }
 
 __global__ void block_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int i0, int i1, int i2) {

@@ -14,7 +14,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { clear, estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
 import { slurmScript } from './slurm.js';
-import { loadSweep } from './sweep.js';
+import { loadSweep, type Cell } from './sweep.js';
 import { buildTable, latex, markdown } from './tables.js';
 import { experimentsOf, readResult, writeResult, type CellResult } from './results.js';
 
@@ -219,6 +219,22 @@ seeds: [1]
   assert.not.ok(counts());
 });
 
+/** What a cell found on clean pairs. */
+const resultOf = (
+  { variant, seed }: Pick<Cell, 'variant' | 'seed'>,
+  clean: Record<string, number>,
+): CellResult => ({
+  label: variant.label,
+  seed,
+  experiments: [],
+  asked: [],
+  commit: null,
+  machine: '',
+  seconds: 1,
+  protocols: {},
+  tests: { lfw: { clean } },
+});
+
 test('tables: bold only where it is clear, missing cells are said to be', ({ folder }) => {
   const sweep = loadSweep(
     put(folder, 'base: base.yaml\narms: [{ name: A }, { name: B_1 }, { name: C }]\nseeds: [1, 2, 3]\n'),
@@ -227,18 +243,7 @@ test('tables: bold only where it is clear, missing cells are said to be', ({ fol
   const results = new Map(
     sweep.cells.flatMap(({ id, variant, seed }): [string, CellResult][] => {
       const accuracy = values[variant.label]?.[seed - 1];
-      if (accuracy === undefined) return [];
-      const rest = {
-        label: variant.label,
-        seed,
-        experiments: [],
-        asked: [],
-        commit: null,
-        machine: '',
-        seconds: 1,
-        protocols: {},
-      };
-      return [[id, { ...rest, tests: { lfw: { clean: { accuracy } } } }]];
+      return accuracy === undefined ? [] : [[id, resultOf({ variant, seed }, { accuracy })]];
     }),
   );
   const table = buildTable(sweep, results, 'accuracy');
@@ -274,17 +279,7 @@ test('tables: a bar in a name, nothing that rounds to less than zero, no columns
   const results = new Map(
     sweep.cells.map(({ id, variant, seed }, i): [string, CellResult] => [
       id,
-      {
-        label: variant.label,
-        seed,
-        experiments: [],
-        asked: [],
-        commit: null,
-        machine: '',
-        seconds: 1,
-        protocols: {},
-        tests: { lfw: { clean: { accuracy: 0.5, auc: [0.50001, 0.5, 0.500008, 0.5][i] ?? NaN } } },
-      },
+      resultOf({ variant, seed }, { accuracy: 0.5, auc: [0.50001, 0.5, 0.500008, 0.5][i] ?? NaN }),
     ]),
   );
   const text = markdown(sweep, [buildTable(sweep, results, 'accuracy'), buildTable(sweep, results, 'auc')]);

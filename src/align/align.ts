@@ -5,7 +5,7 @@
 import { basename, extname } from 'node:path';
 import { writeToString } from 'fast-csv';
 import sharp from 'sharp';
-import { createArchive } from '../data/formats/writers.js';
+import { createArchive, withoutSlash } from '../data/formats/writers.js';
 import type { Archive } from '../data/formats/archive.js';
 import { imagePlace, sourceLength } from '../data/formats/image-source.js';
 import type { DecodedImage } from '../data/jobs.js';
@@ -156,7 +156,7 @@ export async function alignPhotographs(
   } finally {
     finder.dispose();
   }
-  const list = missing.length > 0 ? `${to.replace(/(?<=[^/])\/+$/, '')}.missing.csv` : null;
+  const list = missing.length > 0 ? `${withoutSlash(to)}.missing.csv` : null;
   if (list) writeAtomic(list, await writeToString(missing, { headers: true, includeEndRowDelimiter: true }));
   return {
     images,

@@ -1,5 +1,4 @@
 // turl data: what is in a set of images, and bringing it from one format to another.
-import { existsSync, readdirSync, rmdirSync } from 'node:fs';
 import { Command } from 'commander';
 import type { DeviceName } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
@@ -155,14 +154,11 @@ export function dataCommand(): Command {
   addSet(preview).action(async (file: string, options: PreviewFlags) => {
     const { loadConfig } = await import('../config/index.js');
     const { preview: write } = await import('../train/preview.js');
+    const { missingFolders, removeEmpty } = await import('../train/atomic.js');
     const { step, count, to } = options;
     const config = loadConfig(file, overridesOf(options));
-    const there = existsSync(to);
-    const sheets = await write(config, to, { step, images: count }).catch((error: unknown) => {
-      // The folder was made before any work; nothing came of it.
-      if (!there && existsSync(to) && readdirSync(to).length === 0) rmdirSync(to);
-      throw error;
-    });
+    const folders = missingFolders(to);
+    const sheets = await write(config, to, { step, images: count }).finally(() => removeEmpty(folders));
     console.log(sheets.join('\n'));
   });
   return data;

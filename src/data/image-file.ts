@@ -136,7 +136,7 @@ export function decodeImage(bytes: Uint8Array, size: number, out: Uint8Array): v
   if (side !== size) resizeSquare(square, side, size, out);
 }
 
-/** What the decoder lets pass though it is a fault: a JPEG whose end is missing. Null when there is none. */
+/** A fault that needs no decoding to be seen, and that the decoder may let pass: an empty file, a JPEG whose end is missing. Null for none. */
 export function cutOff(bytes: Buffer): string | null {
   if (bytes.length === 0) return 'the file is empty';
   if (bytes.length > 3 && bytes[0] === 0xff && bytes[1] === 0xd8) {

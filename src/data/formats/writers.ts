@@ -144,8 +144,7 @@ export function createArchive(path: string, size: number, archive?: Archive, ori
     makeFolder(dirname(path));
     switch (archiveKind(path)) {
       case 'folder':
-        // A slash at its end would put the attempt into it.
-        return folderWriter(path.replace(/(?<=[^/])\/+$/, ''), origin);
+        return folderWriter(withoutSlash(path), origin);
       case 'recordio':
         return recordWriter(path, size, origin);
       case 'bin':
@@ -167,7 +166,9 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-const partOf = (path: string) => `${path.replace(/(?<=[^/])\/+$/, '')}.part`;
+/** Without slashes at its end: a name beside it would lie in it. */
+export const withoutSlash = (path: string) => path.replace(/(?<=[^/])\/+$/, '');
+const partOf = (path: string) => `${withoutSlash(path)}.part`;
 const indexOf = (path: string) => path.replace(/\.rec$/i, '.idx');
 
 function folderWriter(path: string, origin?: Origin): ArchiveWriter {
