@@ -52,8 +52,8 @@ inline void check_cuda(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// Lets a kernel have so much dynamic shared memory, of which 48 KiB need no asking. What it may have is never lowered: the nodes of a graph
-// do not keep what was allowed when they were captured.
+// Lets a kernel have so much dynamic shared memory, of which 48 KiB need no asking. What it may have is never lowered: it is a property of the
+// kernel, not of the nodes of a graph, which may have been captured with several sizes.
 inline void allow_shared_memory(const void* kernel, size_t bytes) {
   if (bytes <= (48 << 10)) return;
   static std::mutex mutex;
