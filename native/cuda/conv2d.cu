@@ -3,8 +3,6 @@
 // (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <string_view>
 #include "cuda/add_parts.h"
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
@@ -33,17 +31,9 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
   else with_matrix_units(context, columns, [&]<class Units>() { f.template operator()<Units, true>(); });
 }
 
-// Whether to take windows for convolutions and their gradients with respect to the image (`image`), or to the weight (`weight`): only as
-// TURL_CUDA_WINDOWS says, 1 for both, since they have not been timed on a GPU yet (docs/decisions/0008-hopper.md).
-bool windows_wanted(const Context& context, std::string_view which) {
-  static const char* const variable = std::getenv("TURL_CUDA_WINDOWS");
-  const std::string_view asked = variable ? variable : "";
-  return (asked == "1" || asked == which) && has_warpgroups(context);
-}
-
 // The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
 template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
-  if (!windows_wanted(context, "image") || !in_windows(s, mirrored)) return false;
+  if (!has_warpgroups(context) || !in_windows(s, mirrored)) return false;
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored, statistics.size > 0);
     if (sizes.stages == 0) return false;
@@ -201,7 +191,7 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
            x.as<bfloat16>(), sizes);
     return add_parts(context, dweight.as<float>(), partial, sizes.blocks(), size);
   }
-  if (on_matrix_units(s, dy, x) && windows_wanted(context, "weight") && in_strips(s)) {
+  if (on_matrix_units(s, dy, x) && has_warpgroups(context) && in_strips(s)) {
     using Units = HopperStrips;
     const Strips strips(s);
     const dim3 one{unsigned(ceil_div<int64_t>(channels, Units::channels)), unsigned(ceil_div<int64_t>(out_channels, Units::channels)), 1};

@@ -3,12 +3,8 @@ import { accumulator } from '../../tensor/dtype.js';
 import { keep } from '../../tensor/scope.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 
-/** Until a GPU has said what they gain there, TURL_STATISTICS=apart does without (docs/decisions/0012-statistics-on-the-way.md). */
-const apart = process.env['TURL_STATISTICS'] === 'apart';
-
 /** Memory [2, C] for those of y, C being its last axis: it becomes `y.statistics` and lives as long as y does. */
-export function roomForStatistics(y: Tensor): Tensor | undefined {
-  if (apart) return undefined;
+export function roomForStatistics(y: Tensor): Tensor {
   const options = { dtype: accumulator(y.dtype), device: y.device, label: 'channel statistics' };
   return (y.statistics = keep(empty([2, y.dim(-1)], options)));
 }

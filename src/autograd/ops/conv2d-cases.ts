@@ -101,8 +101,7 @@ export const cases: Record<string, Case> = {
     stride: 2,
     padding: 1,
   },
-  // With TURL_CUDA_WINDOWS (matrix-units.test.ts) forward and dx of these go by windows, in tiles of 256 or 128 positions, and dweight of
-  // the first.
+  // On Hopper forward and dx of these go by windows (conv_windows.h), in tiles of 256 or 128 positions.
   'windows, a tile across images': { x: [2, 13, 11, 64], out: 128, kernel: [3, 3], padding: 1 },
   'windows, channels beside the tiles': { x: [1, 9, 10, 192], out: 72, kernel: [3, 3], padding: 1 },
   'windows, no padding': { x: [1, 18, 17, 64], out: 64, kernel: [3, 3] },

@@ -1,7 +1,7 @@
 /**
  * Runs the tests of the ops that use matrix units, and of what those can do (matrix_rate), on the emulated device once more: for a GPU of
  * compute capability 8.0, since by itself it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0
- * (matrix_product.h) untested, and for convolutions by windows (conv_windows.h, conv_weight_windows.h).
+ * (matrix_product.h) untested.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -13,7 +13,6 @@ const test = suite('matrix units');
 const start = (variables: Record<string, string>, ...command: string[]) =>
   spawnSync(process.execPath, command, { encoding: 'utf8', env: { ...process.env, ...variables } });
 const capability = (value: string) => ({ TURL_TEST_DEVICES: 'emulated', TURL_COMPUTE_CAPABILITY: value });
-const windows = { TURL_TEST_DEVICES: 'emulated', TURL_CUDA_WINDOWS: '1', TURL_TEST_CASES: 'windows' };
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d', 'on compute capability 8.0', { ...capability('8.0'), TURL_TEST_CASES: 'bfloat16' }],
@@ -21,7 +20,6 @@ const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
   ['../../bench/cases', 'on compute capability 8.0', capability('8.0')],
-  ['conv2d', 'by windows', windows],
 ];
 for (const [name, how, variables] of again.filter(([file]) => file !== process.env['TURL_TEST_SKIP']))
   test(`${path.basename(name)} ${how}`, () => {
