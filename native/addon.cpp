@@ -160,7 +160,7 @@ Napi::Value call(const Napi::CallbackInfo& info, void (*KernelTable::*)(Context&
   guarded(info.Env(), device, name, [&] {
     if (info.Length() != sizeof...(A))
       throw std::runtime_error("expected " + std::to_string(sizeof...(A)) + " arguments, got " + std::to_string(info.Length()));
-    device.launches++;
+    device.calls++;
     invoke(info, device, name, device.backend->kernels->*Field, std::index_sequence_for<A...>{});
   });
   return info.Env().Undefined();
@@ -255,7 +255,8 @@ Napi::Value statistics(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   auto set = [&](const char* key, int64_t value) { result.Set(key, double(value)); };
   set("live", d.pool->live), set("peak", d.pool->peak), set("cached", d.pool->cached), set("limit", d.pool->limit);
-  set("scratchPeak", d.scratch_peak), set("systemAllocations", d.pool->allocations), set("launches", d.launches);
+  set("scratchPeak", d.scratch_peak), set("systemAllocations", d.pool->allocations), set("kernelCalls", d.calls);
+  set("launches", d.backend->context().launches);
   set("memoryTotal", d.backend->memory_total()), set("memoryAvailable", d.backend->memory_available());
   result.Set("matrixUnits", d.backend->matrix_units);
   result.Set("threads", double(d.backend->context().threads));
@@ -333,7 +334,7 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
         for (size_t i = first; i < end; i++) {
           const Call& one = *calls[i];
           name = one.name;
-          device.launches++;
+          device.calls++;
           device.replay_scratch = one.scratch, device.replay_end = one.scratch + one.scratch_bytes;
           one.run(context);
         }

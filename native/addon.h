@@ -41,7 +41,7 @@ struct Device {
   std::vector<std::pair<void*, size_t>> scratch;  // blocks of the running kernel
   bool replaying = false;
   char *replay_scratch = nullptr, *replay_end = nullptr;  // while a recording is replayed: what is left for the running kernel
-  int64_t scratch_peak = 0, launches = 0;
+  int64_t scratch_peak = 0, calls = 0;  // of kernels of the table
 };
 
 struct Buffer {

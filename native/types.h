@@ -129,6 +129,7 @@ struct Context {
   void* stream = nullptr;            // cudaStream_t on CUDA
   int capability = 0;                // CUDA's compute capability that kernels may count on: 80 for 8.0
   int multiprocessors = 1;           // of the GPU
+  int64_t launches = 0;              // of its kernels so far
   size_t shared_memory = 227 << 10;  // bytes that a block of the GPU may have
 };
 

@@ -12,6 +12,7 @@ constexpr int part_columns = 32, part_lines = 8;
 // [n, somes]. A line of the block takes every eighth part; the lines' sums are added in order.
 template <class T, int width>
 __global__ void add_parts_kernel(T* total, const float* partial, int parts, int all, int64_t n) {
+  begin_kernel();
   using G = Group<float, width>;
   TURL_SHARED(G, sums, [part_lines][part_columns]);
   const int64_t i = (int64_t(blockIdx.x) * part_columns + threadIdx.x) * width;

@@ -12,6 +12,7 @@ namespace {
 constexpr int threads = 256, chains = 4;
 
 __global__ void multiply_add_rate_kernel(float* y, const float* x, int64_t n, int64_t steps) {
+  begin_kernel();
   const int64_t first = int64_t(blockIdx.x) * threads * chains + threadIdx.x;
   float chain[chains];
 #pragma unroll
@@ -26,6 +27,7 @@ __global__ void multiply_add_rate_kernel(float* y, const float* x, int64_t n, in
 }
 
 __global__ void matrix_rate_kernel(float* y, const bfloat16* a, const bfloat16* b, int64_t tiles, int64_t steps) {
+  begin_kernel();
   const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
   const int64_t first = (int64_t(blockIdx.x) * threads + threadIdx.x) / 32 * chains;
   uint32_t left[4], right[2];
@@ -56,6 +58,7 @@ struct HopperRate {
 template <class Units>
 __global__ void __launch_bounds__(Units::threads)
     warpgroup_rate_kernel(float* y, const bfloat16* a, const bfloat16* b, int64_t tiles, int64_t steps) {
+  begin_kernel();
 #ifdef TURL_WARPGROUPS
   auto* const left = dynamic_shared<Pack<bfloat16>>();
   auto* const right = left + block_packs;

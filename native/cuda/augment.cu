@@ -13,6 +13,7 @@ constexpr int lines = 8, threads = 256;
 template <class T>
 __global__ void augment_kernel(T* y, const uint8_t* images, const int32_t* parameters, AugmentSizes s,
                                BlurWeights blur, float mean, float factor) {
+  begin_kernel();
   float* smooth = dynamic_shared<float>();
   int b = blockIdx.y, first = int(blockIdx.x) * lines, line = s.out_width * 3;
   const int32_t* p = parameters + int64_t(b) * augment_columns;

@@ -39,6 +39,7 @@ template <int count> __device__ void add_chunks(double (&total)[count], const fl
 // Sums of x - origin and of its square, the origin being the first row: a large mean costs no accuracy.
 template <class T, int width>
 __global__ void __launch_bounds__(row_threads, 4) statistics_kernel(float* partial, const T* x, Rows<width> rows) {
+  begin_kernel();
   float sum[2][width] = {}, origin[width];
   const int c = rows.channel();
 #pragma unroll
@@ -57,6 +58,7 @@ __global__ void __launch_bounds__(row_threads, 4) statistics_kernel(float* parti
 template <class T>
 __global__ void __launch_bounds__(finish_columns * finish_lines)
     finish_statistics_kernel(float* statistics, const T* origin, const float* partial, int chunks, int64_t rows, int channels) {
+  begin_kernel();
   const int c = int(blockIdx.x) * finish_columns + int(threadIdx.x);
   double total[2];
   add_chunks(total, partial, chunks, c, channels);
@@ -66,44 +68,52 @@ __global__ void __launch_bounds__(finish_columns * finish_lines)
   statistics[channels + c] = float(variance < 0 ? 0 : variance);  // NaN stays
 }
 
-// The moments of the batch; running <- (1 - momentum) running + momentum batch, with the unbiased variance.
-__global__ void update_kernel(float* moments, float* running_mean, float* running_variance, const float* statistics,
-                              const float* running_mean0, const float* running_variance0, int64_t rows, int channels, double momentum,
-                              double epsilon) {
-  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (c >= channels) return;
-  const double n = double(rows), mean = double(statistics[c]), variance = double(statistics[channels + c]);
-  moments[c] = float(mean), moments[channels + c] = float(1 / sqrt(variance + epsilon));
-  running_mean[c] = float((1 - momentum) * double(running_mean0[c]) + momentum * mean);
-  running_variance[c] = float((1 - momentum) * double(running_variance0[c]) + momentum * variance * n / (n - 1));
-}
-
 __global__ void moments_kernel(float* moments, const float* mean, const float* variance, double epsilon, int64_t channels) {
+  begin_kernel();
   int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c < channels) moments[c] = mean[c], moments[channels + c] = float(1 / sqrt(double(variance[c]) + epsilon));
 }
 
-// The arrays of a layer's channels; absent ones are null.
+// The arrays of a layer's channels; absent ones are null. In training `inverse` is the variance until forward_kernel has made the moments of it.
 struct Channel {
   const float *mean, *inverse, *gamma, *beta, *slope;
   __device__ float scale(int c) const { return gamma ? gamma[c] * inverse[c] : inverse[c]; }
 };
 const float* optional(In x) { return x.size > 0 ? x.as<float>() : nullptr; }
-Channel channel_of(In moments, In gamma, In beta, In slope) {
-  const float* mean = moments.as<float>();
-  return {mean, mean + moments.size / 2, optional(gamma), optional(beta), optional(slope)};
+Channel channel_of(const float* moments, In gamma, In beta, In slope, int64_t channels) {
+  return {moments, moments + channels, optional(gamma), optional(beta), optional(slope)};
 }
 // Whether the channels' arrays and `arrays` can be read in packs.
 template <class T, class... A> bool packs_of(const Channel& k, int64_t channels, const A*... arrays) {
   return packs<T>(channels, arrays...) && packs<float>(channels, k.mean, k.inverse, k.gamma, k.beta, k.slope);
 }
 
+// What training makes of a batch's statistics: its moments, and running <- (1 - momentum) running + momentum batch, with the unbiased
+// variance. In evaluation there are none: null.
+struct Update {
+  float *moments = nullptr, *running_mean = nullptr, *running_variance = nullptr;
+  const float *running_mean0 = nullptr, *running_variance0 = nullptr;  // may be the same
+  double momentum = 0, epsilon = 0;
+
+  __device__ float inverse(float variance) const { return 1 / sqrtf(variance + float(epsilon)); }
+  // By one thread for each channel.
+  __device__ void leave(int c, int channels, float mean, float variance, int64_t rows) const {
+    const double n = double(rows);
+    moments[c] = mean, moments[channels + c] = inverse(variance);
+    running_mean[c] = float((1 - momentum) * double(running_mean0[c]) + momentum * double(mean));
+    running_variance[c] = float((1 - momentum) * double(running_variance0[c]) + momentum * double(variance) * n / (n - 1));
+  }
+};
+
 // What a thread keeps of its channels: z = (x - mean) scale + shift, times slope where it is not positive.
 template <int width> struct Constants {
   float mean[width] = {}, scale[width] = {}, shift[width] = {}, slope[width] = {};
-  __device__ Constants(const Channel& k, int c, int channels) {
+  // inverse_of: the inverse by what `k` has in its place.
+  template <class F> __device__ Constants(const Channel& k, int c, int channels, F inverse_of) {
     if (c >= channels) return;
     take(mean, k.mean, c), take(scale, k.inverse, c);
+#pragma unroll
+    for (int j = 0; j < width; j++) scale[j] = inverse_of(scale[j]);
     if (k.beta) take(shift, k.beta, c);
     if (k.slope) take(slope, k.slope, c);
     if (!k.gamma) return;
@@ -112,13 +122,17 @@ template <int width> struct Constants {
 #pragma unroll
     for (int j = 0; j < width; j++) scale[j] *= gamma[j];
   }
+  __device__ Constants(const Channel& k, int c, int channels) : Constants(k, c, channels, [](float inverse) { return inverse; }) {}
 };
 
-// `summed`: also the sums of a chunk (channel_sums.h).
+// `summed`: also the sums of a chunk (channel_sums.h). With PReLU or a residual it nearly always follows a convolution, which has just
+// written the end of x, and is itself followed by a kernel that begins at the beginning.
 template <class T, int width, bool prelu, bool residual, bool summed>
 __global__ void __launch_bounds__(row_threads, summed ? 2 : 4)
-    forward_kernel(T* y, float* chunk_sums, const T* x, const T* more, Channel k, Rows<width> rows) {
-  const Constants<width> of(k, rows.channel(), rows.channels);
+    forward_kernel(T* y, float* chunk_sums, const T* x, const T* more, Channel k, Update update, Rows<width> rows) {
+  begin_kernel();
+  const int c = rows.channel();
+  const Constants<width> of(k, c, rows.channels, [&](float given) { return update.moments ? update.inverse(given) : given; });
   float sum[2][width] = {};
   const auto use = [&](int64_t offset, const auto& in) {
     Group<T, width> out;
@@ -132,15 +146,18 @@ __global__ void __launch_bounds__(row_threads, summed ? 2 : 4)
     }
     *reinterpret_cast<Group<T, width>*>(y + offset) = out;
   };
-  if constexpr (residual) rows.template each<false, 2>({x, more}, use);
-  else rows.template each<false, prelu ? 2 : 4>({x}, use);
+  if constexpr (residual) rows.template each<true, 2>({x, more}, use);
+  else rows.template each<prelu, prelu ? 2 : 4>({x}, use);
   if constexpr (summed) leave_sums(chunk_sums, sum, rows.channels);
+  if (update.moments && blockIdx.y == 0 && threadIdx.y == 0 && c < rows.channels)
+    for (int j = 0; j < width; j++) update.leave(c + j, rows.channels, k.mean[c + j], k.inverse[c + j], rows.rows);
 }
 
 // Sums of g, of g (x - mean), and with PReLU of z dy where z <= 0.
 template <class T, int width, bool prelu>
 __global__ void __launch_bounds__(row_threads, prelu ? 2 : 4)
     backward_sums_kernel(float* partial, const T* dy, const T* x, Channel k, Rows<width> rows) {
+  begin_kernel();
   const Constants<width> of(k, rows.channel(), rows.channels);
   float sum[prelu ? 3 : 2][width] = {};
   rows.template each<true, prelu ? 4 : 2>({x, dy}, [&](int64_t, const Group<T, width>(&in)[2]) {
@@ -162,6 +179,7 @@ __global__ void __launch_bounds__(row_threads, prelu ? 2 : 4)
 template <bool prelu>
 __global__ void finish_backward_kernel(float* dgamma, float* dbeta, float* dslope, float* offset, float* slant, const float* partial,
                                        Channel k, int chunks, int64_t rows, int channels, int training) {
+  begin_kernel();
   const int c = int(blockIdx.x) * finish_columns + int(threadIdx.x);
   double total[prelu ? 3 : 2];
   add_chunks(total, partial, chunks, c, channels);
@@ -176,6 +194,7 @@ __global__ void finish_backward_kernel(float* dgamma, float* dbeta, float* dslop
 template <class T, int width, bool prelu, bool added>
 __global__ void __launch_bounds__(row_threads, 2)
     backward_kernel(T* dx, const T* dy, const T* x, const T* more, const float* offset, const float* slant, Channel k, Rows<width> rows) {
+  begin_kernel();
   const int c = rows.channel();
   const Constants<width> of(k, c, rows.channels);
   float constant[width] = {}, factor[width] = {};
@@ -204,17 +223,16 @@ template <class F> void with_flags(bool a, bool b, F f) {
 }
 
 template <class T>
-void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows,
+void forward(Context& context, Out y, Out statistics, In x, const Channel& k, const Update& update, In residual, int64_t rows,
              int64_t channels) {
   const T* more = residual.size > 0 ? residual.as<T>() : nullptr;
-  const Channel k = channel_of(moments, gamma, beta, slope);
   bool left = false;
   with_width<T>(packs_of<T>(k, channels, y.as<T>(), x.as<T>(), more), [&]<int width>() {
     const auto run = [&]<bool prelu, bool added, bool summed>() {
       const Walk walk(rows, channels, width, summed ? 2 : 4);
       float* const sums = chunk_sums(context, summed ? statistics : MaybeOut{}, walk.chunks, channels);
       launch(context, forward_kernel<T, width, prelu, added, summed>, walk.grid, walk.block, 0, y.as<T>(), sums, x.as<T>(), more, k,
-             Rows<width>(walk));
+             update, Rows<width>(walk));
       if (summed) finish_statistics(context, statistics, sums, walk.chunks, rows, channels);
     };
     with_flags(k.slope, more, [&]<bool prelu, bool added>() {
@@ -274,24 +292,23 @@ void batch_norm_training(Context& context, Out y, MaybeOut y_statistics, Out mom
     channel_statistics(context, {own, 2 * channels, DType::float32}, x, rows, channels);
     known = own;
   }
-  launch(context, update_kernel, blocks_for(channels, 128), 128, 0, moments.as<float>(), running_mean.as<float>(),
-         running_variance.as<float>(), known, running_mean0.as<float>(), running_variance0.as<float>(), rows, channels, momentum, epsilon);
-  with_float(x.dtype, [&]<class T>() {
-    const In found = {moments.data, moments.size, moments.dtype};
-    forward<T>(context, y, y_statistics, x, found, gamma, beta, slope, residual, rows, channels);
-  });
+  const Channel k = channel_of(known, gamma, beta, slope, channels);
+  const Update update{moments.as<float>(),       running_mean.as<float>(),      running_variance.as<float>(),
+                      running_mean0.as<float>(), running_variance0.as<float>(), momentum, epsilon};
+  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, y_statistics, x, k, update, residual, rows, channels); });
 }
 
 void batch_norm_forward(Context& context, Out y, In x, In moments, MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn residual,
                         int64_t rows, int64_t channels) {
-  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, MaybeOut{}, x, moments, gamma, beta, slope, residual, rows, channels); });
+  const Channel k = channel_of(moments.as<float>(), gamma, beta, slope, channels);
+  with_float(x.dtype, [&]<class T>() { forward<T>(context, y, MaybeOut{}, x, k, Update{}, residual, rows, channels); });
 }
 
 void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, MaybeOut dslope, In dy, In x, In moments,
                          MaybeIn gamma, MaybeIn beta, MaybeIn slope, MaybeIn more, int64_t rows, int64_t channels,
                          int64_t training) {
   with_float(x.dtype, [&]<class T>() {
-    const Channel k = channel_of(moments, gamma, beta, slope);
+    const Channel k = channel_of(moments.as<float>(), gamma, beta, slope, channels);
     const T* rest = more.size > 0 ? more.as<T>() : nullptr;
     const T* result = dx.size > 0 ? dx.as<T>() : nullptr;
     with_width<T>(packs_of<T>(k, channels, result, dy.as<T>(), x.as<T>(), rest), [&]<int width>() {

@@ -8,6 +8,7 @@ namespace {
 
 template <class T, int width>
 __global__ void __launch_bounds__(row_threads, 4) bias_forward_kernel(T* y, const T* x, const float* bias, Rows<width> rows) {
+  begin_kernel();
   float b[width] = {};
   if (rows.channel() < rows.channels) take(b, bias, rows.channel());
   rows.template each<false, 4>({x}, [&](int64_t offset, const Group<T, width>(&in)[1]) {
@@ -20,6 +21,7 @@ __global__ void __launch_bounds__(row_threads, 4) bias_forward_kernel(T* y, cons
 
 template <class T, int width>
 __global__ void __launch_bounds__(row_threads, 4) bias_backward_kernel(float* partial, const T* dy, Rows<width> rows) {
+  begin_kernel();
   float sum[1][width] = {};
   rows.template each<false, 4>({dy}, [&](int64_t, const Group<T, width>(&in)[1]) {
 #pragma unroll

@@ -1,6 +1,9 @@
-// Which kernels a device gets: those of its own compute capability, or of a lower one that TURL_COMPUTE_CAPABILITY names.
+// Which kernels a device gets: those of its own compute capability, or of a lower one that TURL_COMPUTE_CAPABILITY names; and those that
+// TURL_CUDA_NOT_TIMED names.
 #pragma once
 #include <cstdlib>
+#include <string>
+#include <string_view>
 #include "types.h"
 
 namespace turl {
@@ -19,5 +22,17 @@ inline int usable_capability(int device) {
 
 // Whether the kernels of warpgroup_product.h run there: wgmma is of 9.x alone.
 inline bool has_warpgroups(const Context& context) { return context.capability / 10 == 9; }
+
+// Whether TURL_CUDA_NOT_TIMED, a list with commas, names this: what has run on the emulated device only, and so is left out otherwise.
+inline bool not_timed_but_wanted(std::string_view what) {
+  static const char* const variable = std::getenv("TURL_CUDA_NOT_TIMED");
+  if (!variable) return false;
+  for (std::string_view rest = variable; !rest.empty();) {
+    const size_t end = rest.find(',');
+    if (rest.substr(0, end) == what) return true;
+    rest = end == rest.npos ? std::string_view{} : rest.substr(end + 1);
+  }
+  return false;
+}
 
 }  // namespace turl

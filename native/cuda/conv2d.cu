@@ -1,5 +1,5 @@
 // 2-d convolution, its gradient with respect to the image and to the weight. The kernels are in conv_matrix.h (bfloat16 on matrix
-// units), conv_windows.h and conv_weight_windows.h (of those, on Hopper, what has stride 1), conv_image.h (of few input channels), conv_gemm.h
+// units), conv_windows.h and conv_weight_windows.h (on Hopper), conv_image.h (of few input channels), conv_gemm.h
 // (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
 #include <algorithm>
 #include <cmath>
@@ -34,6 +34,7 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
 // The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
 template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
   if (!has_warpgroups(context) || !in_windows(s, mirrored)) return false;
+  if (s.stride > 1 && !not_timed_but_wanted("phases")) return false;  // docs/decisions/0008-hopper.md
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored, statistics.size > 0);
     if (sizes.stages == 0) return false;

@@ -64,6 +64,7 @@ __device__ inline void put_pixels(T* to, const float (&sums)[count][width], int 
 template <class T, int width, int stride, bool turned, bool summed>
 __global__ void __launch_bounds__(row_threads, 2)
     depthwise_3x3_kernel(T* y, float* chunk_sums, const T* x, const T* weight, Depthwise s, Rows<width> segments) {
+  begin_kernel();
   constexpr int window = (span - 1) * stride + 3;
   TURL_SHARED(float, taps, [9][32 * width]);
   const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
@@ -105,6 +106,7 @@ __global__ void __launch_bounds__(row_threads, 2)
 template <class T, int width>
 __global__ void __launch_bounds__(row_threads, 2)
     depthwise_3x3_backward_data_kernel(T* dx, const T* dy, const T* weight, Depthwise s, Rows<width> segments) {
+  begin_kernel();
   TURL_SHARED(float, taps, [9][32 * width]);
   const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
   take_taps<false>(taps, weight, columns, s.channels);
@@ -136,6 +138,7 @@ __global__ void __launch_bounds__(row_threads, 2)
 template <class T, int stride>
 __global__ void __launch_bounds__(row_threads, 2)
     depthwise_3x3_backward_weight_kernel(float* partial, const T* dy, const T* x, Depthwise s, Rows<4> segments) {
+  begin_kernel();
   constexpr int window = (span - 1) * stride + 3;
   const int c = segments.channel();
   float sums[9][4] = {};
@@ -163,6 +166,7 @@ __global__ void __launch_bounds__(row_threads, 2)
 
 // One thread, one element of y.
 template <class T> __global__ void depthwise_forward_kernel(T* y, const T* x, const T* weight, Convolution s) {
+  begin_kernel();
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, ho = s.out_height(), wo = s.out_width();
   if (i >= s.y_size()) return;
   const int64_t c = i % s.channels, pixel = i / s.channels;
@@ -179,6 +183,7 @@ template <class T> __global__ void depthwise_forward_kernel(T* y, const T* x, co
 
 // One thread, one element of dx.
 template <class T> __global__ void depthwise_backward_data_kernel(T* dx, const T* dy, const T* weight, Convolution s) {
+  begin_kernel();
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, ho = s.out_height(), wo = s.out_width();
   if (i >= s.x_size()) return;
   const int64_t c = i % s.channels, pixel = i / s.channels;
@@ -196,6 +201,7 @@ template <class T> __global__ void depthwise_backward_data_kernel(T* dx, const T
 // One thread, one tap and channel over one part of the pixels: partial[part][C][taps]. blockIdx.y is the tap, z the part.
 template <class T>
 __global__ void depthwise_backward_weight_kernel(float* partial, const T* dy, const T* x, Convolution s, int64_t part_pixels) {
+  begin_kernel();
   const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, tap = blockIdx.y, ho = s.out_height(), wo = s.out_width();
   if (c >= s.channels) return;
   const int64_t begin = blockIdx.z * part_pixels, end = min(s.batch * ho * wo, begin + part_pixels);

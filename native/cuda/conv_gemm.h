@@ -23,6 +23,7 @@ struct PixelTable {
 // One block: 64 pixels of y x 64 output channels of one group.
 template <class T>
 __global__ void __launch_bounds__(tile_threads, 2) conv_forward_kernel(T* y, const T* x, const T* weight, Convolution s) {
+  begin_kernel();
   TURL_SHARED(int, positions, [tile_side][3]);
   const int cg = int(s.group_channels()), og = int(s.group_out_channels()), group = int(blockIdx.z), kw = int(s.kernel_w);
   const int64_t pixels = s.batch * s.out_height() * s.out_width(), depth = s.taps() * cg;
@@ -54,6 +55,7 @@ __global__ void __launch_bounds__(tile_threads, 2) conv_forward_kernel(T* y, con
 // One block: 64 pixels of dx x 64 input channels of one group.
 template <class T>
 __global__ void __launch_bounds__(tile_threads, 2) conv_backward_data_kernel(T* dx, const T* dy, const T* weight, Convolution s) {
+  begin_kernel();
   TURL_SHARED(int, positions, [tile_side][3]);
   const int cg = int(s.group_channels()), og = int(s.group_out_channels()), group = int(blockIdx.z), kw = int(s.kernel_w);
   const int64_t pixels = s.batch * s.height * s.width, ho = s.out_height(), wo = s.out_width();
@@ -87,6 +89,7 @@ __global__ void __launch_bounds__(tile_threads, 2) conv_backward_data_kernel(T* 
 template <class T>
 __global__ void __launch_bounds__(tile_threads, 2)
     conv_backward_weight_kernel(float* partial, const T* dy, const T* x, Convolution s, int64_t part_pixels) {
+  begin_kernel();
   const int cg = int(s.group_channels()), og = int(s.group_out_channels()), kw = int(s.kernel_w);
   const int group = int(blockIdx.z % s.groups), part = int(blockIdx.z / s.groups), depth = int(s.taps()) * cg;
   const int ho = int(s.out_height()), wo = int(s.out_width()), height = int(s.height), width = int(s.width);

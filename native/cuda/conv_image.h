@@ -74,6 +74,7 @@ struct ImageConvolution {
 template <bool summed>
 __global__ void __launch_bounds__(Image::threads, Image::blocks)
     conv_image_forward_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const bfloat16* weight, ImageConvolution s) {
+  begin_kernel();
   constexpr int columns = Image::columns;
   const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4, first_channel = int(blockIdx.y) * columns;
   struct alignas(8) Right {
@@ -154,6 +155,7 @@ __global__ void __launch_bounds__(Image::threads, Image::blocks)
 // output channels, and pixels its inner dimension.
 __global__ void __launch_bounds__(Image::threads, Image::blocks)
     conv_image_backward_weight_kernel(float* partial, const bfloat16* dy, const bfloat16* x, ImageConvolution s) {
+  begin_kernel();
   constexpr int columns = Image::columns, stages = Image::stages;
   const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4, warp = int(threadIdx.x) / 32;
   const int first_channel = int(blockIdx.y) * columns, next = int(gridDim.x) * Image::warps * Image::pixels;

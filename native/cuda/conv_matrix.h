@@ -71,6 +71,7 @@ template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
     conv_forward_matrix_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const __grid_constant__ typename Units::Matrix weight,
                                MatrixConvolution s) {
+  begin_kernel();
   using Piece = typename Units::template Piece<Fast::depth, Units::rows>;
   const int group = int(blockIdx.z), depth = s.taps * s.group_channels, pixels = s.batch * s.out_height * s.out_width;
   const int first_pixel = int(blockIdx.x) * Units::rows, first_channel = int(blockIdx.y) * Units::columns;
@@ -130,6 +131,7 @@ template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
     conv_backward_data_matrix_kernel(bfloat16* dx, const bfloat16* dy, const __grid_constant__ typename Units::Matrix weight,
                                      MatrixConvolution s) {
+  begin_kernel();
   using Piece = typename Units::template Piece<Fast::depth, Units::rows>;
   const int cg = s.group_channels, og = s.group_out_channels, stride = s.stride;
   const int group = int(blockIdx.z) % s.groups, phase = int(blockIdx.z) / s.groups, p = phase / stride, q = phase % stride;
@@ -204,6 +206,7 @@ template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
     conv_backward_weight_matrix_kernel(float* partial, const __grid_constant__ typename Units::Matrix dy, const bfloat16* x,
                                        MatrixConvolution s, int part_pixels) {
+  begin_kernel();
   const int og = s.group_out_channels, depth = s.taps * s.group_channels;
   const int group = int(blockIdx.z) % s.groups, part = int(blockIdx.z) / s.groups;
   const int pixels = s.batch * s.out_height * s.out_width;

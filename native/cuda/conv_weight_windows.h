@@ -58,6 +58,7 @@ template <class Units>
 __global__ void __launch_bounds__(Units::threads, 1)
     conv_backward_weight_strips_matrix_kernel(float* partial, const __grid_constant__ TensorMap dy, const __grid_constant__ TensorMap x,
                                               Strips s, int part_strips) {
+  begin_kernel();
 #ifdef TURL_WARPGROUPS
   auto* const strips = dynamic_shared<Pack<bfloat16>>();
   auto* const barriers = reinterpret_cast<Mbarrier*>(strips + s.stages * s.strip_packs());

@@ -1,10 +1,13 @@
-// Convolutions of bfloat16 with stride 1, and the image's gradient of such, on the matrix units of sm_90a: every pixel comes into shared
-// memory once for all taps, where conv_matrix.h copies it for each.
+// Convolutions of bfloat16 with stride 1 or 2, and the image's gradient of such, on the matrix units of sm_90a: every pixel comes into
+// shared memory once for all taps, where conv_matrix.h copies it for each.
 //
 // The pixels of all images are numbered with gaps: behind a line as many positions as the taps reach beyond it, behind an image as many
 // lines. What they meet left of a line is the gap behind the line before, and so on: the pixel of a tap is the same number of positions
 // further for every result. A result has the position of the pixel with its line and column; positions without a result are computed in
 // vain: for 3x3 taps at 56x56 there are 57 x 57 / 56 x 56 = 1.04 times as many as results, at 7x7 1.31 times.
+//
+// With stride 2 the larger image falls into four phases, the pixels (2 i + p, 2 j + q), and the taps with it, each of which meets one phase
+// only, with stride 1: the convolution is the sum of those of the phases of x, and a phase of the image's gradient is one of dy.
 //
 // A block has one warpgroup that copies and two that multiply, each half of a tile of 256 positions by 128 or 64 channels. For every 64
 // channels of the input three warps of the first bring the window of the tile, all positions that its taps meet, in rows of 128 bytes as
@@ -48,34 +51,95 @@ template <int width, int blocks_of_rows = 2> struct HopperWindows {
 #endif
 };
 
-// The sum y[b, i, j, :] = sum over u, v of x[b, i + u - reach_y, j + v - reach_x, :] times a tap of the weight, where y has `columns`
-// channels and x `depth`: the convolution, or, `mirrored`, its image's gradient. Positions as described above.
-template <class Units> struct WindowConvolution {
-  int batch, in_height, in_width, depth, out_height, out_width, columns, kernel_w, taps;
-  int pitch, image;     // positions of a line and of an image
-  int lead;             // positions from the first of a tile's window to the first of the tile
-  int window;           // positions of a window, a multiple of 8
-  int column_tiles, whole_rows, tiles;  // tiles side by side, rows of them that are not halved, and all tiles
-  int slots;            // blocks that the GPU holds at once
-  int sums_packs;       // kept for the sums of columns
-  int windows, stages;  // places for windows and for tiles of the weight; no stages if they do not fit
-  Divisor by_image, by_pitch, by_column_tiles;
+// A phase of the larger image: its pixels (stride i + p, stride j + q), and the taps that meet them, `down` x `across`. From a result's
+// position the first is `start` positions further; it is number `first` of the weight's taps.
+struct Phase {
+  int p, q, start, down, across, first;
+  TURL_BOTH int taps() const { return down * across; }
+};
 
-  WindowConvolution(const Context& context, const Convolution& s, bool mirrored, bool summed)
+// The convolution of x, or, `mirrored`, its image's gradient by dy: of images with `depth` channels such with `columns`, by positions and
+// phases as described above. One phase after the other is added up, or, `mirrored`, is a result of its own.
+struct PhasedImages {
+  int batch, in_height, in_width, depth, out_height, out_width, columns, kernel_w;
+  int in_step, out_step;  // from pixel to pixel of neighbouring positions: of what is read, and of the results
+  int phase_count = 0;
+  Phase phases[4];
+  int pitch = 1, image;  // positions of a line and of an image
+  Divisor by_image{1}, by_pitch{1};
+
+  PhasedImages(const Convolution& s, bool mirrored)
       : batch(int(s.batch)), in_height(int(mirrored ? s.out_height() : s.height)), in_width(int(mirrored ? s.out_width() : s.width)),
         depth(int(mirrored ? s.out_channels : s.channels)), out_height(int(mirrored ? s.height : s.out_height())),
         out_width(int(mirrored ? s.width : s.out_width())), columns(int(mirrored ? s.channels : s.out_channels)),
-        kernel_w(int(s.kernel_w)), taps(int(s.taps())), pitch(in_width + int(mirrored ? s.kernel_w - 1 - s.padding : s.padding)),
-        image((in_height + int(mirrored ? s.kernel_h - 1 - s.padding : s.padding)) * pitch),
-        lead(image - in_height * pitch + pitch - in_width),
-        window(ceil_div(Units::rows + int(s.kernel_h - 1) * pitch + kernel_w - 1, 8) * 8),
-        column_tiles(ceil_div(columns, Units::columns)), sums_packs(summed ? Units::sums_packs : 0), by_image(image), by_pitch(pitch),
-        by_column_tiles(column_tiles) {
+        kernel_w(int(s.kernel_w)), in_step(int(mirrored ? 1 : s.stride)), out_step(int(mirrored ? s.stride : 1)) {
+    const auto down = [&](int p) { return Along(s, s.kernel_h, mirrored, p, in_height, out_height); };
+    const auto across = [&](int q) { return Along(s, s.kernel_w, mirrored, q, in_width, out_width); };
+    int lines = 1;
+    for (int p = 0; p < s.stride; p++) lines = std::max(lines, down(p).positions), pitch = std::max(pitch, across(p).positions);
+    image = lines * pitch, by_image = Divisor(image), by_pitch = Divisor(pitch);
+    for (int p = 0; p < s.stride; p++)
+      for (int q = 0; q < s.stride; q++) {
+        const Along y = down(p), x = across(q);
+        const Phase phase{p, q, y.start * pitch + x.start, y.taps, x.taps, y.first * kernel_w + x.first};
+        if (phase.taps() > 0 || mirrored) phases[phase_count++] = phase;
+      }
+  }
+
+  // What a phase has of lines or columns: how many of the taps, the first of them, where that lies from a result, and how many positions
+  // it takes.
+  struct Along {
+    int taps, first, start, positions;
+    Along(const Convolution& s, int64_t kernel, bool mirrored, int64_t p, int64_t in, int64_t out) {
+      const int64_t step = s.stride, least = (p + s.padding) % step, count = least < kernel ? (kernel - 1 - least) / step + 1 : 0;
+      const int64_t most = least + step * (count - 1), of_phase = ceil_div(std::max<int64_t>((mirrored ? out : in) - p, 0), step);
+      const int64_t from = mirrored ? (p + s.padding - most) / step : (least - s.padding - p) / step, to = from + count - 1;
+      taps = int(count), first = int(mirrored ? most : least), start = int(from);
+      positions = int(std::max((mirrored ? in : of_phase) + std::max<int64_t>(-from, 0), (mirrored ? of_phase : out) + std::max<int64_t>(to, 0)));
+    }
+  };
+  // Positions of a result of each kind, the gaps between images included.
+  int64_t positions() const {
+    return (batch - 1) * int64_t(image) + (ceil_div(out_height, out_step) - 1) * pitch + ceil_div(out_width, out_step);
+  }
+  // Rows of the window for so many results, a multiple of 8.
+  TURL_BOTH int window(const Phase& phase, int results) const {
+    return (results + (phase.down - 1) * pitch + phase.across - 1 + 7) / 8 * 8;
+  }
+  __device__ int in_pixel(int position, const Phase& phase) const { return pixel(position, phase, in_height, in_width, in_step); }
+  __device__ int out_pixel(int position, const Phase& phase) const { return pixel(position, phase, out_height, out_width, out_step); }
+
+ private:
+  // The number of the pixel at a position in images of height x width, or -1 where there is none.
+  __device__ int pixel(int position, const Phase& phase, int height, int width, int step) const {
+    if (position < 0) return -1;
+    const int b = by_image.quotient(position), rest = by_image.rest(position, b), line = by_pitch.quotient(rest);
+    int i = line, j = by_pitch.rest(rest, line);
+    if (step > 1) i = i * step + phase.p, j = j * step + phase.q;
+    return b < batch && i < height && j < width ? (b * height + i) * width + j : -1;
+  }
+};
+
+// The same in tiles.
+template <class Units> struct WindowConvolution : PhasedImages {
+  int kinds;              // of tiles: phases of the result
+  int largest = 0;        // window
+  int column_tiles, whole_rows, tiles;  // tiles side by side, rows of them that are not halved, and all tiles
+  int slots;              // blocks that the GPU holds at once
+  int sums_packs;         // kept for the sums of columns
+  int windows, stages;    // places for windows and for tiles of the weight; no stages if they do not fit
+  Divisor by_column_tiles;
+
+  WindowConvolution(const Context& context, const Convolution& s, bool mirrored, bool summed)
+      : PhasedImages(s, mirrored), kinds(mirrored ? phase_count : 1), column_tiles(ceil_div(columns, Units::columns)),
+        sums_packs(summed ? Units::sums_packs : 0), by_column_tiles(column_tiles) {
+    for (int f = 0; f < phase_count; f++) largest = std::max(largest, window(phases[f], Units::rows));
     slots = place() * context.multiprocessors;
-    const int positions = (batch - 1) * image + (out_height - 1) * pitch + out_width;
-    whole_rows = ceil_div(positions, Units::rows), tiles = whole_rows * column_tiles;
+    whole_rows = int(ceil_div<int64_t>(positions(), Units::rows)), tiles = whole_rows * column_tiles * kinds;
+    if (kinds > 1) return;
     const int full_rows = tiles / slots * slots / column_tiles;  // of tiles that keep all multiprocessors busy
-    const int halves = ceil_div(std::max(0, positions - full_rows * Units::rows), Units::Half::rows) * column_tiles;
+    const int left = int(std::max<int64_t>(0, positions() - int64_t(full_rows) * Units::rows));
+    const int halves = ceil_div(left, Units::Half::rows) * column_tiles;
     if (halves <= slots) whole_rows = full_rows, tiles = full_rows * column_tiles + halves;
   }
 
@@ -83,7 +147,7 @@ template <class Units> struct WindowConvolution {
   // does only for tiles of one window: within a tile the next window is waited for before the last one is free.
   int place() {
     for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(2, 1), std::pair(1, 2)}) {
-      if (held > Units::blocks || (wanted == 1 && depth > block_depth)) continue;
+      if (held > Units::blocks || (wanted == 1 && depth / block_depth * (phase_count / kinds) > 1)) continue;
       windows = wanted, stages = 6;
       while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;
       if (stages >= 3) return held;
@@ -91,27 +155,25 @@ template <class Units> struct WindowConvolution {
     stages = 0;
     return 1;
   }
-  int blocks() const { return std::min(tiles, slots); }
+  // As many for each kind of tiles.
+  int blocks() const { return std::min(tiles, std::max(slots / kinds, 1) * kinds); }
   int64_t shared_bytes() const {
-    return sums_packs * 16 + stages * (Units::weight_packs * 16 + 2 * sizeof(Mbarrier)) + windows * (int64_t(window) * 128 + 2 * sizeof(Mbarrier));
+    return sums_packs * 16 + stages * (Units::weight_packs * 16 + 2 * sizeof(Mbarrier)) + windows * (int64_t(largest) * 128 + 2 * sizeof(Mbarrier));
   }
 
-  // Positions and channels from which on a tile computes.
+  // Positions and channels from which on a tile computes, and the phases from `phase` to before `end`.
   struct Place {
-    int row, position, channel;  // number of its row of tiles
+    int row, position, channel, phase, end;  // row: the number of its row of tiles
     bool half;
   };
   int row_tiles() const { return tiles / column_tiles; }
+  // Neighbouring blocks take the kinds of the same positions, each time others, since they are not equally much work.
   __device__ Place tile(int number) const {
+    const int kind = kinds > 1 ? (number + number / int(gridDim.x)) % kinds : 0, end = kinds > 1 ? kind + 1 : phase_count;
+    if (kinds > 1) number /= kinds;
     const int row = by_column_tiles.quotient(number), channel = by_column_tiles.rest(number, row) * Units::columns;
-    if (row < whole_rows) return {row, row * Units::rows, channel, false};
-    return {row, whole_rows * Units::rows + (row - whole_rows) * Units::Half::rows, channel, true};
-  }
-  // The number of the pixel at a position in images of height x width, or -1 where there is none.
-  __device__ int pixel(int position, int height, int width) const {
-    if (position < 0) return -1;
-    const int b = by_image.quotient(position), rest = by_image.rest(position, b), i = by_pitch.quotient(rest), j = by_pitch.rest(rest, i);
-    return b < batch && i < height && j < width ? (b * height + i) * width + j : -1;
+    if (row < whole_rows) return {row, row * Units::rows, channel, kind, end, false};
+    return {row, whole_rows * Units::rows + (row - whole_rows) * Units::Half::rows, channel, kind, end, true};
   }
 };
 
@@ -141,56 +203,66 @@ __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const Wind
   const int lane = int(threadIdx.x) % 32, row = lane / 8, pack = lane % 8;
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
-    const int first = tile.position - s.lead, rows = s.window - (tile.half ? Units::rows - Units::Half::rows : 0);
-    for (int c = 0; c < s.depth; c += block_depth) {
-      const auto* const from = reinterpret_cast<const Pack<bfloat16>*>(x + c) + pack;
-      windows.wait_empty();
+    for (int c = 0; c < s.depth; c += block_depth)
+      for (int f = tile.phase; f < tile.end; f++) {
+        const Phase& phase = s.phases[f];
+        if (phase.taps() == 0) continue;
+        const int first = tile.position + phase.start, rows = s.window(phase, tile.half ? Units::Half::rows : Units::rows);
+        const auto* const from = reinterpret_cast<const Pack<bfloat16>*>(x + c) + pack;
+        windows.wait_empty();
 #pragma unroll 1
-      for (int part = warp * 32; part < rows; part += warps * 32) {
-        const int pixel = s.pixel(first + part + lane, s.in_height, s.in_width), mine = pixel < 0 ? -1 : pixel * (s.depth / 8);
-        Pack<bfloat16>* const to = windows.place() + (part + row) * 8;
+        for (int part = warp * 32; part < rows; part += warps * 32) {
+          const int pixel = s.in_pixel(first + part + lane, phase), mine = pixel < 0 ? -1 : pixel * (s.depth / 8);
+          Pack<bfloat16>* const to = windows.place() + (part + row) * 8;
 #pragma unroll
-        for (int i = 0; i < 32; i += 4) {
-          const int packs = __shfl_sync(full_warp, mine, i + row);
-          if (part + i < rows) copy_async(to + i * 8 + (pack ^ row ^ i % 8), from + packs, packs >= 0);
+          for (int i = 0; i < 32; i += 4) {
+            const int packs = __shfl_sync(full_warp, mine, i + row);
+            if (part + i < rows) copy_async(to + i * 8 + (pack ^ row ^ i % 8), from + packs, packs >= 0);
+          }
         }
+        commit_copies();
+        wait_copies<0>();
+        fence_async();
+        __syncwarp();
+        if (lane == 0) arrive(windows.full[windows.at]);
+        windows.next();
       }
-      commit_copies();
-      wait_copies<0>();
-      fence_async();
-      __syncwarp();
-      if (lane == 0) arrive(windows.full[windows.at]);
-      windows.next();
-    }
   }
 }
 
 // By one thread.
 template <class Units, bool mirrored>
 __device__ void copy_weights(PlacesInTurn weights, const TensorMap& weight, const WindowConvolution<Units>& s) {
+  const int next = mirrored ? -s.out_step : s.in_step;  // among the weight's taps
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
-    const int channel = s.tile(number).channel;
+    const auto tile = s.tile(number);
     for (int c = 0; c < s.depth; c += block_depth)
-      for (int tap = 0; tap < s.taps; tap++) {
-        Mbarrier& full = weights.full[weights.at];
-        weights.wait_empty();
-        expect_bytes(full, Units::weight_packs * 16);
+      for (int f = tile.phase; f < tile.end; f++) {
+        const Phase& phase = s.phases[f];
+        for (int u = 0; u < phase.down; u++)
+          for (int v = 0; v < phase.across; v++) {
+            const int tap = phase.first + next * (u * s.kernel_w + v);
+            Mbarrier& full = weights.full[weights.at];
+            weights.wait_empty();
+            expect_bytes(full, Units::weight_packs * 16);
 #pragma unroll
-        for (int n = 0; n < Units::columns / block_sides; n++) {
-          Pack<bfloat16>* const to = weights.place() + n * block_packs;
-          if (mirrored) copy_block(to, weight, channel + n * block_sides, s.taps - 1 - tap, c, full);
-          else copy_block(to, weight, tap * s.depth + c, channel + n * block_sides, 0, full);
-        }
-        weights.next();
+            for (int n = 0; n < Units::columns / block_sides; n++) {
+              Pack<bfloat16>* const to = weights.place() + n * block_packs;
+              if (mirrored) copy_block(to, weight, tile.channel + n * block_sides, tap, c, full);
+              else copy_block(to, weight, tap * s.depth + c, tile.channel + n * block_sides, 0, full);
+            }
+            weights.next();
+          }
       }
   }
 }
 
 // By the warpgroups that multiply: the sums of one tile.
 template <class Part, bool mirrored, class S>
-__device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, PlacesInTurn& weights, const S& s) {
+__device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, PlacesInTurn& weights, const S& s, const typename S::Place& tile) {
   const int first_row = (int(threadIdx.x) - Part::copiers) / warpgroup_threads * (Part::rows / 2);
-  int tap = 0, v = 0, row = first_row;
+  int f = tile.phase, tap = 0, v = 0, row = first_row, across = s.phases[f].across, taps = s.phases[f].taps(), all = taps;
+  for (int other = tile.phase + 1; other < tile.end; other++) all += s.phases[other].taps();
   struct Used {
     int weight, window;  // places that products under way read; no window, if others come that read it
   };
@@ -209,11 +281,13 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
     Used used{weights.at, -1};
     weights.next();
     tap++, row++;
-    if (++v == s.kernel_w) v = 0, row += s.pitch - s.kernel_w;
-    if (tap == s.taps) {
+    if (++v == across) v = 0, row += s.pitch - across;
+    if (tap == taps) {
       used.window = windows.at;
       windows.next();
       tap = 0, v = 0, row = first_row;
+      if (++f == tile.end) f = tile.phase;
+      across = s.phases[f].across, taps = s.phases[f].taps();
     }
     return used;
   };
@@ -222,7 +296,7 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
     arrive(weights.empty[used.weight]);
     if (used.window >= 0) arrive(windows.empty[used.window]);
   };
-  groups_in_turn(sums.at, s.depth / block_depth * s.taps, begin, free);
+  groups_in_turn(sums.at, s.depth / block_depth * all, begin, free);
 }
 #endif
 
@@ -232,13 +306,14 @@ template <class Units, bool mirrored>
 __global__ void __launch_bounds__(Units::threads, Units::blocks)
     conv_windows_matrix_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const __grid_constant__ TensorMap weight,
                                const __grid_constant__ WindowConvolution<Units> s) {
+  begin_kernel();
 #ifdef TURL_WARPGROUPS
   constexpr int copying_warps = Units::copiers / 32 - 1, multiplying_warps = (Units::threads - Units::copiers) / 32;
   auto* const shared = dynamic_shared<Pack<bfloat16>>() + s.sums_packs;
   Pack<bfloat16>* const first_window = shared + s.stages * Units::weight_packs;
-  auto* const barriers = reinterpret_cast<Mbarrier*>(first_window + s.windows * s.window * 8);
+  auto* const barriers = reinterpret_cast<Mbarrier*>(first_window + s.windows * s.largest * 8);
   PlacesInTurn weights{shared, barriers, barriers + s.stages, s.stages, Units::weight_packs};
-  PlacesInTurn windows{first_window, barriers + 2 * s.stages, barriers + 2 * s.stages + s.windows, s.windows, s.window * 8};
+  PlacesInTurn windows{first_window, barriers + 2 * s.stages, barriers + 2 * s.stages + s.windows, s.windows, s.largest * 8};
   if (threadIdx.x == 0) {
     weights.init(1, multiplying_warps);
     windows.init(copying_warps, multiplying_warps);
@@ -255,10 +330,10 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
   take_registers<Units::product_registers>();
   const auto compute = [&]<class Part>(const auto& tile) {
     typename Part::Tile sums = {};
-    multiply_tile<Part, mirrored>(sums, windows, weights, s);
+    multiply_tile<Part, mirrored>(sums, windows, weights, s, tile);
     uint32_t pixels = 0;  // a bit for each row of this thread: whether it is one
     sums.each_row([&](int m, int half) {
-      const int pixel = s.pixel(tile.position + sums.row(m, half), s.out_height, s.out_width);
+      const int pixel = s.out_pixel(tile.position + sums.row(m, half), s.phases[tile.phase]);
       pixels |= uint32_t(pixel >= 0) << (2 * m + half);
       sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
         const int c = tile.channel + column;
@@ -279,13 +354,13 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
 
 // Whether it is such a convolution, and windows save more than the gaps cost: 1,024 in place of 1,408 cycles for each position.
 inline bool in_windows(const Convolution& s, bool mirrored) {
-  if (s.stride != 1 || s.groups != 1 || s.taps() == 1 || s.batch == 0 || s.padding >= std::min(s.kernel_h, s.kernel_w)) return false;
-  const int64_t height = mirrored ? s.out_height() + s.kernel_h - 1 - s.padding : s.height + s.padding;
-  const int64_t width = mirrored ? s.out_width() + s.kernel_w - 1 - s.padding : s.width + s.padding;
-  const int64_t results = mirrored ? s.height * s.width : s.out_height() * s.out_width();
-  const int64_t depth = mirrored ? s.out_channels : s.channels, positions = s.batch * height * width;
-  return depth % block_depth == 0 && s.channels % 8 == 0 && positions < (1 << 30) && positions * (depth / 8) < (int64_t(1) << 31) &&
-         height * width * 1024 <= results * 1408;
+  if (s.stride > 2 || s.groups != 1 || (s.taps() == 1 && s.stride == 1) || s.batch == 0) return false;
+  if (s.padding >= std::min(s.kernel_h, s.kernel_w) || s.channels % 8 != 0) return false;
+  const PhasedImages sizes(s, mirrored);
+  const int64_t results = int64_t(ceil_div(sizes.out_height, sizes.out_step)) * ceil_div(sizes.out_width, sizes.out_step);
+  const int64_t positions = sizes.batch * int64_t(sizes.image);
+  return sizes.depth % block_depth == 0 && positions < (1 << 30) && positions * sizes.in_step * sizes.in_step * (sizes.depth / 8) < (int64_t(1) << 31) &&
+         int64_t(sizes.image) * 1024 <= results * 1408;
 }
 
 }  // namespace turl

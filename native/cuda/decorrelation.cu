@@ -17,6 +17,7 @@ struct Sizes {
 template <class T>
 __global__ void decorrelation_forward_kernel(float* losses, float* logits, const T* f, const float* weight, const float* bias,
                                              const uint8_t* masks, const float* targets, Sizes n) {
+  begin_kernel();
   float* z = dynamic_shared<float>();  // [K, V]
   float* l = z + n.groups * n.variations;
   int length = n.size / n.groups, t0 = threadIdx.x;
@@ -47,6 +48,7 @@ __global__ void decorrelation_forward_kernel(float* losses, float* logits, const
 template <class T>
 __global__ void decorrelation_backward_kernel(T* df, float* to_weight, float* to_bias, const float* dlosses, const float* logits,
                                               const float* weight, const uint8_t* masks, const float* targets, Sizes n) {
+  begin_kernel();
   int variations = n.variations, pairs = variations * variations;
   float* discriminator = dynamic_shared<float>();  // [V, V] gradients of the logits
   float* embedding = discriminator + pairs;        // [V, V]
@@ -84,6 +86,7 @@ __global__ void decorrelation_backward_kernel(T* df, float* to_weight, float* to
 template <class T>
 __global__ void discriminator_gradient_kernel(float* dweight, float* dbias, const float* to_weight, const float* to_bias,
                                               const T* f, Sizes n) {
+  begin_kernel();
   int64_t item = int64_t(blockIdx.x) * threads + threadIdx.x, elements = int64_t(n.variations) * n.size;
   float sum = 0;
   if (item < elements) {

@@ -3,6 +3,7 @@
 // (and kernels.h) and nothing of CUDA's own:
 //
 //   template <class T> __global__ void scale_kernel(T* y, const T* x, float by, int64_t n) {
+//     begin_kernel();
 //     int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 //     if (i < n) y[i] = T(by * float(x[i]));
 //   }
@@ -16,6 +17,7 @@
 // __syncwarp, __shfl_{,xor_,down_,up_}sync, __ballot_sync, __any_sync, __all_sync, atomicAdd/Max/Min/Or/Exch/CAS on integers,
 // float4 and its like, rsqrtf, __expf, __logf, __ldg, __popc, __clz, __ffs.
 // Different from CUDA:
+//   begin_kernel();                          the first statement of every kernel
 //   TURL_SHARED(float, tile, [32][33]);      __shared__ float tile[32][33];      at most 48 KiB in all
 //   TURL_SHARED(int, count);                 __shared__ int count;
 //   float* tile = dynamic_shared<float>();   extern __shared__, 1024-byte aligned; with the static at most Context::shared_memory
@@ -36,6 +38,7 @@
 #include <cuda_runtime.h>
 #include <mutex>
 #include <unordered_map>
+#include "cuda/capability.h"
 // Aligned so that it may be read by 16 bytes.
 #define TURL_SHARED(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__
 
@@ -44,6 +47,15 @@ namespace turl {
 template <class T> __device__ T* dynamic_shared() {
   extern __shared__ __align__(1024) unsigned char turl_dynamic_shared[];
   return reinterpret_cast<T*>(turl_dynamic_shared);
+}
+
+// A kernel's first statement, before which it touches no memory but its own. With TURL_CUDA_NOT_TIMED=early launch() lets a kernel's blocks
+// come as soon as those of the kernel before it have all begun and leave room; here they wait until all that it wrote is in memory.
+__device__ inline void begin_kernel() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 inline void check_cuda(cudaError_t error, const char* what) {
@@ -68,8 +80,14 @@ inline void allow_shared_memory(const void* kernel, size_t bytes) {
 template <class... P, class... A>
 void launch_unchecked(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, A&&... arguments) {
   allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes);
-  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(context.stream)>>>(static_cast<P>(arguments)...);
-  check_cuda(cudaGetLastError(), "launch");
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes;
+  config.stream = static_cast<cudaStream_t>(context.stream);
+  config.attrs = &early, config.numAttrs = has_warpgroups(context) && not_timed_but_wanted("early") ? 1 : 0;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), "launch");
 }
 
 }  // namespace turl
@@ -117,6 +135,7 @@ void launch(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_
   if (shared_bytes > context.shared_memory)
     throw std::runtime_error("launch: a block has at most " + std::to_string(context.shared_memory >> 10) + " KiB of shared memory, got " +
                              std::to_string(shared_bytes) + " bytes");
+  context.launches++;
   launch_unchecked(context, kernel, grid, block, shared_bytes, std::forward<A>(arguments)...);
 }
 

@@ -8,6 +8,7 @@ namespace turl {
 namespace {
 
 template <class T> __global__ void dropout_kernel(T* y, const T* x, DropoutRule rule, int64_t n, bool packed) {
+  begin_kernel();
   int64_t block = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (block * 4 >= n) return;
   Philox4 random = rule.block(block);

@@ -21,6 +21,7 @@ struct Affine {
 
 // One element a thread.
 template <class Op, class T> __global__ void broadcast_kernel(T* y, const T* a, const T* b, Space space, int64_t n) {
+  begin_kernel();
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= n) return;
   int64_t p, q;

@@ -8,6 +8,7 @@ namespace {
 
 template <class T, int width>
 __global__ void group_normalize_forward_kernel(T* y, const T* x, int64_t total, Team<width> team, float epsilon) {
+  begin_kernel();
   const int64_t at = team.begin(total);
   const float inverse = team.inverse_norm(x + at, epsilon);
   team.each([&](int e) {
@@ -20,6 +21,7 @@ __global__ void group_normalize_forward_kernel(T* y, const T* x, int64_t total, 
 
 template <class T, int width>
 __global__ void group_normalize_backward_kernel(T* dx, const T* dy, const T* x, int64_t total, Team<width> team, float epsilon) {
+  begin_kernel();
   const int64_t at = team.begin(total);
   team.project(dx + at, dy + at, x + at, team.inverse_norm(x + at, epsilon), epsilon);
 }

@@ -10,6 +10,7 @@ constexpr int map_threads = 256, map_groups = 2;
 
 // Both groups of a thread are read before the first is written.
 template <int width, class F, class Y, class... X> __global__ void map_kernel(F f, int64_t n, Y* y, const X*... x) {
+  begin_kernel();
   const int64_t first = (int64_t(blockIdx.x) * map_groups * map_threads + threadIdx.x) * width, next = map_threads * width;
   std::tuple<Group<X, width>...> in[map_groups];
 #pragma unroll

@@ -5,15 +5,10 @@
 // product is as good as none beside that of g. One slice of the classes at a time is normalised and split, 4 bytes an element.
 #pragma once
 #include "cuda/margin_softmax_parts.h"
+#include "cuda/split.h"
 #include "cuda/warpgroup_product.h"
 
 namespace turl {
-
-// high + low = x within 2^-17 of it.
-struct Split {
-  bfloat16 *high, *low;
-  __device__ static bfloat16 rest(float x) { return bfloat16(x - float(bfloat16(x))); }
-};
 
 // The normalised prototypes v [count, D] of the classes from `first`.
 struct Slice {
@@ -24,6 +19,7 @@ struct Slice {
 
 // The slice's v and the inverse norms of its groups; reads 4 bytes an element and writes 4.
 template <int width> __global__ void split_prototypes_kernel(Slice slice, Problem p, Team<width> team) {
+  begin_kernel();
   const int64_t at = team.begin(int64_t(slice.count) * p.groups);
   const float* const w = p.w + slice.first * p.size + at;
   const float inverse = team.inverse_norm(w, p.epsilon);
@@ -68,6 +64,7 @@ template <class Units>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     margin_softmax_forward_matrix_kernel(float* maximum, float* sum, float* target, const bfloat16* g, Slice slice, Problem p,
                                          const int32_t* labels) {
+  begin_kernel();
   const int first_sample = int(blockIdx.y) * Units::rows, first_class = int(blockIdx.x) * Units::columns, samples = int(p.samples);
   const int64_t to = (slice.first / Units::columns + blockIdx.x) * samples + first_sample;
   const auto put = [&](int row, const Running& running) {
@@ -114,6 +111,7 @@ template <class Units>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     softmax_gradient_matrix_kernel(Split out, const bfloat16* g, Slice slice, Problem p, const int32_t* labels, const float* dloss,
                                    const float* loss, const float* logsumexp, int stride) {
+  begin_kernel();
   const int first_sample = int(blockIdx.y) * Units::rows, first_class = int(blockIdx.x) * Units::columns;
   matrix_logits<Units>(g, slice, p, first_sample, first_class, [&](auto& sums) {
     sums.each_row([&](int m, int half) {
@@ -146,6 +144,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
 template <class Units>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     prototype_gradient_matrix_kernel(float* dv, Split p, const bfloat16* g, int samples, int count, int stride, int size) {
+  begin_kernel();
   const int first_class = int(blockIdx.x) * Units::rows, first_e = int(blockIdx.y) * Units::columns;
   Units::template product<Fast::side, Fast::side>(
       0, 2 * samples,
@@ -176,6 +175,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
 template <class Units>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     embedding_gradient_matrix_kernel(float* partial, Split p, Slice slice, int samples, int stride, int size, int add) {
+  begin_kernel();
   const int first_e = int(blockIdx.x) * Units::columns, first_sample = int(blockIdx.y) * Units::rows;
   const int part = ceil_div(stride / 8, splits) * 8, begin = min(stride, int(blockIdx.z) * part);
   const int length = min(stride - begin, part);

@@ -46,11 +46,13 @@ struct Running {
 };
 
 template <int width> __global__ void inverse_norm_kernel(Problem p, Team<width> team) {
+  begin_kernel();
   const float inverse = team.inverse_norm(p.w + team.begin(p.classes * p.groups), p.epsilon);
   if (team.size > 0 && team.lane() == 0) p.inverse[team.group()] = inverse;
 }
 
 __global__ void fill_nan_kernel(float* y, int64_t n) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < n) y[i] = NAN;
 }
@@ -58,6 +60,7 @@ __global__ void fill_nan_kernel(float* y, int64_t n) {
 // One warp a sample: merges the runs and forms the results.
 __global__ void margin_softmax_merge_kernel(float* loss, float* logsumexp, float* hit, const float* maximum, const float* sum,
                                             const float* target, int64_t samples, int64_t runs, float margin) {
+  begin_kernel();
   int64_t sample = int64_t(blockIdx.x) * warps + threadIdx.x / 32;
   if (sample >= samples) return;
   Running others;
@@ -74,6 +77,7 @@ __global__ void margin_softmax_merge_kernel(float* loss, float* logsumexp, float
 }
 
 template <class T> __global__ void add_splits_kernel(T* dg, const float* partial, int64_t n) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= n) return;
   float sum = 0;
@@ -83,6 +87,7 @@ template <class T> __global__ void add_splits_kernel(T* dg, const float* partial
 
 // dw from dv, in place.
 template <int width> __global__ void project_kernel(float* dw, Problem p, Team<width> team) {
+  begin_kernel();
   const int64_t at = team.begin(p.classes * p.groups);
   team.project(dw + at, dw + at, p.w + at, team.size > 0 ? p.inverse[team.group()] : 0.0f, p.epsilon);
 }

@@ -23,6 +23,7 @@ template <class T>
 __global__ void __launch_bounds__(tile_threads)
     margin_softmax_forward_kernel(float* maximum, float* sum, float* target, const T* g, Problem p, const int32_t* labels,
                                   int64_t run_tiles) {
+  begin_kernel();
   int64_t first_sample = int64_t(blockIdx.y) * tile_side, tiles = ceil_div<int64_t>(p.classes, tile_side);
   int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
   Running running[4];
@@ -55,6 +56,7 @@ template <class T>
 __global__ void __launch_bounds__(tile_threads)
     softmax_gradient_kernel(float* out, const T* g, Problem p, const int32_t* labels, const float* dloss, const float* loss,
                             const float* logsumexp, int64_t first, int64_t count) {
+  begin_kernel();
   int64_t first_sample = int64_t(blockIdx.y) * tile_side, offset = int64_t(blockIdx.x) * tile_side;
   int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
   float a[4][4];
@@ -76,6 +78,7 @@ __global__ void __launch_bounds__(tile_threads)
 template <class T>
 __global__ void __launch_bounds__(tile_threads)
     prototype_gradient_kernel(float* dv, const float* p, const T* g, int64_t samples, int64_t count, int size) {
+  begin_kernel();
   int64_t first = int64_t(blockIdx.x) * tile_side, first_e = int64_t(blockIdx.y) * tile_side;
   float sums[4][4] = {};
   tile_product<Fast::side, Fast::side>(
@@ -92,6 +95,7 @@ __global__ void __launch_bounds__(tile_threads)
 // partial [splits, B, D] (+)= p v over a part of the slice; grid [tiles of D, sample tiles, splits].
 __global__ void __launch_bounds__(tile_threads)
     embedding_gradient_kernel(float* partial, const float* p, Problem problem, int64_t first, int64_t count, int add) {
+  begin_kernel();
   int64_t first_e = int64_t(blockIdx.x) * tile_side, first_sample = int64_t(blockIdx.y) * tile_side;
   int64_t part = ceil_div<int64_t>(count, splits), begin = min(count, blockIdx.z * part), end = min(count, begin + part);
   float sums[4][4] = {};

@@ -2,21 +2,46 @@
 // float32. One block computes a tile of y: on matrix units (matrix_product.h, warpgroup_product.h) for bfloat16 whose rows come in
 // packs of 8, else 128 x 128; of an operand it reads the tile's side times k values, once per tile. Where there are so few tiles that
 // most multiprocessors would have none, the blocks of a tile share k: each leaves a part of the sum, which are added afterwards.
+// Where one of a, b and y is bfloat16, 16 bits of the float32 ones are enough: on matrix units those count as sums of two bfloat16, whose
+// products follow one another along k (split.h), the smaller first.
 #include <algorithm>
 #include "cuda/add_parts.h"
+#include "cuda/map.h"
+#include "cuda/split.h"
 #include "cuda/warpgroup_product.h"
 #include "kernels.h"
 
 namespace turl {
 namespace {
 
-// y is [m, n] for each matrix of each part; a part has `part_depth` of k, a multiple of 64.
+// y is [m, n] for each matrix of each part; a part has `part_depth` of k, or of all passes over k, a multiple of 64.
 struct MatmulSizes {
-  int m, n, k, batch, part_depth;
+  int m, n, k, batch, part_depth, passes = 1;
   __device__ int matrix() const { return int(blockIdx.z) % batch; }
   __device__ int begin() const { return int(blockIdx.z) / batch * part_depth; }
-  __device__ int end() const { return min(k, begin() + part_depth); }
+  __device__ int end() const { return min(k * passes, begin() + part_depth); }
 };
+// What an operand is in the passes.
+struct Passes {
+  const bfloat16 *first, *second, *third;
+  __device__ const bfloat16* operator[](int pass) const { return pass == 0 ? first : pass == 1 ? second : third; }
+};
+
+struct Widen {
+  __device__ float operator()(bfloat16 x) const { return float(x); }
+};
+
+__global__ void split_kernel(Split to, const float* x, int64_t n) {
+  begin_kernel();
+  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
+  if (i >= n) return;
+  const auto four = *reinterpret_cast<const Group<float, 4>*>(x + i);
+  Group<bfloat16, 4> high, low;
+#pragma unroll
+  for (int j = 0; j < 4; j++) high.v[j] = bfloat16(four.v[j]), low.v[j] = Split::rest(four.v[j]);
+  *reinterpret_cast<Group<bfloat16, 4>*>(to.high + i) = high;
+  *reinterpret_cast<Group<bfloat16, 4>*>(to.low + i) = low;
+}
 
 // A 128 x 128 tile in float32 by 256 threads. Pieces of both operands pass through shared memory 8 deep; while one is multiplied, the
 // threads read the next into registers. Thread t has the sums of 8 x 8: rows 4 (t / 16) + {0, 1, 2, 3} and the same + 64, columns so with
@@ -68,6 +93,7 @@ __device__ inline void take(float (&to)[8], const float* from) {
 
 template <class R, class T, bool transpose_a, bool transpose_b>
 __global__ void __launch_bounds__(plain_threads, 2) matmul_kernel(R* y, const T* a, const T* b, MatmulSizes s) {
+  begin_kernel();
   TURL_SHARED(PlainPiece, left, [2]);
   TURL_SHARED(PlainPiece, right, [2]);
   const int first_row = int(blockIdx.x) * plain_side, first_column = int(blockIdx.y) * plain_side;
@@ -116,18 +142,23 @@ __global__ void __launch_bounds__(plain_threads, 2) matmul_kernel(R* y, const T*
 
 template <class Units, class R, bool transpose_a, bool transpose_b>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
-    matmul_matrix_kernel(R* y, const bfloat16* a, const bfloat16* b, MatmulSizes s) {
+    matmul_matrix_kernel(R* y, Passes a, Passes b, MatmulSizes s) {
+  begin_kernel();
   const int first_row = int(blockIdx.x) * Units::rows, first_column = int(blockIdx.y) * Units::columns;
-  a += int64_t(s.matrix()) * s.m * s.k, b += int64_t(s.matrix()) * s.k * s.n, y += int64_t(blockIdx.z) * s.m * s.n;
+  const int64_t a_matrix = int64_t(s.matrix()) * s.m * s.k, b_matrix = int64_t(s.matrix()) * s.k * s.n;
+  y += int64_t(blockIdx.z) * s.m * s.n;
+  const auto pass = [&](int k) { return int(k >= s.k) + int(k >= 2 * s.k); };
   Units::template product<transpose_a ? Fast::side : Fast::depth, transpose_b ? Fast::depth : Fast::side>(
       s.begin(), s.end(),
-      [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int row = first_row + side;
-        copy_async(to, transpose_a ? a + row + int64_t(k) * s.m : a + k + int64_t(row) * s.k, row < s.m && k < s.k);
+      [&](Pack<bfloat16>* to, int, int side, int at) {
+        const int row = first_row + side, k = at - pass(at) * s.k;
+        const bfloat16* const from = a[pass(at)] + a_matrix;
+        copy_async(to, transpose_a ? from + row + int64_t(k) * s.m : from + k + int64_t(row) * s.k, row < s.m && at < s.k * s.passes);
       },
-      [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int column = first_column + side;
-        copy_async(to, transpose_b ? b + k + int64_t(column) * s.k : b + column + int64_t(k) * s.n, column < s.n && k < s.k);
+      [&](Pack<bfloat16>* to, int, int side, int at) {
+        const int column = first_column + side, k = at - pass(at) * s.k;
+        const bfloat16* const from = b[pass(at)] + b_matrix;
+        copy_async(to, transpose_b ? from + k + int64_t(column) * s.k : from + column + int64_t(k) * s.n, column < s.n && at < s.k * s.passes);
       },
       [&](auto& sums) {
         sums.each_row([&](int m, int half) {
@@ -159,49 +190,98 @@ int64_t part_depth(int64_t k, int64_t tiles, int64_t blocks) {
   return ceil_div(ceil_div(std::max<int64_t>(k, 1), parts), int64_t(64)) * 64;
 }
 
-template <class R, class T>
-void launch_matmul(Context& context, R* y, const T* a, const T* b, int64_t batch, int64_t m, int64_t n, int64_t k, bool transpose_a,
-                   bool transpose_b) {
-  // `whole` and `in_parts` are one kernel, whose results are R or float.
-  const auto in_tiles = [&](auto whole, auto in_parts, int rows, int columns, int threads, int shared_bytes, int blocks) {
+// The sizes of a product, and how both ways to compute it share its tiles out.
+struct Product {
+  int64_t batch, m, n, k;
+  bool transpose_a, transpose_b;
+  int64_t passes = 1;
+
+  // `whole` and `in_parts` are one kernel, whose results are R or float; begun(x, elements) is what a kernel reads of x from there on.
+  template <class R, class X, class W, class P, class Begun>
+  void in_tiles(Context& context, R* y, X a, X b, W whole, P in_parts, int rows, int columns, int threads, int shared_bytes, int blocks,
+                Begun begun) const {
     const dim3 tiles{unsigned(ceil_div<int64_t>(m, rows)), unsigned(ceil_div<int64_t>(n, columns)), 1};
-    const int64_t depth = part_depth(k, tiles.x * int64_t(tiles.y) * batch, blocks), parts = ceil_div(k, depth);
+    const int64_t all = k * passes, depth = part_depth(all, tiles.x * int64_t(tiles.y) * batch, blocks), parts = ceil_div(all, depth);
+    const auto sizes = [&](int64_t count) { return MatmulSizes{int(m), int(n), int(k), int(count), int(depth), int(passes)}; };
     if (parts > 1) {
       auto* partial = static_cast<float*>(context.scratch(size_t(parts * batch * m * n) * sizeof(float)));
-      launch(context, in_parts, dim3{tiles.x, tiles.y, unsigned(parts * batch)}, threads, shared_bytes, partial, a, b,
-             MatmulSizes{int(m), int(n), int(k), int(batch), int(depth)});
+      launch(context, in_parts, dim3{tiles.x, tiles.y, unsigned(parts * batch)}, threads, shared_bytes, partial, a, b, sizes(batch));
       return add_parts(context, y, partial, parts, batch * m * n);
     }
     // A grid has at most 65,535 matrices: longer batches go in several launches.
     constexpr int64_t most = 65535;
     for (int64_t first = 0; first < batch; first += most) {
       const int64_t count = std::min(batch - first, most);
-      launch(context, whole, dim3{tiles.x, tiles.y, unsigned(count)}, threads, shared_bytes, y + first * m * n, a + first * m * k,
-             b + first * k * n, MatmulSizes{int(m), int(n), int(k), int(count), int(depth)});
+      launch(context, whole, dim3{tiles.x, tiles.y, unsigned(count)}, threads, shared_bytes, y + first * m * n, begun(a, first * m * k),
+             begun(b, first * k * n), sizes(count));
     }
-  };
-  with_transposes(transpose_a, transpose_b, [&]<bool a_transposed, bool b_transposed>() {
+  }
+  // Whether the rows of bfloat16 operands at these addresses come in packs.
+  template <class A, class B> bool in_packs(const A* a, const B* b) const {
+    return packs<bfloat16>(transpose_a ? m : k, a) && packs<bfloat16>(transpose_b ? k : n, b);
+  }
+  template <class R> void on_matrix_units(Context& context, R* y, Passes a, Passes b) const {
+    const auto begun = [](const Passes& x, int64_t by) { return Passes{x.first + by, x.second + by, x.third + by}; };
+    with_transposes(transpose_a, transpose_b, [&]<bool a_transposed, bool b_transposed>() {
+      with_matrix_units(context, n, [&]<class Units>() {
+        in_tiles(context, y, a, b, matmul_matrix_kernel<Units, R, a_transposed, b_transposed>,
+                 matmul_matrix_kernel<Units, float, a_transposed, b_transposed>, Units::rows, Units::columns, Units::threads,
+                 Units::shared_bytes, Units::blocks(true), begun);
+      });
+    });
+  }
+  template <class R, class T> void plain(Context& context, R* y, const T* a, const T* b) const {
+    with_transposes(transpose_a, transpose_b, [&]<bool a_transposed, bool b_transposed>() {
+      in_tiles(context, y, a, b, matmul_kernel<R, T, a_transposed, b_transposed>, matmul_kernel<float, T, a_transposed, b_transposed>,
+               plain_side, plain_side, plain_threads, 0, 2, [](const T* x, int64_t by) { return x + by; });
+    });
+  }
+  template <class R, class T> void of_one_type(Context& context, R* y, const T* a, const T* b) const {
     if constexpr (std::is_same_v<T, bfloat16>)
-      if (packs<bfloat16>(a_transposed ? m : k, a) && packs<bfloat16>(b_transposed ? k : n, b))
-        return with_matrix_units(context, n, [&]<class Units>() {
-          in_tiles(matmul_matrix_kernel<Units, R, a_transposed, b_transposed>,
-                   matmul_matrix_kernel<Units, float, a_transposed, b_transposed>, Units::rows, Units::columns, Units::threads,
-                   Units::shared_bytes, Units::blocks(true));
-        });
-    in_tiles(matmul_kernel<R, T, a_transposed, b_transposed>, matmul_kernel<float, T, a_transposed, b_transposed>, plain_side,
-             plain_side, plain_threads, 0, 2);
-  });
-}
+      if (in_packs(a, b)) return on_matrix_units(context, y, {a, a, a}, {b, b, b});
+    plain(context, y, a, b);
+  }
+
+  // One of a, b and y is bfloat16, another float32.
+  template <class R> void mixed(Context& context, R* y, In a, In b) {
+    if (!packs<bfloat16>(k, a.data, b.data) || !in_packs(a.data, b.data))
+      return plain(context, y, widened(context, a), widened(context, b));
+    const Split p = halves(context, a), q = halves(context, b);
+    passes = 1 + (p.low != nullptr) + (q.low != nullptr);
+    if (passes == 3) return on_matrix_units(context, y, {p.low, p.high, p.high}, {q.high, q.low, q.high});
+    if (p.low) return on_matrix_units(context, y, {p.low, p.high, p.high}, {q.high, q.high, q.high});
+    on_matrix_units(context, y, {p.high, p.high, p.high}, {q.low, q.high, q.high});
+  }
+
+ private:
+  // x itself where it is bfloat16: without `low`.
+  static Split halves(Context& context, In x) {
+    if (x.dtype == DType::bfloat16) return {const_cast<bfloat16*>(x.as<bfloat16>()), nullptr};
+    auto* const memory = static_cast<bfloat16*>(context.scratch(size_t(2 * x.size) * sizeof(bfloat16)));
+    const Split split{memory, memory + x.size};
+    launch(context, split_kernel, blocks_for(x.size, 256 * 4), 256, 0, split, x.as<float>(), x.size);
+    return split;
+  }
+  static const float* widened(Context& context, In x) {
+    if (x.dtype == DType::float32) return x.as<float>();
+    auto* const memory = static_cast<float*>(context.scratch(size_t(x.size) * sizeof(float)));
+    map(context, Widen{}, x.size, memory, x.as<bfloat16>());
+    return memory;
+  }
+};
 
 }  // namespace
 
 void matmul(Context& context, Out y, In a, In b, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t transpose_a,
             int64_t transpose_b) {
   if (y.size == 0) return;
+  Product product{batch, m, n, k, transpose_a != 0, transpose_b != 0};
+  const bool to_float = y.dtype == DType::float32;
+  if (a.dtype != b.dtype || (a.dtype == DType::float32 && !to_float))
+    return to_float ? product.mixed(context, y.as<float>(), a, b) : product.mixed(context, y.as<bfloat16>(), a, b);
   with_float(a.dtype, [&]<class T>() {
-    if (y.dtype == DType::float32)
-      launch_matmul(context, y.as<float>(), a.as<T>(), b.as<T>(), batch, m, n, k, transpose_a != 0, transpose_b != 0);
-    else launch_matmul(context, y.as<T>(), a.as<T>(), b.as<T>(), batch, m, n, k, transpose_a != 0, transpose_b != 0);
+    if (to_float) product.of_one_type(context, y.as<float>(), a.as<T>(), b.as<T>());
+    else product.of_one_type(context, y.as<T>(), a.as<T>(), b.as<T>());
   });
 }
 

@@ -48,6 +48,7 @@ template <int arrays, class Size, class At, class F> void each_launch(size_t cou
 
 // A block sums the squares of its elements.
 __global__ void square_sums_kernel(double* partial, Tensors<1> x) {
+  begin_kernel();
   int64_t begin, end;
   const float* in = x.at[0][x.find(int(blockIdx.x), begin, end)];
   double sum = 0;
@@ -58,6 +59,7 @@ __global__ void square_sums_kernel(double* partial, Tensors<1> x) {
 }
 // A block for each tensor adds its partial sums, each thread its own share in order. A sum beyond float32 is clamped, a NaN stays one.
 __global__ void finish_kernel(float* y, const double* partial, Tensors<1> x) {
+  begin_kernel();
   double sum = 0;
   for (int i = x.first_block[blockIdx.x] + int(threadIdx.x); i < x.first_block[blockIdx.x + 1]; i += threads) sum += partial[i];
   sum = block_sum(sum);
@@ -65,9 +67,11 @@ __global__ void finish_kernel(float* y, const double* partial, Tensors<1> x) {
     y[blockIdx.x] = sum <= 3.4028234663852886e38 ? float(sum) : sum <= 1.7976931348623157e308 ? 3.4028234663852886e38f : NAN;
 }
 __global__ void zero_kernel(float* y, int64_t n) {
+  begin_kernel();
   for (int64_t i = threadIdx.x; i < n; i += threads) y[i] = 0.0f;
 }
 __global__ void clip_scale_kernel(float* scale, const float* squares, int64_t n, double max_norm) {
+  begin_kernel();
   double sum = 0;
   for (int64_t i = threadIdx.x; i < n; i += threads) sum += double(squares[i]);
   sum = sqrt(block_sum(sum));
@@ -108,10 +112,12 @@ template <int arrays, class F> __device__ void each_element(const Tensors<arrays
 }
 
 __global__ void sgd_kernel(Tensors<3> all, const float* scale, SgdRule<float> rule) {  // p, v, g
+  begin_kernel();
   const float by = *scale;
   each_element(all, [&](float (&of)[3]) { rule(of[0], of[1], by * of[2]); });
 }
 __global__ void adamw_kernel(Tensors<4> all, const float* scale, AdamWRule<float> rule) {  // p, m, v, g
+  begin_kernel();
   const float by = *scale;
   each_element(all, [&](float (&of)[4]) { rule(of[0], of[1], of[2], by * of[3]); });
 }

@@ -10,6 +10,7 @@ namespace {
 __global__ void __launch_bounds__(tile_threads, 2)
 pair_scores_kernel(float* y, const float* a, const float* b, const float* variance_a, const float* variance_b, int rows,
                    int columns, int groups, int size) {
+  begin_kernel();
   const int first_row = int(blockIdx.x) * tile_side, first_column = int(blockIdx.y) * tile_side;
   const int row = first_row + int(threadIdx.x / 16 * 4), column = first_column + int(threadIdx.x % 16 * 4);
   const int64_t width = int64_t(groups) * size;

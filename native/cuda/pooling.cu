@@ -7,18 +7,22 @@ namespace turl {
 namespace {
 
 template <class T> __global__ void max_pool_forward_kernel(T* y, int32_t* index, const T* x, Pooling pooling, int64_t n) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, channels = pooling.channels;
   if (i < n) pooling.maximum<1>(y, index, x, i / channels, i % channels);
 }
 template <class T> __global__ void max_pool_backward_kernel(T* dx, const T* dy, const int32_t* index, Pooling pooling, int64_t n) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, channels = pooling.channels;
   if (i < n) pooling.maximum_gradient<1>(dx, dy, index, i / channels, i % channels);
 }
 template <class T> __global__ void average_pool_forward_kernel(T* y, const T* x, Pooling pooling, int64_t n) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, channels = pooling.channels;
   if (i < n) pooling.average<1>(y, x, i / channels, i % channels);
 }
 template <class T> __global__ void average_pool_backward_kernel(T* dx, const T* dy, Pooling pooling, int64_t n) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, channels = pooling.channels;
   if (i < n) pooling.average_gradient<1>(dx, dy, i / channels, i % channels);
 }

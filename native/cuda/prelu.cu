@@ -9,6 +9,7 @@ namespace {
 
 template <class T, int width>
 __global__ void __launch_bounds__(row_threads, 4) prelu_forward_kernel(T* y, const T* x, const float* slope, Rows<width> rows) {
+  begin_kernel();
   float a[width] = {};
   if (rows.channel() < rows.channels) take(a, slope, rows.channel());
   rows.template each<false, 4>({x}, [&](int64_t offset, const Group<T, width>(&in)[1]) {
@@ -26,6 +27,7 @@ __global__ void __launch_bounds__(row_threads, 4) prelu_forward_kernel(T* y, con
 template <class T, int width>
 __global__ void __launch_bounds__(row_threads, 4)
     prelu_backward_kernel(T* dx, float* partial, const T* dy, const T* x, const float* slope, Rows<width> rows) {
+  begin_kernel();
   float a[width] = {}, sum[1][width] = {};
   if (rows.channel() < rows.channels) take(a, slope, rows.channel());
   rows.template each<false, 2>({x, dy}, [&](int64_t offset, const Group<T, width>(&in)[2]) {

@@ -12,6 +12,7 @@ constexpr int columns = 32, lines = 8;
 // consecutive elements of the one output instead. partial [chunks, outer * inner].
 template <class T, bool row>
 __global__ void sum_kernel(double* partial, const T* x, int64_t outer, int64_t n, int64_t inner, int64_t chunk_rows) {
+  begin_kernel();
   TURL_SHARED(double, sums, [lines][columns]);
   int64_t groups = row ? 1 : ceil_div<int64_t>(inner, columns);
   int64_t o = blockIdx.x / groups, j = row ? 0 : blockIdx.x % groups * columns + threadIdx.x;
@@ -38,6 +39,7 @@ __global__ void sum_kernel(double* partial, const T* x, int64_t outer, int64_t n
 }
 
 template <class Y> __global__ void sum_chunks_kernel(Y* y, const double* partial, int64_t outputs, int64_t chunks, double scale) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= outputs) return;
   double sum = 0;
@@ -48,6 +50,7 @@ template <class Y> __global__ void sum_chunks_kernel(Y* y, const double* partial
 // One output a thread.
 template <class T>
 __global__ void max_forward_kernel(T* y, int32_t* index, const T* x, int64_t outer, int64_t n, int64_t inner) {
+  begin_kernel();
   int64_t output = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (output >= outer * inner) return;
   const T* from = x + output / inner * n * inner + output % inner;
@@ -62,6 +65,7 @@ __global__ void max_forward_kernel(T* y, int32_t* index, const T* x, int64_t out
 
 template <class T>
 __global__ void max_backward_kernel(T* dx, const T* dy, const int32_t* index, int64_t size, int64_t n, int64_t inner) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= size) return;
   int64_t from = i / (n * inner) * inner + i % inner;

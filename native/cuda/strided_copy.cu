@@ -7,6 +7,7 @@ namespace turl {
 namespace {
 
 template <class T> __global__ void strided_copy_kernel(T* y, const T* x, Space space, int64_t n) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= n) return;
   int64_t to, from;
@@ -16,6 +17,7 @@ template <class T> __global__ void strided_copy_kernel(T* y, const T* x, Space s
 
 template <class T>
 __global__ void gather_rows_kernel(T* y, const T* x, const int32_t* index, int64_t size, int64_t rows, int64_t columns) {
+  begin_kernel();
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= size) return;
   int64_t row = index[i / columns];
@@ -25,6 +27,7 @@ __global__ void gather_rows_kernel(T* y, const T* x, const int32_t* index, int64
 // A thread owns a column of dx and adds the rows of dy in order, so that no two threads write to one place.
 template <class T>
 __global__ void gather_rows_backward_kernel(T* dx, const T* dy, const int32_t* index, int64_t count, int64_t rows, int64_t columns) {
+  begin_kernel();
   int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c >= columns) return;
   for (int64_t r = 0; r < rows; r++) dx[r * columns + c] = T(0.0f);

@@ -144,6 +144,8 @@ inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return
 
 namespace turl {
 
+inline void begin_kernel() { emulated::self->begun = true; }
+
 template <class T> T* dynamic_shared() {
   return reinterpret_cast<T*>(emulated::self->processor->dynamic_shared());
 }

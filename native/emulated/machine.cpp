@@ -121,7 +121,9 @@ void Processor::thread_main() {
   for (;;) {
     observe(&start_);
     me.fences++;
+    me.begun = false;
     launch->body(launch->argument);
+    if (!me.begun) fail("returns without begin_kernel()");
     if (!me.copies.empty()) fail("returns before its asynchronous copies are done");
     if (!me.products.empty()) fail("returns before its products are done");
     publish(&end_);

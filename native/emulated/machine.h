@@ -65,6 +65,7 @@ struct Thread : Fiber {
   std::vector<Product> products;  // of its warpgroup, under way
   int product_group = 0;          // the group that the next product belongs to
   bool sums_fenced = false;       // whether warpgroup_fence() came before the next product
+  bool begun = false;             // whether its kernel called begin_kernel()
   int64_t fences = 0;             // calls of fence_async() so far, and blocks begun
   int lane() const { return rank % warp_size; }
 };

@@ -8,6 +8,7 @@ namespace {
 constexpr int tile_size = 64, stages = 2, readers = 64;
 
 __global__ void ring_kernel(float* y, const float* x, int tiles) {
+  begin_kernel();
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   TURL_SHARED(Pack<float>, ring, [stages][tile_size / 4]);
   TURL_SHARED(Mbarrier, full, [stages]);

@@ -50,7 +50,7 @@ template <int width> void check(Context& context, const Convolution& s, int mult
   for (size_t p = 0; p < out_pixels; p++)
     for (size_t tap = 0; tap < size_t(s.taps()); tap++) {
       const int64_t j = int64_t(p) % s.out_width(), line = int64_t(p) / s.out_width(), i = line % s.out_height(), b = line / s.out_height();
-      const int64_t row = i + int64_t(tap) / s.kernel_w - s.padding, column = j + int64_t(tap) % s.kernel_w - s.padding;
+      const int64_t row = i * s.stride + int64_t(tap) / s.kernel_w - s.padding, column = j * s.stride + int64_t(tap) % s.kernel_w - s.padding;
       if (row < 0 || row >= s.height || column < 0 || column >= s.width) continue;
       const size_t q = size_t((b * s.height + row) * s.width + column);
       for (size_t n = 0; n < o; n++)
@@ -78,6 +78,13 @@ TURL_TEST(windows_of_5x5) { check<128>(context, {1, 15, 16, 64, 64, 5, 5, 1, 2, 
 TURL_TEST(windows_of_5x5_with_little_padding) { check<64>(context, {1, 22, 23, 64, 64, 5, 5, 1, 1, 1}, 2); }
 TURL_TEST(windows_of_2x3) { check<64>(context, {2, 12, 13, 64, 128, 2, 3, 1, 1, 1}, 2); }
 TURL_TEST(windows_of_two_taps) { check<128>(context, {1, 9, 33, 64, 64, 1, 2, 1, 0, 1}, 2); }
+TURL_TEST(windows_of_phases) { check<64>(context, {2, 14, 12, 64, 64, 3, 3, 2, 1, 1}, 2); }
+TURL_TEST(windows_of_phases_of_odd_sides) { check<128>(context, {1, 27, 29, 128, 192, 3, 3, 2, 1, 1}, 1); }
+TURL_TEST(windows_of_phases_in_many_tiles) { check<64>(context, {5, 31, 30, 64, 128, 3, 3, 2, 1, 1}, 4); }
+TURL_TEST(windows_of_phases_without_taps) { check<64>(context, {3, 21, 22, 64, 128, 1, 1, 2, 0, 1}, 3); }
+TURL_TEST(windows_of_phases_without_padding) { check<64>(context, {2, 26, 25, 64, 64, 3, 3, 2, 0, 1}, 2); }
+TURL_TEST(windows_of_phases_of_2x3) { check<128>(context, {2, 23, 24, 64, 64, 2, 3, 2, 1, 1}, 2); }
+TURL_TEST(windows_of_phases_of_5x5) { check<64>(context, {1, 30, 31, 64, 64, 5, 5, 2, 2, 1}, 2); }
 TURL_TEST(windows_with_more_padding_than_needed) { check<64>(context, {1, 12, 13, 64, 64, 3, 3, 1, 2, 1}, 2); }
 TURL_TEST(windows_with_halved_tiles) { check<64>(context, {5, 14, 14, 64, 64, 3, 3, 1, 1, 1}, 2); }
 TURL_TEST(windows_on_few_multiprocessors) { check<128>(context, {2, 14, 14, 64, 192, 3, 3, 1, 1, 1}, 1); }

@@ -8,6 +8,7 @@ namespace turl::test {
 namespace {
 
 __global__ void skip_barrier_kernel() {
+  begin_kernel();
   if (threadIdx.x < 8) __syncthreads();
 }
 TURL_TEST(a_barrier_that_some_threads_skip) {
@@ -16,6 +17,7 @@ TURL_TEST(a_barrier_that_some_threads_skip) {
 }
 
 __global__ void two_barriers_kernel() {
+  begin_kernel();
   if (threadIdx.x < 8) __syncthreads();
   else __syncthreads();
 }
@@ -24,18 +26,31 @@ TURL_TEST(threads_at_different_barriers) {
 }
 
 __global__ void wrong_mask_kernel() {
+  begin_kernel();
   if (threadIdx.x < 8) __shfl_xor_sync(full_warp, 1, 1);
 }
 TURL_TEST(a_mask_of_lanes_that_have_left) {
   TURL_EXPECT_THROW(launch(context, wrong_mask_kernel, 1, 32, 0), "__shfl_xor_sync (faults.cu:");
 }
 
-__global__ void disagreeing_kernel() { __ballot_sync(threadIdx.x < 8 ? 0xffu : full_warp, 1); }
+__global__ void disagreeing_kernel() {
+  begin_kernel();
+  __ballot_sync(threadIdx.x < 8 ? 0xffu : full_warp, 1);
+}
 TURL_TEST(lanes_with_different_masks) {
   TURL_EXPECT_THROW(launch(context, disagreeing_kernel, 1, 32, 0), "__ballot_sync (faults.cu:");
 }
 
+__global__ void unbegun_kernel(float* y) {
+  y[threadIdx.x] = 1;
+}
+TURL_TEST(a_kernel_that_does_not_begin) {
+  Array<float> y(32);
+  TURL_EXPECT_THROW(launch(context, unbegun_kernel, 1, 32, 0, y.data), "returns without begin_kernel()");
+}
+
 __global__ void too_much_kernel() {
+  begin_kernel();
   TURL_SHARED(float, tile, [13 * 1024]);
   tile[threadIdx.x] = 0;
 }
@@ -44,6 +59,7 @@ TURL_TEST(too_much_static_shared_memory) {
 }
 
 __global__ void unwritten_kernel(float* y) {
+  begin_kernel();
   TURL_SHARED(float, tile, [32]);
   y[threadIdx.x] = tile[threadIdx.x] + dynamic_shared<float>()[threadIdx.x];
 }
@@ -54,6 +70,7 @@ TURL_TEST(shared_memory_starts_as_nan) {
 }
 
 __global__ void early_kernel(float* y, const float* x) {
+  begin_kernel();
   TURL_SHARED(Pack<float>, tile, [32]);
   copy_async(&tile[threadIdx.x], x + threadIdx.x * 4);
   commit_copies();
@@ -67,6 +84,7 @@ TURL_TEST(a_copy_arrives_only_when_waited_for) {
 }
 
 __global__ void unfinished_kernel(const float* x) {
+  begin_kernel();
   TURL_SHARED(Pack<float>, tile, [32]);
   copy_async(&tile[threadIdx.x], x + threadIdx.x * 4);
 }
@@ -76,6 +94,7 @@ TURL_TEST(a_copy_that_nobody_waits_for) {
 }
 
 __global__ void misaligned_kernel(const float* x) {
+  begin_kernel();
   TURL_SHARED(Pack<float>, tile, [32]);
   copy_async(&tile[0][1], x);
 }
@@ -85,6 +104,7 @@ TURL_TEST(a_misaligned_copy) {
 }
 
 template <bool inside> __global__ void shared_source_kernel(float* y) {
+  begin_kernel();
   TURL_SHARED(Pack<float>, tile, [64]);
   copy_async(&tile[threadIdx.x], &tile[threadIdx.x + 32], inside);
   commit_copies();
@@ -99,6 +119,7 @@ TURL_TEST(a_copy_from_shared_memory) {
 }
 
 __global__ void uninitialised_kernel() {
+  begin_kernel();
   TURL_SHARED(Mbarrier, full);
   wait_mbarrier(full, 0);
 }
@@ -107,6 +128,7 @@ TURL_TEST(an_mbarrier_that_was_not_initialised) {
 }
 
 __global__ void starved_kernel() {
+  begin_kernel();
   TURL_SHARED(Mbarrier, full);
   if (threadIdx.x == 0) init_mbarrier(full, 1), expect_bytes(full, 16);
   __syncthreads();

@@ -9,6 +9,7 @@ namespace {
 // y [16, 16] = a [16, k] b, where b is stored as [16, k], or as [k, 16] when `transposed`; tiles of 16 in k, two of them in flight.
 template <bool transposed>
 __global__ void product_kernel(float* y, const bfloat16* a, const bfloat16* b, int k) {
+  begin_kernel();
   TURL_SHARED(Pack<bfloat16>, a_tile, [2][16][3]);  // rows of 16 elements and a pack of padding
   TURL_SHARED(Pack<bfloat16>, b_tile, [2][16][3]);
   int lane = int(threadIdx.x), row = lane / 2, half = lane % 2;
@@ -55,6 +56,7 @@ TURL_TEST(mma_with_b_stored_by_column) { check_product<false>(context); }
 TURL_TEST(mma_with_b_stored_by_row) { check_product<true>(context); }
 
 __global__ void fill_outside_kernel(float* y, const float* x) {
+  begin_kernel();
   TURL_SHARED(Pack<float>, tile, [32]);
   copy_async(&tile[threadIdx.x], x + threadIdx.x * 4, threadIdx.x < 20);
   commit_copies();

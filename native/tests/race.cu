@@ -6,6 +6,7 @@ namespace turl::test {
 namespace {
 
 template <bool with_barrier> __global__ void neighbour_kernel(float* y) {
+  begin_kernel();
   TURL_SHARED(float, tile, [64]);
   unsigned i = threadIdx.x;
   tile[i] = float(i);
@@ -25,6 +26,7 @@ TURL_TEST(a_barrier_in_place_is_not) {
 
 // The second barrier of a loop: without it a fast thread overwrites what a slow one still reads.
 template <bool with_barrier> __global__ void rounds_kernel(float* y) {
+  begin_kernel();
   TURL_SHARED(float, tile, [64]);
   unsigned i = threadIdx.x;
   float value = float(i);
@@ -45,6 +47,7 @@ TURL_TEST(a_missing_second_barrier_is_reported) {
 }
 
 __global__ void same_place_kernel(float* y) {
+  begin_kernel();
   if (threadIdx.x == 0) y[0] = float(blockIdx.x);
 }
 TURL_TEST(two_blocks_that_write_one_place_are_reported) {
@@ -55,6 +58,7 @@ TURL_TEST(two_blocks_that_write_one_place_are_reported) {
 
 // A shuffle orders no memory; __syncwarp does.
 template <bool with_sync> __global__ void warp_kernel(float* y) {
+  begin_kernel();
   TURL_SHARED(float, tile, [32]);
   tile[threadIdx.x] = float(threadIdx.x);
   if (with_sync) __syncwarp();

@@ -7,6 +7,7 @@ namespace turl::test {
 namespace {
 
 __global__ void index_kernel(int* y) {
+  begin_kernel();
   int block = int((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x);
   int thread = int((threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x);
   y[block * int(blockDim.x * blockDim.y * blockDim.z) + thread] += block * 1000 + thread;
@@ -20,6 +21,7 @@ TURL_TEST(every_thread_runs_once) {
 
 // Each thread reads what its opposite wrote, through static and through dynamic shared memory.
 __global__ void reverse_kernel(float* y, const float* x, int rounds) {
+  begin_kernel();
   TURL_SHARED(float, tile, [8][32]);
   float* more = dynamic_shared<float>();
   int i = int(threadIdx.x), opposite = int(blockDim.x) - 1 - i;
@@ -42,6 +44,7 @@ TURL_TEST(barriers_order_shared_memory) {
 }
 
 __global__ void warp_kernel(int* y) {
+  begin_kernel();
   int lane = int(threadIdx.x), i = 0;
   auto put = [&](int value) { y[i++ * 32 + lane] = value; };
   put(__shfl_sync(full_warp, lane * 10, 5));
@@ -72,6 +75,7 @@ TURL_TEST(shuffles_and_votes) {
 }
 
 __global__ void atomic_kernel(int* y) {
+  begin_kernel();
   TURL_SHARED(int, count);
   if (threadIdx.x == 0) count = 0;
   __syncthreads();
@@ -91,6 +95,7 @@ TURL_TEST(integer_atomics) {
 }
 
 __global__ void reduce_kernel(float* sum, float* maximum, const float* x) {
+  begin_kernel();
   float value = x[blockIdx.x * blockDim.x + threadIdx.x];
   float total = block_sum(value), best = block_max(value);
   if (threadIdx.x == blockDim.x - 1) sum[blockIdx.x] = total, maximum[blockIdx.x] = best;

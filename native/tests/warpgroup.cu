@@ -23,6 +23,7 @@ template <int blocks> __device__ void put_sums(float* y, const float (&d)[blocks
 
 // y [64, n] = a [64, 64] b [64, n], which lie in blocks already; copied in bulk.
 template <int n, bool a_by_side, bool b_by_side> __global__ void product_kernel(float* y, const bfloat16* a, const bfloat16* b) {
+  begin_kernel();
 #ifdef TURL_WARPGROUPS
   auto* const left = dynamic_shared<Pack<bfloat16>>();
   auto* const right = left + block_packs;
@@ -74,6 +75,7 @@ struct Begins {
 // y [64, n] = a [64, 16] b [16, n] with operands that begin at other rows of theirs than a multiple of 8.
 template <int n, bool a_by_side, bool b_by_side>
 __global__ void from_rows_kernel(float* y, const bfloat16* a, const bfloat16* b, Begins of_a, Begins of_b) {
+  begin_kernel();
 #ifdef TURL_WARPGROUPS
   auto* const left = dynamic_shared<Pack<bfloat16>>();
   auto* const right = left + of_a.blocks * block_packs;
@@ -126,6 +128,7 @@ TURL_TEST(wgmma_of_overlapping_blocks) {
 }
 
 __global__ void block_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int i0, int i1, int i2) {
+  begin_kernel();
 #ifdef TURL_WARPGROUPS
   auto* const block = dynamic_shared<Pack<bfloat16>>();
   TURL_SHARED(Mbarrier, full);
@@ -160,6 +163,7 @@ TURL_TEST(a_block_beyond_a_matrix) { check_block(context, {8, 8, 1}, 1, 64, 0, 0
 TURL_TEST(a_block_across_planes) { check_block(context, {80, 9, 70}, 2, 0, 4, 10); }
 
 __global__ void lines_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int pixels, int channel, int column, int line, int image) {
+  begin_kernel();
 #ifdef TURL_WARPGROUPS
   auto* const rows = dynamic_shared<Pack<bfloat16>>();
   TURL_SHARED(Mbarrier, full);
@@ -199,6 +203,7 @@ TURL_TEST(lines_to_behind_an_image) { check_lines(context, 72, 5, 64, 0, 4, 0); 
 enum class Mistake { none, unfenced_copy, unfenced_sums, early_read, unfinished };
 
 template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloat16* x) {
+  begin_kernel();
   auto* const tile = dynamic_shared<Pack<bfloat16>>();
   for (int i = int(threadIdx.x); i < 2 * block_packs; i += 128) copy_async(tile + i, x);
   commit_copies();

@@ -42,7 +42,8 @@ export function stepText(report: StepReport): string {
     shapeOf(report),
     `${device.description}; ${device.threads} threads; clocks ${clocks[0]}; commit ${shortCommit(report)}`,
     ...ratesText(report),
-    `a step: ${digits(perStep.nativeCalls)} native calls, ${digits(perStep.launches)} kernel launches, ` +
+    `a step: ${digits(perStep.nativeCalls)} native calls, ${digits(perStep.kernelCalls)} calls of kernels, ` +
+      (perStep.launches > 0 ? `${digits(perStep.launches)} launches on the GPU, ` : '') +
       `${digits(perStep.systemAllocations)} blocks from the system; outside native calls ${percent(perStep.typescriptShare)}; ` +
       `memory ${bytes(perStep.peakBytes)} at the peak`,
     '',

@@ -166,6 +166,7 @@ export async function measureStep(config: Config, watch: Watch, options: StepOpt
   });
   const perStep = {
     nativeCalls: watch.count / times.length,
+    kernelCalls: (after.kernelCalls - counted.kernelCalls) / times.length,
     launches: (after.launches - counted.launches) / times.length,
     systemAllocations: (after.systemAllocations - counted.systemAllocations) / times.length,
     typescriptShare: 1 - watch.native / 1000 / total,

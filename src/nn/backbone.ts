@@ -1,5 +1,4 @@
 /** What the models have in common: an image goes in, an embedding and the features it was made from come out. */
-import { cast } from '../autograd/ops/cast.js';
 import { reshape } from '../autograd/ops/shape.js';
 import { check } from '../tensor/errors.js';
 import { scope } from '../tensor/scope.js';
@@ -11,7 +10,7 @@ import { Module } from './module.js';
 export interface BackboneOutput {
   /** [B, D], float32, not normalised. */
   embedding: Tensor;
-  /** [B, F], float32: what the last linear layer reads; the confidence branch reads it too. */
+  /** [B, F], of the type of the images: what the last linear layer reads; the confidence branch reads it too. */
   features: Tensor;
 }
 
@@ -53,8 +52,7 @@ export class Backbone extends Module {
         if (x !== images) x.dispose();
         return next;
       }, images);
-      const flat = reshape(y, [y.dim(0), this.featureSize]);
-      const features = flat.dtype === 'bfloat16' ? cast(flat, 'float32') : flat;
+      const features = reshape(y, [y.dim(0), this.featureSize]);
       const embedding = this.normalise.forward(this.embed.forward(this.dropout.forward(features)));
       return { embedding, features };
     });

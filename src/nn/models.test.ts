@@ -84,7 +84,7 @@ for (const on of devices)
           const tape = new Tape();
           const loss = tape.record(() => {
             const { embedding, features } = backbone.forward(images);
-            assert.equal([embedding.shape, embedding.dtype, features.dtype], [[4, 16], 'float32', 'float32']);
+            assert.equal([embedding.shape, embedding.dtype, features.dtype], [[4, 16], 'float32', dtype]);
             // The fourth power: mean and mean square of a normalised batch do not depend on the network.
             return mean(square(square(embedding)));
           });

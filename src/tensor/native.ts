@@ -16,8 +16,9 @@ export interface DeviceStatistics {
   limit: number;
   /** Bytes of the kernel that used the most temporary memory. */
   scratchPeak: number;
-  /** Blocks taken from the system, and kernel calls, so far. */
+  /** So far: blocks taken from the system, calls of kernels, and what these launched on a GPU, 0 on the CPU. */
   systemAllocations: number;
+  kernelCalls: number;
   launches: number;
   memoryTotal: number;
   memoryAvailable: number;

@@ -139,11 +139,12 @@ test('a replayed update tells its phases, launches what a plain one does, and al
   const count = (step: number) => {
     const heard: Phase[] = [];
     experiment.onPhase = (phase) => heard.push(phase);
-    const { launches, systemAllocations } = device.statistics();
+    const { kernelCalls, launches, systemAllocations } = device.statistics();
     experiment.update([drawnBatch(step)], step, 10);
     const after = device.statistics();
     return {
       heard: [...new Set(heard)],
+      kernelCalls: after.kernelCalls - kernelCalls,
       launches: after.launches - launches,
       blocks: after.systemAllocations - systemAllocations,
     };

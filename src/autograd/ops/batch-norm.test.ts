@@ -161,7 +161,7 @@ for (const device of devices)
 
 for (const device of devices)
   for (const dtype of ['float32', 'bfloat16'] as const)
-    test(`${dtype} on ${device.name}: a gradient that has arrived at x is added on the way, without a launch of its own`, () => {
+    test(`${dtype} on ${device.name}: a gradient that has arrived at x is added on the way, without a kernel of its own`, () => {
       // As in compare; the sum with dy, of size 1, is rounded once more.
       const tolerance = dtype === 'bfloat16' ? 8e-2 : 5e-5;
       for (const channels of [17, 64])
@@ -175,10 +175,10 @@ for (const device of devices)
             const t = affine(x, 1);
             return add(batchNormPrelu(t, undefined, undefined, slope, running, { training: true }), t);
           });
-          const before = device.statistics().launches;
+          const before = device.statistics().kernelCalls;
           tape.backward(y, dy);
           // The seed's copy, batch normalisation, affine.
-          assert.is(device.statistics().launches - before, 3);
+          assert.is(device.statistics().kernelCalls - before, 3);
           const vector = (value: number) => numbers(channels, () => value);
           const arrays = { x: x.toArray(), dy: dy.toArray(), slope: slope.toArray(), channels };
           const { dx } = naive({ ...arrays, gamma: vector(1), beta: vector(0) });

@@ -1,6 +1,6 @@
 /**
- * Fully connected layer: y = x weightᵀ + bias; x [..., in], weight [out, in], bias [out], y [..., out]. Weight and bias are
- * float32 for bfloat16 x: the weight is rounded once per call, and its gradient is a float32 sum.
+ * Fully connected layer: y = x weightᵀ + bias; x [..., in], weight [out, in], bias [out], y [..., out]. For bfloat16 x the others are
+ * float32, and so are their gradients.
  */
 import { check } from '../../tensor/errors.js';
 import { accumulator } from '../../tensor/dtype.js';
@@ -26,19 +26,21 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   );
   const leading = x.shape.slice(0, -1);
   const rows = features === 0 ? 0 : x.size / features;
-  const rounded = weight.dtype === x.dtype ? weight : weight.to(x.dtype);
-  const y = matmulValue(x.view([rows, features]), rounded, { transposeB: true }).view([...leading, out]);
-  record('linear', y, [x, weight], [x, rounded], (dy, needs) => {
+  const y = matmulValue(x.view([rows, features]), weight, { transposeB: true }, dtype).view([
+    ...leading,
+    out,
+  ]);
+  record('linear', y, [x, weight], [x, weight], (dy, needs) => {
     const dy2 = dy.view([rows, out]);
     return [
-      needs[0] ? matmulValue(dy2, rounded).view(x.shape) : undefined,
+      needs[0] ? matmulValue(dy2, weight, {}, x.dtype).view(x.shape) : undefined,
       needs[1] ? matmulValue(dy2, x.view([rows, features]), { transposeA: true }, dtype) : undefined,
     ];
   });
   return bias ? addBias(y, bias) : y;
 }
 
-/** x [..., C] plus bias [C], which is float32 for bfloat16 x. */
+/** x [..., C] plus bias [C]. */
 function addBias(x: Tensor, bias: Tensor): Tensor {
   const channels = bias.size;
   const rows = channels === 0 ? 0 : x.size / channels;

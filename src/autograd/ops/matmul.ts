@@ -3,7 +3,7 @@
  * dimensions are equal in both. Sums are formed in float32 for bfloat16.
  */
 import { check } from '../../tensor/errors.js';
-import { isFloat, type DType } from '../../tensor/dtype.js';
+import { accumulator, isFloat, type DType } from '../../tensor/dtype.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { sameShape, sizeOf } from '../../tensor/shape.js';
 import { record } from '../tape.js';
@@ -13,7 +13,10 @@ export interface MatmulOptions {
   transposeB?: boolean;
 }
 
-/** The value alone; `dtype` may be float32 for bfloat16 operands, so that a sum over a batch is not rounded. */
+/**
+ * The value alone. Where a, b or the result (`dtype`) is bfloat16 the others may be float32, of which 16 bits or more count: a sum over a
+ * batch is not rounded, nor a weight.
+ */
 export function matmulValue(
   a: Tensor,
   b: Tensor,
@@ -22,9 +25,9 @@ export function matmulValue(
 ): Tensor {
   const both = () => `${a.toString()} and ${b.toString()}`;
   check(
-    isFloat(a.dtype) && a.dtype === b.dtype && a.rank >= 2 && a.rank === b.rank,
+    isFloat(a.dtype) && accumulator(a.dtype) === accumulator(b.dtype) && a.rank >= 2 && a.rank === b.rank,
     'matmul',
-    'two floating tensors of one type and rank, 2 or more',
+    'two floating tensors of one type and rank, 2 or more, or of bfloat16 and float32',
     both,
   );
   const leading = a.shape.slice(0, -2);
@@ -44,6 +47,12 @@ export function matmulValue(
 
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transposeA = false, transposeB = false } = options;
+  check(
+    a.dtype === b.dtype,
+    'matmul',
+    'two tensors of one type',
+    () => `${a.toString()} and ${b.toString()}`,
+  );
   const y = matmulValue(a, b, options);
   // With A = op(a), B = op(b): dA = dy Bᵀ and dB = Aᵀ dy; transposed once more where op transposes.
   return record('matmul', y, [a, b], [a, b], (dy, needs) => [

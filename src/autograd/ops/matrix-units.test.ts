@@ -1,7 +1,7 @@
 /**
  * Runs the tests of the ops that use matrix units, and of what those can do (matrix_rate), on the emulated device once more: for a GPU of
  * compute capability 8.0, since by itself it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0
- * (matrix_product.h) untested.
+ * (matrix_product.h) untested, and with what is taken when TURL_CUDA_NOT_TIMED names it.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -13,12 +13,18 @@ const test = suite('matrix units');
 const start = (variables: Record<string, string>, ...command: string[]) =>
   spawnSync(process.execPath, command, { encoding: 'utf8', env: { ...process.env, ...variables } });
 const capability = (value: string) => ({ TURL_TEST_DEVICES: 'emulated', TURL_COMPUTE_CAPABILITY: value });
+const phases = {
+  TURL_TEST_DEVICES: 'emulated',
+  TURL_CUDA_NOT_TIMED: 'early,phases',
+  TURL_TEST_CASES: 'phases',
+};
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d', 'on compute capability 8.0', { ...capability('8.0'), TURL_TEST_CASES: 'bfloat16' }],
   ['conv2d-bits', 'on compute capability 8.0', capability('8.0')],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
+  ['conv2d', 'by windows of phases', phases],
   ['../../bench/cases', 'on compute capability 8.0', capability('8.0')],
 ];
 for (const [name, how, variables] of again.filter(([file]) => file !== process.env['TURL_TEST_SKIP']))
