@@ -2,10 +2,9 @@
 # The whole measurement on a machine with a GPU, in parts that each take minutes, the most wanted first:
 #   primitives  what the emulated device promises, against the real one (half a minute)
 #   step50      the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
-#   variants50  the same without PyTorch, in turns: as it is, with convolutions and the image's gradient by windows
-#               (TURL_CUDA_WINDOWS=image), with the weight's gradient by windows (TURL_CUDA_WINDOWS=weight), and with batch normalisation
-#               reading what it needs statistics of once more (TURL_STATISTICS=apart), and with the turl_cuda.so of another commit, if
-#               TURL_BEFORE names the folder that it is in
+#   variants50  the same without PyTorch, in turns: as it is, with what has run on the emulated device only (TURL_CUDA_NOT_TIMED=early,
+#               phases, turned, and all of them), and with the turl_cuda.so of another commit, if TURL_BEFORE names the folder that it is in
+#   counters50  what Nsight Compute says of every kernel of one step of it, as bench/gpu keeps it; with TURL_CUDA_NOT_TIMED if that is set
 #   tests       the test suite on cuda
 #   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
 #   kernels     turl bench: every kernel, the ceilings, the page
@@ -22,7 +21,7 @@ while [[ ${1-} == --* ]]; do
     *) echo "bench/gpu.sh: expected --dry or --out DIR, got $1" >&2; exit 2 ;;
   esac
 done
-[ $# -gt 0 ] || set -- primitives step50 variants50 tests step100 stepmobile kernels
+[ $# -gt 0 ] || set -- primitives step50 variants50 counters50 tests step100 stepmobile kernels
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 before=${TURL_BEFORE:+$(cd "$TURL_BEFORE" && pwd)}
@@ -70,13 +69,22 @@ step() {
 
 # All in turns; then where the time of each goes.
 variants() {
-  local variant ways=(TURL_STATISTICS=apart TURL_CUDA_WINDOWS=image TURL_CUDA_WINDOWS=weight)
+  local variant ways=(TURL_CUDA_NOT_TIMED=early TURL_CUDA_NOT_TIMED=phases TURL_CUDA_NOT_TIMED=turned TURL_CUDA_NOT_TIMED=early,phases,turned)
   [ -z "$before" ] || ways+=("TURL_BACKEND_DIR=$before")
   step iresnet50 --rounds 8 --steps 5 "${ways[@]/#/--against=}"
   for variant in "${ways[@]}"; do
     echo "$variant"
     (export "${variant?}" && step iresnet50 --rounds 1 --steps 2)
   done
+}
+
+# Of the launches that follow some of the first step those of more than a whole one.
+counters() {
+  if ! command -v ncu > /dev/null; then echo 'bench/gpu.sh: counters50 wants ncu (Nsight Compute)' >&2; return 1; fi
+  local metrics=gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum
+  ncu --clock-control none --cache-control none --metrics $metrics --csv --page raw --launch-skip 500 --launch-count 1000 \
+    --log-file "$out/ncu.csv" node bin/turl.js bench step experiments/bench/iresnet50.yaml --device $device --rounds 1 --steps 1 &&
+    node bench/gpu/kernels.mjs "$out/ncu.csv" "$out/iresnet50"
 }
 
 nvidia-smi > "$out/nvidia-smi.txt" 2>&1 || [ $dry ] || { echo 'bench/gpu.sh: nvidia-smi finds no GPU' >&2; exit 2; }
@@ -86,7 +94,8 @@ for part in "$@"; do
     step50 | step100) run "$part" step "iresnet${part#step}" --peers both --trace "$out/$part.json" ;;
     stepmobile) run "$part" step mobilefacenet --set train.batch_size=256 --peers both --trace "$out/$part.json" ;;
     variants50) run variants50 variants ;;
-    *) echo "bench/gpu.sh: expected primitives, step50, variants50, tests, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
+    counters50) [ $dry ] || run counters50 counters ;;
+    *) echo "bench/gpu.sh: expected primitives, step50, variants50, counters50, tests, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
   esac
 done
 echo "== everything is in $out"

@@ -30,8 +30,11 @@ const peak = { operations: 989, bytes: 3.35 };
  * for all of them.
  */
 function tileOf(name) {
-  const windows = Number(/<HopperWindows<(\d+)/.exec(name)?.[1] ?? 0);
-  if (windows > 0) return { rows: 256, columns: windows, added: (windows === 64 ? 113 : 227) << 10, taps: 9 };
+  const [, wide, turned] = /<HopperWindows<(\d+), 2, (true|false)/.exec(name) ?? [];
+  if (wide !== undefined) {
+    const [columns, two] = [Number(wide), wide === '64' && turned === 'false']; // two blocks on a multiprocessor
+    return { rows: columns === 64 && !two ? 512 : 256, columns, added: (two ? 113 : 227) << 10, taps: 9 };
+  }
   if (name.includes('<HopperStrips')) return { rows: 9 * 64, columns: 64, added: 227 << 10, taps: 9 };
   const width = Number(/<Hopper<(\d+)>/.exec(name)?.[1] ?? 0);
   if (width > 0) return { rows: 2 * width, columns: width, added: 4 * (3 * width * 128 + 16) };

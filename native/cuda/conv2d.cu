@@ -40,14 +40,17 @@ template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics
     if (sizes.stages == 0) return false;
     const auto map = mirrored ? tensor_map(weight.as<bfloat16>(), {s.channels, s.taps(), s.out_channels}, 2)
                               : tensor_map(weight.as<bfloat16>(), {s.taps() * s.channels, s.out_channels, 1}, 1);
-    float* const sums = chunk_sums(context, statistics, sizes.row_tiles(), s.out_channels);
+    float* const sums = chunk_sums(context, statistics, sizes.chunks(), s.out_channels);
     launch(context, conv_windows_matrix_kernel<Units, mirrored>, unsigned(sizes.blocks()), Units::threads,
            size_t(sizes.shared_bytes()), y.as<bfloat16>(), sums, x.as<bfloat16>(), map, sizes);
-    if (sums) finish_statistics(context, statistics, sums, sizes.row_tiles(), y.size / s.out_channels, s.out_channels);
+    if (sums) finish_statistics(context, statistics, sums, sizes.chunks(), y.size / s.out_channels, s.out_channels);
     return true;
   };
-  return (mirrored ? s.channels : s.out_channels) <= 64 ? by.template operator()<HopperWindows<64>>()
-                                                        : by.template operator()<HopperWindows<128>>();
+  const bool narrow = (mirrored ? s.channels : s.out_channels) <= 64;
+  if (not_timed_but_wanted("turned") &&
+      (narrow ? by.template operator()<HopperWindows<64, 2, true>>() : by.template operator()<HopperWindows<128, 2, true>>()))
+    return true;
+  return narrow ? by.template operator()<HopperWindows<64>>() : by.template operator()<HopperWindows<128>>();
 }
 
 dim3 image_grid(const ImageConvolution& s) { return {unsigned(s.blocks()), unsigned(ceil_div(s.out_channels, Image::columns)), 1}; }

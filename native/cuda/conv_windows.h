@@ -16,26 +16,34 @@
 // while it multiplies. Where the last tiles would leave half of the multiprocessors idle, they are halved.
 //
 // Per 64 x 256 x 128 products, 1,024 cycles of the matrix units, wgmma reads 96 KiB of shared memory (768 cycles), the copy engine writes
-// 16 KiB (128) and a window of 40 KiB is written once for all taps; without windows 32 KiB are written (256) and read from L1 (256).
+// 16 KiB (128) and a window of 40 KiB is written once for all taps; without windows 32 KiB are written (256) and read from L1 (256). Of 64
+// channels wgmma reads all the time. Turned, with 256 positions beside 64 channels in a product, it reads 80 KiB (640 cycles) for either
+// width; a warp has all positions of its channels then, and sums those without the others, but its results must be turned back.
 #pragma once
 #include "cuda/conv_matrix.h"
 
 namespace turl {
 
-// What a block computes: 2 x row_blocks x 64 positions by `width` channels.
-template <int width, int blocks_of_rows = 2> struct HopperWindows {
-  static constexpr int row_blocks = blocks_of_rows, rows = 2 * row_blocks * block_sides, columns = width;
-  static constexpr int copiers = warpgroup_threads, threads = 3 * warpgroup_threads;
+// What a block computes: 256 positions (or half) by `width` channels, of which a warpgroup has half of the positions; or, `turned`, whose
+// products have channels for rows, 256 positions (or half) by 64 channels for each warpgroup, side by side for a width of 128.
+template <int width, int blocks_of_rows = 2, bool is_turned = false> struct HopperWindows {
+  static constexpr bool turned = is_turned;
+  static constexpr int row_blocks = blocks_of_rows, columns = width;
+  static constexpr int own_positions = (turned ? 2 : 1) * row_blocks * block_sides;         // of a warpgroup
+  static constexpr int rows = turned && width == 128 ? own_positions : 2 * own_positions;
+  static constexpr int chunks = turned ? rows / own_positions : 1;  // of a tile, that leave sums of their own
+  static constexpr int copiers = warpgroup_threads, users = 2 * warpgroup_threads, threads = copiers + users;
   static constexpr int weight_packs = columns / block_sides * block_packs;
-  static constexpr int blocks = width == 64 ? 2 : 1;  // that a multiprocessor is to hold, if their windows fit
-  static constexpr int users = threads - copiers, column_warps = users / 32;
+  static constexpr int blocks = width == 64 && !turned ? 2 : 1;  // that a multiprocessor is to hold, if their windows fit
+  static constexpr int column_warps = users / 32;
   static constexpr int sums_packs = (column_warps * 2 * columns * int(sizeof(float)) + 1024) / 16;  // for the sums of columns, and to meet
-  static constexpr int copier_registers = width == 64 ? 48 : 88, product_registers = width == 64 ? 96 : 208;
-  using Half = HopperWindows<width, 1>;
-  using Tile = Sums<HopperWindows, row_blocks, columns / 8>;
+  static constexpr int warp_packs = 64 * 2;  // turned, for 64 positions of the 16 channels of a warp
+  static constexpr int copier_registers = blocks == 2 ? 48 : 88, product_registers = blocks == 2 ? 96 : 208;
+  using Half = HopperWindows<width, 1, turned>;
+  using Tile = Sums<HopperWindows, turned ? 1 : row_blocks, (turned ? own_positions : columns) / 8>;
 
   __device__ static int first_row(int m) {
-    return (int(threadIdx.x) - copiers) / warpgroup_threads * (rows / 2) + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
+    return user() / warpgroup_threads * (rows / 2) + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
   }
   __device__ static int first_column() { return 0; }
 
@@ -126,13 +134,13 @@ template <class Units> struct WindowConvolution : PhasedImages {
   int largest = 0;        // window
   int column_tiles, whole_rows, tiles;  // tiles side by side, rows of them that are not halved, and all tiles
   int slots;              // blocks that the GPU holds at once
-  int sums_packs;         // kept for the sums of columns
+  int sums_packs;         // kept for the sums of columns, or to turn results
   int windows, stages;    // places for windows and for tiles of the weight; no stages if they do not fit
   Divisor by_column_tiles;
 
   WindowConvolution(const Context& context, const Convolution& s, bool mirrored, bool summed)
       : PhasedImages(s, mirrored), kinds(mirrored ? phase_count : 1), column_tiles(ceil_div(columns, Units::columns)),
-        sums_packs(summed ? Units::sums_packs : 0), by_column_tiles(column_tiles) {
+        sums_packs(Units::turned ? Units::column_warps * Units::warp_packs : summed ? Units::sums_packs : 0), by_column_tiles(column_tiles) {
     for (int f = 0; f < phase_count; f++) largest = std::max(largest, window(phases[f], Units::rows));
     slots = place() * context.multiprocessors;
     whole_rows = int(ceil_div<int64_t>(positions(), Units::rows)), tiles = whole_rows * column_tiles * kinds;
@@ -166,7 +174,7 @@ template <class Units> struct WindowConvolution : PhasedImages {
     int row, position, channel, phase, end;  // row: the number of its row of tiles
     bool half;
   };
-  int row_tiles() const { return tiles / column_tiles; }
+  int chunks() const { return tiles / column_tiles * Units::chunks; }
   // Neighbouring blocks take the kinds of the same positions, each time others, since they are not equally much work.
   __device__ Place tile(int number) const {
     const int kind = kinds > 1 ? (number + number / int(gridDim.x)) % kinds : 0, end = kinds > 1 ? kind + 1 : phase_count;
@@ -260,7 +268,7 @@ __device__ void copy_weights(PlacesInTurn weights, const TensorMap& weight, cons
 // By the warpgroups that multiply: the sums of one tile.
 template <class Part, bool mirrored, class S>
 __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, PlacesInTurn& weights, const S& s, const typename S::Place& tile) {
-  const int first_row = (int(threadIdx.x) - Part::copiers) / warpgroup_threads * (Part::rows / 2);
+  const int warpgroup = Part::user() / warpgroup_threads, first_row = Part::own_positions == Part::rows ? 0 : warpgroup * Part::own_positions;
   int f = tile.phase, tap = 0, v = 0, row = first_row, across = s.phases[f].across, taps = s.phases[f].taps(), all = taps;
   for (int other = tile.phase + 1; other < tile.end; other++) all += s.phases[other].taps();
   struct Used {
@@ -269,14 +277,19 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
   const auto begin = [&] {
     if (tap == 0) windows.wait_full();
     weights.wait_full();
-    const Pack<bfloat16>* const left = windows.place() + row * 8;
-    const Pack<bfloat16>* const right = weights.place();
+    const Pack<bfloat16>* const pixels = windows.place() + row * 8;
+    const Pack<bfloat16>* const weight = weights.place();
     warpgroup_fence(sums.at);
 #pragma unroll
     for (int k = 0; k < block_depth; k += 16)
+      if constexpr (Part::turned) {
+        const Pack<bfloat16>* const channels = weight + (Part::columns > block_sides ? warpgroup * block_packs : 0);
+        warpgroup_mma<mirrored, false>(sums.at[0], operand<mirrored>(channels, k), operand<false>(pixels, k));
+      } else {
 #pragma unroll
-      for (int m = 0; m < Part::row_blocks; m++)
-        warpgroup_mma<false, mirrored>(sums.at[m], operand<false>(left + m * block_packs, k), operand<mirrored>(right, k));
+        for (int m = 0; m < Part::row_blocks; m++)
+          warpgroup_mma<false, mirrored>(sums.at[m], operand<false>(pixels + m * block_packs, k), operand<mirrored>(weight, k));
+      }
     warpgroup_commit();
     Used used{weights.at, -1};
     weights.next();
@@ -298,17 +311,95 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
   };
   groups_in_turn(sums.at, s.depth / block_depth * all, begin, free);
 }
+// The results of a tile, and its sums. A thread has the positions of some rows.
+template <class Part, class S>
+__device__ void put_rows(bfloat16* y, float* chunk_sums, const typename Part::Tile& sums, const S& s, const typename S::Place& tile) {
+  uint32_t pixels = 0;  // a bit for each row of this thread: whether it is one
+  sums.each_row([&](int m, int half) {
+    const int pixel = s.out_pixel(tile.position + sums.row(m, half), s.phases[tile.phase]);
+    pixels |= uint32_t(pixel >= 0) << (2 * m + half);
+    sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
+      const int c = tile.channel + column;
+      if (pixel >= 0) put_pack(y + int64_t(pixel) * s.columns + c, pack, s.columns - c);
+    });
+  });
+  if (chunk_sums)
+    leave_column_sums<Part>(chunk_sums + int64_t(tile.row) * 2 * s.columns + tile.channel, s.columns, s.columns - tile.channel, sums,
+                            [&](int m, int half) { return (pixels >> (2 * m + half) & 1) != 0; });
+}
+
+// Turned: a warp has 16 channels of its positions, 64 of which it turns at a time by way of shared memory of its own.
+template <class Part, class S>
+__device__ void put_turned(bfloat16* y, float* chunk_sums, const typename Part::Tile& sums, const S& s, const typename S::Place& tile) {
+  constexpr int positions = Part::own_positions;
+  const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4, warp = Part::user() / 32, warpgroup = warp / 4;
+  const bool beside = Part::columns > block_sides;  // warpgroups have channels side by side
+  const int channel = tile.channel + (beside ? warpgroup * block_sides : 0) + warp % 4 * 16;
+  const int first = tile.position + (beside ? 0 : warpgroup * positions);
+  Pack<bfloat16>* const turning = dynamic_shared<Pack<bfloat16>>() + warp * Part::warp_packs;
+  const auto place = [&](int position, int half) { return turning + position * 2 + (half ^ position / 4 % 2); };  // no bank conflicts
+  float total[2][2] = {};  // of channels g and g + 8: the sum and that of squares
+#pragma unroll
+  for (int round = 0; round < positions / 64; round++) {
+    int pixels[2];      // of position 32 n + lane of these
+    uint32_t there[2];  // a bit for each
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+      pixels[n] = s.out_pixel(first + round * 64 + 32 * n + lane, s.phases[tile.phase]);
+      there[n] = __ballot_sync(full_warp, pixels[n] >= 0);
+    }
+#pragma unroll
+    for (int n = 0; n < 8; n += 2) {
+      uint32_t pairs[4];
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int of_round = n + i / 2, column = round * 8 + of_round, half = i % 2;
+        pairs[i] = pack_bfloat16(sums.at[0][column][half * 2], sums.at[0][column][half * 2 + 1]);
+        if (!chunk_sums) continue;
+        const uint32_t both = there[of_round / 4] >> (of_round % 4 * 8 + 2 * t);
+        float values[2];
+        split_bfloat16(pairs[i], values);
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+          const float value = both >> k & 1 ? values[k] : 0.0f;
+          total[half][0] += value, total[half][1] += value * value;
+        }
+      }
+      store_matrix_4_transposed(place((n + lane / 16) * 8 + lane % 8, lane / 8 % 2), pairs);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < 64; i += 16) {
+      const int position = i + lane / 2, half = lane % 2, c = channel + half * 8;
+      const int pixel = __shfl_sync(full_warp, pixels[i / 32], position % 32);
+      if (pixel >= 0) put_pack(y + int64_t(pixel) * s.columns + c, *place(position, half), s.columns - c);
+    }
+    __syncwarp();
+  }
+  if (!chunk_sums) return;
+  float* const to = chunk_sums + int64_t(tile.row * Part::chunks + (beside ? 0 : warpgroup)) * 2 * s.columns;
+#pragma unroll
+  for (int half = 0; half < 2; half++)
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      float& sum = total[half][k];
+      sum += __shfl_xor_sync(full_warp, sum, 1);
+      sum += __shfl_xor_sync(full_warp, sum, 2);
+      const int c = channel + half * 8 + g;
+      if (t == 0 && c < s.columns) to[k * s.columns + c] = sum;
+    }
+}
 #endif
 
-// Each block computes the tiles blockIdx.x, blockIdx.x + gridDim.x, ... A row of tiles is a chunk for the sums (channel_sums.h), unless
-// nobody wants those.
+// Each block computes the tiles blockIdx.x, blockIdx.x + gridDim.x, ... A row of tiles, or what a warpgroup has of it, is a chunk for the
+// sums (channel_sums.h), unless nobody wants those.
 template <class Units, bool mirrored>
 __global__ void __launch_bounds__(Units::threads, Units::blocks)
     conv_windows_matrix_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const __grid_constant__ TensorMap weight,
                                const __grid_constant__ WindowConvolution<Units> s) {
   begin_kernel();
 #ifdef TURL_WARPGROUPS
-  constexpr int copying_warps = Units::copiers / 32 - 1, multiplying_warps = (Units::threads - Units::copiers) / 32;
+  constexpr int copying_warps = Units::copiers / 32 - 1, multiplying_warps = Units::users / 32;
   auto* const shared = dynamic_shared<Pack<bfloat16>>() + s.sums_packs;
   Pack<bfloat16>* const first_window = shared + s.stages * Units::weight_packs;
   auto* const barriers = reinterpret_cast<Mbarrier*>(first_window + s.windows * s.largest * 8);
@@ -317,7 +408,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
   if (threadIdx.x == 0) {
     weights.init(1, multiplying_warps);
     windows.init(copying_warps, multiplying_warps);
-    if (chunk_sums) init_mbarrier(*Units::meeting(), multiplying_warps);
+    if (chunk_sums && !Units::turned) init_mbarrier(*Units::meeting(), multiplying_warps);
     fence_mbarrier_init();
   }
   __syncthreads();
@@ -331,18 +422,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
   const auto compute = [&]<class Part>(const auto& tile) {
     typename Part::Tile sums = {};
     multiply_tile<Part, mirrored>(sums, windows, weights, s, tile);
-    uint32_t pixels = 0;  // a bit for each row of this thread: whether it is one
-    sums.each_row([&](int m, int half) {
-      const int pixel = s.out_pixel(tile.position + sums.row(m, half), s.phases[tile.phase]);
-      pixels |= uint32_t(pixel >= 0) << (2 * m + half);
-      sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
-        const int c = tile.channel + column;
-        if (pixel >= 0) put_pack(y + int64_t(pixel) * s.columns + c, pack, s.columns - c);
-      });
-    });
-    if (chunk_sums)
-      leave_column_sums<Units>(chunk_sums + int64_t(tile.row) * 2 * s.columns + tile.channel, s.columns, s.columns - tile.channel, sums,
-                               [&](int m, int half) { return (pixels >> (2 * m + half) & 1) != 0; });
+    if constexpr (Part::turned) put_turned<Part>(y, chunk_sums, sums, s, tile);
+    else put_rows<Part>(y, chunk_sums, sums, s, tile);
   };
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);

@@ -9,6 +9,7 @@
 //   A from a row-major tile at (row, k):      address of tile[row + l % 16][k + l / 16 * 8]
 //   B of two n-blocks, stored as [n][k]:      address of tile[n + l % 8 + l / 16 * 8][k + l / 8 % 2 * 8]; b of block 0 is r[0], r[1]
 //   B of two n-blocks, stored as [k][n]:      transposed, address of tile[k + l % 16][n + l / 16 * 8]; the same registers
+// store_matrix_4_transposed (sm_90) is its reverse: r[i] has M_i[g][2t, 2t+1], and column l % 8 of matrix l / 8 goes to lane l's address.
 #pragma once
 #include "cuda/device.h"
 
@@ -38,6 +39,14 @@ __device__ inline void load_matrix_4_transposed(uint32_t (&r)[4], const void* ro
                : "r"(shared_address(row))
                : "memory");
 }
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+__device__ inline void store_matrix_4_transposed(void* column, const uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(column)), "r"(r[0]), "r"(r[1]),
+               "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+#endif
 
 }  // namespace turl
 #endif

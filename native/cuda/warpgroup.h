@@ -2,7 +2,7 @@
 // lies in shared memory while they go on.
 //
 //   warpgroup_fence(d);                           before the first product of a group: all its sums are in their registers
-//   warpgroup_mma<a_by_side, b_by_side>(d, a, b); D [64, n] += A [64, 16] B [16, n], n = 64, 128 or 192, a and b from operand()
+//   warpgroup_mma<a_by_side, b_by_side>(d, a, b); D [64, n] += A [64, 16] B [16, n], n = 64, 128, 192 or 256, a and b from operand()
 //   warpgroup_commit();                           closes the group
 //   warpgroup_wait<n>(d);                         until at most the n latest groups are under way; only then are the sums of the others
 //                                                 there, and their operands free
@@ -71,6 +71,9 @@ template <int n, class D> __device__ inline void warpgroup_wait(D& d) {
 #define TURL_NAMES_96                                                                                                    \
   TURL_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, " \
   "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define TURL_NAMES_128                                                                                                         \
+  TURL_NAMES_96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, " \
+  "%115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(float (&d)[8][4], uint64_t a, uint64_t b) {
   asm volatile(
       "{ .reg .pred add; setp.ne.b32 add, 1, 0;\n"
@@ -92,12 +95,20 @@ template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(f
       : TURL_SUMS_32(0), TURL_SUMS_32(8), TURL_SUMS_32(16)
       : "l"(a), "l"(b), "n"(int(a_by_side)), "n"(int(b_by_side)));
 }
+template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(float (&d)[32][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{ .reg .pred add; setp.ne.b32 add, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" TURL_NAMES_128 "}, %128, %129, add, 1, 1, %130, %131; }"
+      : TURL_SUMS_32(0), TURL_SUMS_32(8), TURL_SUMS_32(16), TURL_SUMS_32(24)
+      : "l"(a), "l"(b), "n"(int(a_by_side)), "n"(int(b_by_side)));
+}
 #undef TURL_SUMS_4
 #undef TURL_SUMS_16
 #undef TURL_SUMS_32
 #undef TURL_NAMES_32
 #undef TURL_NAMES_64
 #undef TURL_NAMES_96
+#undef TURL_NAMES_128
 
 }  // namespace turl
 #endif

@@ -59,6 +59,20 @@ template <bool transposed> void load(uint32_t (&r)[4], const void* row, emulated
   std::copy(mine.r, mine.r + 4, r);
 }
 
+// Of each matrix one column for a lane.
+struct Column {
+  uint32_t r[4];
+  uint16_t column[8];
+};
+void collect(void* const* arguments, uint32_t) {
+  for (int lane = 0; lane < warp_size; lane++)
+    for (int row = 0; row < 8; row++) {
+      const int at = lane % 8;
+      const uint32_t pair = static_cast<const Column*>(arguments[row * 4 + at / 2])->r[lane / 8];
+      static_cast<Column*>(arguments[lane])->column[row] = uint16_t(pair >> at % 2 * 16);
+    }
+}
+
 }  // namespace
 
 void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const char* file, int line) {
@@ -70,6 +84,13 @@ void load_matrix_4(uint32_t (&r)[4], const void* row, const char* file, int line
 }
 void load_matrix_4_transposed(uint32_t (&r)[4], const void* row, const char* file, int line) {
   load<true>(r, row, {"load_matrix_4_transposed", file, line});
+}
+void store_matrix_4_transposed(void* column, const uint32_t (&r)[4], const char* file, int line) {
+  const emulated::Site site{"store_matrix_4_transposed", file, line};
+  emulated::check_shared(column, 16, site);
+  Column mine{{r[0], r[1], r[2], r[3]}, {}};
+  self->processor->collective(0xffffffffu, &mine, collect, false, site);
+  std::memcpy(column, mine.column, 16);
 }
 
 }  // namespace turl

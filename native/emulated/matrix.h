@@ -13,5 +13,6 @@ inline uint32_t shared_address(const void* p) {
 void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, TURL_HERE);
 void load_matrix_4(uint32_t (&r)[4], const void* row, TURL_HERE);
 void load_matrix_4_transposed(uint32_t (&r)[4], const void* row, TURL_HERE);
+void store_matrix_4_transposed(void* column, const uint32_t (&r)[4], TURL_HERE);
 
 }  // namespace turl

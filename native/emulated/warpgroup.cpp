@@ -35,7 +35,7 @@ struct Operand {
   }
 };
 
-constexpr int most_columns = 192;
+constexpr int most_columns = 256;
 
 // The part of one warp: sums of its 16 rows by lane, as matrix.h has them.
 void multiply(Thread* const* lanes, size_t index) {

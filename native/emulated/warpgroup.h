@@ -17,7 +17,7 @@ template <int n> void take_registers() {}
 template <int n, class D> void warpgroup_wait(D&, TURL_HERE) { emulated::wait_products(n, {"warpgroup_wait", file, line}); }
 template <bool a_by_side, bool b_by_side, int blocks>
 void warpgroup_mma(float (&d)[blocks][4], uint64_t a, uint64_t b, TURL_HERE) {
-  static_assert(blocks == 8 || blocks == 16 || blocks == 24, "n is 64, 128 or 192");
+  static_assert(blocks % 8 == 0 && blocks <= 32, "n is 64, 128, 192 or 256");
   emulated::begin_product(d[0], blocks * 8, a, a_by_side, b, b_by_side, {"warpgroup_mma", file, line});
 }
 

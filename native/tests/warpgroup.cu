@@ -65,6 +65,7 @@ TURL_TEST(wgmma_along_the_depth) { check<64, false, false>(context); }
 TURL_TEST(wgmma_with_b_along_the_columns) { check<128, false, true>(context); }
 TURL_TEST(wgmma_with_a_along_the_rows) { check<64, true, false>(context); }
 TURL_TEST(wgmma_along_the_sides) { check<128, true, true>(context); }
+TURL_TEST(wgmma_of_256_columns) { check<256, false, false>(context), check<256, true, false>(context); }
 
 // Where the pieces of an operand of a product begin: `blocks` blocks of memory, the row of 128 bytes from which on the product reads, and
 // the rows from one block of 64 sides to the next.
@@ -122,9 +123,40 @@ template <bool a_by_side> void check_any_row(Context& context) {
 }
 TURL_TEST(wgmma_of_sides_from_any_row) { check_any_row<false>(context); }
 TURL_TEST(wgmma_of_depths_from_any_row) { check_any_row<true>(context); }
+TURL_TEST(wgmma_of_columns_from_any_row) {
+  for (int row : {0, 1, 6, 7, 8, 13, 57}) {
+    check_from_rows<128, true, false>(context, {1, 0, 64}, {3, row, 64});
+    check_from_rows<256, false, false>(context, {1, 0, 64}, {5, row, 64});
+  }
+}
 // Three blocks of columns, each of which begins one row behind the one before.
 TURL_TEST(wgmma_of_overlapping_blocks) {
   for (int row : {0, 1, 6, 7, 8, 13, 57}) check_from_rows<192, true, true>(context, {1, 0, 64}, {2, row, 1});
+}
+
+// y [4, 8, 8]: the columns of four matrices.
+__global__ void store_kernel(bfloat16* y) {
+  begin_kernel();
+#ifdef TURL_WARPGROUPS
+  TURL_SHARED(Pack<bfloat16>, columns, [32]);
+  const int lane = int(threadIdx.x);
+  uint32_t r[4];
+  for (int i = 0; i < 4; i++) {
+    const int first = lane / 4 * 8 + lane % 4 * 2;
+    r[i] = pack_bfloat16(float(first + i), float(first + 1 + i));
+  }
+  store_matrix_4_transposed(&columns[lane], r);
+  __syncwarp();
+  reinterpret_cast<Pack<bfloat16>*>(y)[lane] = columns[lane];
+#endif
+}
+TURL_TEST(matrices_stored_by_columns) {
+  Array<bfloat16> y(256);
+  launch(context, store_kernel, 1, 32, 0, y.data);
+  synchronize();
+  for (size_t i = 0; i < 4; i++)
+    for (size_t column = 0; column < 8; column++)
+      for (size_t row = 0; row < 8; row++) TURL_EXPECT(float(y[(i * 8 + column) * 8 + row]) == float(row * 8 + column + i));
 }
 
 __global__ void block_kernel(bfloat16* y, const __grid_constant__ TensorMap map, int i0, int i1, int i2) {

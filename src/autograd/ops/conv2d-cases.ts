@@ -106,8 +106,8 @@ export const cases: Record<string, Case> = {
   'windows, channels beside the tiles': { x: [1, 9, 10, 192], out: 72, kernel: [3, 3], padding: 1 },
   'windows, no padding': { x: [1, 18, 17, 64], out: 64, kernel: [3, 3] },
   // With TURL_CUDA_NOT_TIMED=phases (matrix-units.test.ts) forward and dx of these go by windows too.
-  phases: { x: [2, 14, 13, 64], out: 128, kernel: [3, 3], stride: 2, padding: 1 },
-  'phases, one tap': { x: [1, 19, 22, 64], out: 64, kernel: [1, 1], stride: 2 },
+  'windows of phases': { x: [2, 14, 13, 64], out: 128, kernel: [3, 3], stride: 2, padding: 1 },
+  'windows of phases, one tap': { x: [1, 19, 22, 64], out: 64, kernel: [1, 1], stride: 2 },
   'packs, one pixel': { x: [1, 1, 1, 8], out: 8, kernel: [1, 1] },
   'packs, more padding than window': { x: [1, 3, 4, 8], out: 16, kernel: [2, 3], padding: 4 },
   'packs in only': { x: [1, 5, 4, 16], out: 12, kernel: [3, 3], padding: 1 },

@@ -13,10 +13,10 @@ const test = suite('matrix units');
 const start = (variables: Record<string, string>, ...command: string[]) =>
   spawnSync(process.execPath, command, { encoding: 'utf8', env: { ...process.env, ...variables } });
 const capability = (value: string) => ({ TURL_TEST_DEVICES: 'emulated', TURL_COMPUTE_CAPABILITY: value });
-const phases = {
+const notTimed = {
   TURL_TEST_DEVICES: 'emulated',
-  TURL_CUDA_NOT_TIMED: 'early,phases',
-  TURL_TEST_CASES: 'phases',
+  TURL_CUDA_NOT_TIMED: 'early,phases,turned',
+  TURL_TEST_CASES: 'windows',
 };
 
 const again: readonly (readonly [string, string, Record<string, string>])[] = [
@@ -24,7 +24,7 @@ const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d-bits', 'on compute capability 8.0', capability('8.0')],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
-  ['conv2d', 'by windows of phases', phases],
+  ['conv2d', 'by what has not been timed', notTimed],
   ['../../bench/cases', 'on compute capability 8.0', capability('8.0')],
 ];
 for (const [name, how, variables] of again.filter(([file]) => file !== process.env['TURL_TEST_SKIP']))
