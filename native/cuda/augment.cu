@@ -1,6 +1,6 @@
-// Batch augmentation (native/augment.h). A block makes `lines` rows of one image: it reads lines + 2 radius
-// rows of uint8 once, lowers their resolution along x into shared memory, then along y, and writes 3 lines
-// out_width values.
+// Batch augmentation (native/augment.h). A block makes `lines` rows of one image: it reads lines + 2 radius rows of uint8 once, lowers
+// their resolution along x into shared memory, then along y, and writes 3 lines out_width values. A thread has a few elements of a row, and goes
+// from row to row: what depends on the column alone is worked out once.
 #include "augment.h"
 #include "cuda/device.h"
 #include "kernels.h"
@@ -8,42 +8,44 @@
 namespace turl {
 namespace {
 
-constexpr int lines = 8, threads = 256;
+constexpr int lines = 8, threads = 128;
 
 template <class T>
-__global__ void augment_kernel(T* y, const uint8_t* images, const int32_t* parameters, AugmentSizes s,
-                               BlurWeights blur, float mean, float factor) {
+__global__ void augment_kernel(T* y, const uint8_t* images, const int32_t* parameters, AugmentSizes s, BlurWeights blur, float mean,
+                               float factor) {
   begin_kernel();
   float* smooth = dynamic_shared<float>();
-  int b = blockIdx.y, first = int(blockIdx.x) * lines, line = s.out_width * 3;
+  const int b = int(blockIdx.y), first = int(blockIdx.x) * lines, line = s.out_width * 3;
   const int32_t* p = parameters + int64_t(b) * augment_columns;
-  int top = p[0], left = p[1], flip = p[2], shrink = p[3] < 0 ? -p[3] : 0,
-      radius = low_resolution_radius(p[3]);
+  const int top = p[0], left = p[1], flip = p[2], shrink = p[3] < 0 ? -p[3] : 0, radius = low_resolution_radius(p[3]);
   const float* weight = blur.weight[shrink ? 0 : radius];
   const uint8_t* image = images + (int64_t(b) * s.height + top) * s.width * 3 + left * 3;
-  for (int at = threadIdx.x; at < (lines + 2 * radius) * line; at += threads) {
-    int i = reflect(first - radius + at / line, s.out_height), j = at % line / 3, c = at % 3;
-    const uint8_t* row = image + int64_t(i) * s.width * 3;
-    auto pixel = [&](int column) { return float(row[(flip ? s.out_width - 1 - column : column) * 3 + c]); };
-    float sum = shrink ? 0 : weight[0] * pixel(j);
-    if (shrink)
-      for (int d = -radius; d <= radius; d++)
-        sum += resample_weight(shrink, j, j + d) * pixel(reflect(j + d, s.out_width));
-    else
-      for (int d = 1; d <= radius; d++)
-        sum += weight[d] * (pixel(reflect(j - d, s.out_width)) + pixel(reflect(j + d, s.out_width)));
-    smooth[at] = sum;
+  for (int e = int(threadIdx.x); e < line; e += threads) {
+    const int j = e / 3, c = e % 3;
+    const bool edge = j < radius || j + radius >= s.out_width;
+    const auto place = [&](int column) { return (flip ? s.out_width - 1 - column : column) * 3 + c; };
+    const int own = place(j), next = flip ? -3 : 3;
+    for (int r = 0; r < lines + 2 * radius; r++) {
+      const uint8_t* row = image + int64_t(reflect(first - radius + r, s.out_height)) * s.width * 3;
+      const auto pixel = [&](int d) { return float(row[edge ? place(reflect(j + d, s.out_width)) : own + d * next]); };
+      float sum = shrink ? 0 : weight[0] * float(row[own]);
+      if (shrink)
+        for (int d = -radius; d <= radius; d++) sum += resample_weight(shrink, j, j + d) * pixel(d);
+      else
+        for (int d = 1; d <= radius; d++) sum += weight[d] * (pixel(-d) + pixel(d));
+      smooth[r * line + e] = sum;
+    }
   }
-  __syncthreads();
-  for (int at = threadIdx.x; at < lines * line; at += threads) {
-    int i = first + at / line, j = at % line / 3;
-    if (i >= s.out_height) continue;
-    float sum = 0;
-    for (int d = -radius; d <= radius; d++)
-      sum += (shrink ? resample_weight(shrink, i, i + d) : weight[d < 0 ? -d : d]) *
-             smooth[at + (d + radius) * line];
-    if (occluded(p, i, j, s)) sum = 0;
-    y[(int64_t(b) * s.out_height + i) * line + at % line] = T((sum - mean) * factor);
+  // Each thread reads what it has written itself.
+  for (int e = int(threadIdx.x); e < line; e += threads) {
+    const int j = e / 3;
+    for (int i = first; i < min(first + lines, s.out_height); i++) {
+      float sum = 0;
+      for (int d = -radius; d <= radius; d++)
+        sum += (shrink ? resample_weight(shrink, i, i + d) : weight[d < 0 ? -d : d]) * smooth[(i - first + d + radius) * line + e];
+      if (occluded(p, i, j, s)) sum = 0;
+      y[(int64_t(b) * s.out_height + i) * line + e] = T((sum - mean) * factor);
+    }
   }
 }
 
