@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The whole measurement on a machine with a GPU, in parts that each take minutes, the most wanted first:
 #   primitives  what the emulated device promises, against the real one (half a minute)
+#   tests       the test suite on cuda, and beside it PyTorch compiles the steps below, which takes a minute or two each: its cache keeps them
 #   step50      the training step of IResNet-50, batch 256, 85,000 identities, bfloat16, beside PyTorch in turns
 #   variants50  the same without PyTorch, in turns: as it is, with what has run on the emulated device only (TURL_CUDA_NOT_TIMED=early,
 #               phases, turned, and all of them), and with the turl_cuda.so of another commit, if TURL_BEFORE names the folder that it is in
 #   counters50  what Nsight Compute says of every kernel of one step of it, as bench/gpu keeps it; with TURL_CUDA_NOT_TIMED if that is set
-#   tests       the test suite on cuda
 #   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
 #   kernels     turl bench: every kernel, the ceilings, the page
 # usage: bench/gpu.sh [--dry] [--out DIR] [PART...]   all parts by default; a part that fails does not stop the others.
@@ -21,7 +21,7 @@ while [[ ${1-} == --* ]]; do
     *) echo "bench/gpu.sh: expected --dry or --out DIR, got $1" >&2; exit 2 ;;
   esac
 done
-[ $# -gt 0 ] || set -- primitives step50 variants50 counters50 tests step100 stepmobile kernels
+[ $# -gt 0 ] || set -- primitives tests step50 variants50 counters50 step100 stepmobile kernels
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 before=${TURL_BEFORE:+$(cd "$TURL_BEFORE" && pwd)}
@@ -49,7 +49,9 @@ primitives() {
 
 tests() {
   if [ $dry ]; then run tests env TURL_TEST_DEVICES=$device node scripts/test.mjs autograd/ops/prelu; return; fi
+  for model in iresnet50 iresnet100; do step $model --peers both --rounds 1 --steps 1 > "$out/compiled-$model.txt" 2>&1 & done
   run tests env TURL_TEST_DEVICES=cpu,cuda node scripts/test.mjs
+  wait
 }
 
 kernels() {
@@ -95,7 +97,7 @@ for part in "$@"; do
     stepmobile) run "$part" step mobilefacenet --set train.batch_size=256 --peers both --trace "$out/$part.json" ;;
     variants50) run variants50 variants ;;
     counters50) [ $dry ] || run counters50 counters ;;
-    *) echo "bench/gpu.sh: expected primitives, step50, variants50, counters50, tests, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
+    *) echo "bench/gpu.sh: expected primitives, tests, step50, variants50, counters50, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
   esac
 done
 echo "== everything is in $out"
