@@ -152,10 +152,12 @@ template <class Units> struct WindowConvolution : PhasedImages {
   }
 
   // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then. One place for windows
-  // does only for tiles of one window: within a tile the next window is waited for before the last one is free.
+  // does only for tiles of one window: within a tile the next window is waited for before the last one is free. With a third, two are on
+  // their way at a time, which pays where a window has few taps: those of phases.
   int place() {
-    for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(2, 1), std::pair(1, 2)}) {
+    for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(1, 3), std::pair(2, 1), std::pair(1, 2)}) {
       if (held > Units::blocks || (wanted == 1 && depth / block_depth * (phase_count / kinds) > 1)) continue;
+      if (wanted == 3 && in_step * out_step == 1) continue;
       windows = wanted, stages = 6;
       while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;
       if (stages >= 3) return held;
@@ -205,10 +207,17 @@ struct PlacesInTurn {
 };
 
 // By the warps that copy windows, number `warp` of `warps`, 32 rows at a time: each lane works out where the pixel of one of them is, and
-// eight lanes copy a row.
+// eight lanes copy a row. Where there are three places, a window is said to be full once the next is on its way: the place of that is free
+// before this one is wanted.
 template <class Units>
 __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
   const int lane = int(threadIdx.x) % 32, row = lane / 8, pack = lane % 8;
+  const auto arrived = [&](Mbarrier& full) {
+    fence_async();
+    __syncwarp();
+    if (lane == 0) arrive(full);
+  };
+  Mbarrier* before = nullptr;  // of a window on its way
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
     for (int c = 0; c < s.depth; c += block_depth)
@@ -229,13 +238,19 @@ __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const Wind
           }
         }
         commit_copies();
-        wait_copies<0>();
-        fence_async();
-        __syncwarp();
-        if (lane == 0) arrive(windows.full[windows.at]);
+        if (windows.count < 3) {
+          wait_copies<0>();
+          arrived(windows.full[windows.at]);
+        } else {
+          wait_copies<1>();
+          if (before) arrived(*before);
+          before = &windows.full[windows.at];
+        }
         windows.next();
       }
   }
+  wait_copies<0>();
+  if (before) arrived(*before);
 }
 
 // By one thread.
@@ -311,6 +326,7 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
   };
   groups_in_turn(sums.at, s.depth / block_depth * all, begin, free);
 }
+
 // The results of a tile, and its sums. A thread has the positions of some rows.
 template <class Part, class S>
 __device__ void put_rows(bfloat16* y, float* chunk_sums, const typename Part::Tile& sums, const S& s, const typename S::Place& tile) {
