@@ -6,7 +6,7 @@
 #   variants50  the same without PyTorch, in turns: as it is, with what has run on the emulated device only (TURL_CUDA_NOT_TIMED=early,
 #               phases, turned, and all of them), and with the turl_cuda.so of another commit, if TURL_BEFORE names the folder that it is in
 #   counters50  what Nsight Compute says of every kernel of one step of it, as bench/gpu keeps it; with TURL_CUDA_NOT_TIMED if that is set
-#   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch
+#   step100, stepmobile   the steps of IResNet-100 and MobileFaceNet beside PyTorch; variantsmobile as variants50, with `ones` too
 #   kernels     turl bench: every kernel, the ceilings, the page
 # usage: bench/gpu.sh [--dry] [--out DIR] [PART...]   all parts by default; a part that fails does not stop the others.
 # --dry runs a small form on the emulated device: nothing it says is a measurement, but everything runs through.
@@ -21,7 +21,7 @@ while [[ ${1-} == --* ]]; do
     *) echo "bench/gpu.sh: expected --dry or --out DIR, got $1" >&2; exit 2 ;;
   esac
 done
-[ $# -gt 0 ] || set -- primitives tests step50 variants50 counters50 step100 stepmobile kernels
+[ $# -gt 0 ] || set -- primitives tests step50 variants50 counters50 step100 stepmobile variantsmobile kernels
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 before=${TURL_BEFORE:+$(cd "$TURL_BEFORE" && pwd)}
@@ -69,15 +69,12 @@ step() {
   node bin/turl.js bench step "$config" --device $device --set precision=bfloat16 "$@" "${small[@]}"
 }
 
-# All in turns; then where the time of each goes.
+# A model with each of what TURL_CUDA_NOT_TIMED may name, in turns.
 variants() {
-  local variant ways=(TURL_CUDA_NOT_TIMED=early TURL_CUDA_NOT_TIMED=phases TURL_CUDA_NOT_TIMED=turned TURL_CUDA_NOT_TIMED=early,phases,turned)
+  local model=$1 variant ways=()
+  for variant in "${@:2}"; do ways+=("TURL_CUDA_NOT_TIMED=$variant"); done
   [ -z "$before" ] || ways+=("TURL_BACKEND_DIR=$before")
-  step iresnet50 --rounds 8 --steps 5 "${ways[@]/#/--against=}"
-  for variant in "${ways[@]}"; do
-    echo "$variant"
-    (export "${variant?}" && step iresnet50 --rounds 1 --steps 2)
-  done
+  step "$model" --set train.batch_size=256 --rounds 8 --steps 5 "${ways[@]/#/--against=}"
 }
 
 # Of the launches that follow some of the first step those of more than a whole one.
@@ -95,9 +92,10 @@ for part in "$@"; do
     primitives | tests | kernels) $part ;;
     step50 | step100) run "$part" step "iresnet${part#step}" --peers both --trace "$out/$part.json" ;;
     stepmobile) run "$part" step mobilefacenet --set train.batch_size=256 --peers both --trace "$out/$part.json" ;;
-    variants50) run variants50 variants ;;
+    variants50) run variants50 variants iresnet50 early phases turned early,phases,turned ;;
+    variantsmobile) run variantsmobile variants mobilefacenet early ones,turned early,ones,phases,turned ;;
     counters50) [ $dry ] || run counters50 counters ;;
-    *) echo "bench/gpu.sh: expected primitives, tests, step50, variants50, counters50, step100, stepmobile or kernels, got $part" >&2; exit 2 ;;
+    *) echo "bench/gpu.sh: expected primitives, tests, step50, variants50, counters50, step100, stepmobile, variantsmobile or kernels, got $part" >&2; exit 2 ;;
   esac
 done
 echo "== everything is in $out"

@@ -34,7 +34,9 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
 // The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
 template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
   if (!has_warpgroups(context) || !in_windows(s, mirrored)) return false;
-  if (s.stride > 1 && !not_timed_but_wanted("phases")) return false;  // docs/decisions/0008-hopper.md
+  // docs/decisions/0008-hopper.md
+  if (s.stride > 1 && !not_timed_but_wanted("phases")) return false;
+  if (s.stride == 1 && s.taps() == 1 && !not_timed_but_wanted("ones")) return false;
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored, statistics.size > 0);
     if (sizes.stages == 0) return false;

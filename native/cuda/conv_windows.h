@@ -153,11 +153,11 @@ template <class Units> struct WindowConvolution : PhasedImages {
 
   // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then. One place for windows
   // does only for tiles of one window: within a tile the next window is waited for before the last one is free. With a third, two are on
-  // their way at a time, which pays where a window has few taps: those of phases.
+  // their way at a time, which pays where a window has few taps.
   int place() {
     for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(1, 3), std::pair(2, 1), std::pair(1, 2)}) {
       if (held > Units::blocks || (wanted == 1 && depth / block_depth * (phase_count / kinds) > 1)) continue;
-      if (wanted == 3 && in_step * out_step == 1) continue;
+      if (wanted == 3 && phases[0].taps() > 4) continue;
       windows = wanted, stages = 6;
       while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;
       if (stages >= 3) return held;
@@ -451,7 +451,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
 
 // Whether it is such a convolution, and windows save more than the gaps cost: 1,024 in place of 1,408 cycles for each position.
 inline bool in_windows(const Convolution& s, bool mirrored) {
-  if (s.stride > 2 || s.groups != 1 || (s.taps() == 1 && s.stride == 1) || s.batch == 0) return false;
+  if (s.stride > 2 || s.groups != 1 || s.batch == 0) return false;
   if (s.padding >= std::min(s.kernel_h, s.kernel_w) || s.channels % 8 != 0) return false;
   const PhasedImages sizes(s, mirrored);
   const int64_t results = int64_t(ceil_div(sizes.out_height, sizes.out_step)) * ceil_div(sizes.out_width, sizes.out_step);

@@ -83,6 +83,8 @@ TURL_TEST(windows_of_5x5) { check<128>(context, {1, 15, 16, 64, 64, 5, 5, 1, 2, 
 TURL_TEST(windows_of_5x5_with_little_padding) { check<64>(context, {1, 22, 23, 64, 64, 5, 5, 1, 1, 1}, 2); }
 TURL_TEST(windows_of_2x3) { check<64>(context, {2, 12, 13, 64, 128, 2, 3, 1, 1, 1}, 2); }
 TURL_TEST(windows_of_two_taps) { check<128>(context, {1, 9, 33, 64, 64, 1, 2, 1, 0, 1}, 2); }
+TURL_TEST(windows_of_one_tap) { check<128>(context, {3, 13, 15, 64, 128, 1, 1, 1, 0, 1}, 2); }
+TURL_TEST(windows_of_one_tap_and_several_chunks) { check<64>(context, {2, 20, 19, 192, 64, 1, 1, 1, 0, 1}, 3); }
 TURL_TEST(windows_of_phases) { check<64>(context, {2, 14, 12, 64, 64, 3, 3, 2, 1, 1}, 2); }
 TURL_TEST(windows_of_phases_of_odd_sides) { check<128>(context, {1, 27, 29, 128, 192, 3, 3, 2, 1, 1}, 1); }
 TURL_TEST(windows_of_phases_in_many_tiles) { check<64>(context, {5, 31, 30, 64, 128, 3, 3, 2, 1, 1}, 4); }

@@ -105,7 +105,8 @@ export const cases: Record<string, Case> = {
   'windows, a tile across images': { x: [2, 13, 11, 64], out: 128, kernel: [3, 3], padding: 1 },
   'windows, channels beside the tiles': { x: [1, 9, 10, 192], out: 72, kernel: [3, 3], padding: 1 },
   'windows, no padding': { x: [1, 18, 17, 64], out: 64, kernel: [3, 3] },
-  // With TURL_CUDA_NOT_TIMED=phases (matrix-units.test.ts) forward and dx of these go by windows too.
+  // With TURL_CUDA_NOT_TIMED (matrix-units.test.ts) forward and dx of these go by windows too.
+  'windows, 1x1': { x: [2, 11, 13, 64], out: 128, kernel: [1, 1] },
   'windows of phases': { x: [2, 14, 13, 64], out: 128, kernel: [3, 3], stride: 2, padding: 1 },
   'windows of phases, one tap': { x: [1, 19, 22, 64], out: 64, kernel: [1, 1], stride: 2 },
   'packs, one pixel': { x: [1, 1, 1, 8], out: 8, kernel: [1, 1] },
