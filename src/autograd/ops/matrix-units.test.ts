@@ -23,6 +23,7 @@ const again: readonly (readonly [string, string, Record<string, string>])[] = [
   ['conv2d', 'on compute capability 8.0', { ...capability('8.0'), TURL_TEST_CASES: 'bfloat16' }],
   ['conv2d-bits', 'on compute capability 8.0', capability('8.0')],
   ['matmul', 'on compute capability 8.0', capability('8.0')],
+  ['linear', 'on compute capability 8.0', capability('8.0')],
   ['margin-softmax', 'on compute capability 8.0', capability('8.0')],
   ['conv2d', 'by what has not been timed', notTimed],
   ['../../bench/cases', 'on compute capability 8.0', capability('8.0')],
