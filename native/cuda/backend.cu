@@ -90,6 +90,7 @@ class CudaBackend final : public Backend, public Context {
     check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     stream = stream_;
     capability = usable_capability(properties_.major * 10 + properties_.minor);
+    not_timed();  // a mistake in it is told at once
     multiprocessors = properties_.multiProcessorCount;
     shared_memory = properties_.sharedMemPerBlockOptin;
     kernels = &kernel_table();

@@ -1,7 +1,9 @@
 // Which kernels a device gets: those of its own compute capability, or of a lower one that TURL_COMPUTE_CAPABILITY names; and those that
 // TURL_CUDA_NOT_TIMED names.
 #pragma once
+#include <algorithm>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include "types.h"
@@ -23,16 +25,31 @@ inline int usable_capability(int device) {
 // Whether the kernels of warpgroup_product.h run there: wgmma is of 9.x alone.
 inline bool has_warpgroups(const Context& context) { return context.capability / 10 == 9; }
 
-// Whether TURL_CUDA_NOT_TIMED, a list with commas, names this: what has run on the emulated device only, and so is left out otherwise.
-inline bool not_timed_but_wanted(std::string_view what) {
-  static const char* const variable = std::getenv("TURL_CUDA_NOT_TIMED");
-  if (!variable) return false;
-  for (std::string_view rest = variable; !rest.empty();) {
-    const size_t end = rest.find(',');
-    if (rest.substr(0, end) == what) return true;
-    rest = end == rest.npos ? std::string_view{} : rest.substr(end + 1);
+// What TURL_CUDA_NOT_TIMED names, with commas between: what has run on the emulated device only, and so is left out otherwise
+// (docs/decisions/0008-hopper.md).
+struct NotTimed {
+  bool early = false, ones = false, phases = false, turned = false;
+
+  NotTimed() {
+    const char* const variable = std::getenv("TURL_CUDA_NOT_TIMED");
+    const std::string_view names = variable ? variable : "";
+    for (size_t begin = 0; begin < names.size();) {
+      const size_t end = std::min(names.find(',', begin), names.size());
+      const std::string_view name = names.substr(begin, end - begin);
+      if (name == "early") early = true;
+      else if (name == "ones") ones = true;
+      else if (name == "phases") phases = true;
+      else if (name == "turned") turned = true;
+      else
+        throw std::runtime_error("TURL_CUDA_NOT_TIMED: expected some of early, ones, phases and turned, with commas between, got " +
+                                 std::string(names));
+      begin = end + 1;
+    }
   }
-  return false;
+};
+inline const NotTimed& not_timed() {
+  static const NotTimed named;
+  return named;
 }
 
 }  // namespace turl

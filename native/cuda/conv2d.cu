@@ -35,8 +35,8 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
 template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
   if (!has_warpgroups(context) || !in_windows(s, mirrored)) return false;
   // docs/decisions/0008-hopper.md
-  if (s.stride > 1 && !not_timed_but_wanted("phases")) return false;
-  if (s.stride == 1 && s.taps() == 1 && !not_timed_but_wanted("ones")) return false;
+  if (s.stride > 1 && !not_timed().phases) return false;
+  if (s.stride == 1 && s.taps() == 1 && !not_timed().ones) return false;
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored, statistics.size > 0);
     if (sizes.stages == 0) return false;
@@ -49,7 +49,7 @@ template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics
     return true;
   };
   const bool narrow = (mirrored ? s.channels : s.out_channels) <= 64;
-  if (not_timed_but_wanted("turned") &&
+  if (not_timed().turned &&
       (narrow ? by.template operator()<HopperWindows<64, 2, true>>() : by.template operator()<HopperWindows<128, 2, true>>()))
     return true;
   return narrow ? by.template operator()<HopperWindows<64>>() : by.template operator()<HopperWindows<128>>();

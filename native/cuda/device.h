@@ -86,7 +86,7 @@ void launch_unchecked(Context& context, void (*kernel)(P...), dim3 grid, dim3 bl
   cudaLaunchConfig_t config{};
   config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(context.stream);
-  config.attrs = &early, config.numAttrs = has_warpgroups(context) && not_timed_but_wanted("early") ? 1 : 0;
+  config.attrs = &early, config.numAttrs = has_warpgroups(context) && not_timed().early ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), "launch");
 }
 

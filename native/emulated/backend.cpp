@@ -16,7 +16,7 @@ class EmulatedBackend final : public Backend, public Context {
 #ifdef TURL_SANITIZED
     exact = true;
 #endif
-    capability = usable_capability(90);
+    capability = usable_capability(90), not_timed();  // mistakes in either are told at once
     multiprocessors = 2;  // few, so that blocks compute several tiles
     if (capability < 90) shared_memory = 163 << 10;
     set_threads(threads_named());

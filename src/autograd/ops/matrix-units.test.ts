@@ -35,13 +35,18 @@ for (const [name, how, variables] of again.filter(([file]) => file !== process.e
     assert.match(stdout, /Passed:\s+[1-9]/);
   });
 
-test('the device takes the compute capability that it has or a lower one', () => {
+test('the device takes the compute capability that it has or a lower one, and what it knows of what is not timed', () => {
   const module = path.join(import.meta.dirname, '../../tensor/device.js');
   const script = `import { whyUnavailable } from '${module}'; console.log(String(whyUnavailable('emulated')))`;
-  const answer = (value: string) =>
-    start(capability(value), '--input-type=module', '-e', script).stdout.trim();
-  assert.is(answer('8.0'), 'undefined');
-  assert.match(answer('9.5'), 'TURL_COMPUTE_CAPABILITY: expected 8.0 to 9.0, got 9.5');
+  const answer = (variables: Record<string, string>) =>
+    start(variables, '--input-type=module', '-e', script).stdout.trim();
+  assert.is(answer(capability('8.0')), 'undefined');
+  assert.match(answer(capability('9.5')), 'TURL_COMPUTE_CAPABILITY: expected 8.0 to 9.0, got 9.5');
+  assert.is(answer(notTimed), 'undefined');
+  assert.match(
+    answer({ TURL_CUDA_NOT_TIMED: 'early,turnt' }),
+    'TURL_CUDA_NOT_TIMED: expected some of early, ones, phases and turned, with commas between, got early,turnt',
+  );
 });
 
 test.run();
