@@ -1,8 +1,8 @@
 // The margin softmax of bfloat16 embeddings on matrix units (matrix_product.h, warpgroup_product.h), for sizes that come in packs of 8.
 //
 // Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits. So each product
-// runs over its inner dimension once for each part, smallest first: a = g v_low + g v_high, and so on. An error of 2^-17 of each
-// product is as good as none beside that of g. One slice of the classes at a time is normalised and split, 4 bytes an element.
+// passes over its inner dimension once for each part: a = g v_low + g v_high, and so on. An error of 2^-17 of each product is as good
+// as none beside that of g. The passes take turns every 64 deep: what the next reads again is in the L1 cache. One slice of the classes at a time is normalised and split, 4 bytes an element.
 #pragma once
 #include "cuda/margin_softmax_parts.h"
 #include "cuda/split.h"
@@ -37,22 +37,32 @@ template <int width> __global__ void split_prototypes_kernel(Slice slice, Proble
   });
 }
 
+// The inner dimension of a product in `passes` passes that take turns.
+template <int passes> struct InTurns {
+  static constexpr int turn = 64;
+  int depth;
+  __device__ int all() const { return ceil_div(depth, turn) * turn * passes; }
+  __device__ static int pass(int k) { return k / turn % passes; }
+  __device__ static int at(int k) { return k / (turn * passes) * turn + k % turn; }
+};
+
 // use(the logits of a tile of samples x classes of the slice).
 template <class Units, class Use>
 __device__ inline void matrix_logits(const bfloat16* g, const Slice& slice, const Problem& p, int first_sample, int first_class,
                                      Use use) {
   const int size = p.size, samples = int(p.samples);
+  const InTurns<2> inner{size};
   Units::template product<Fast::depth, Fast::depth>(
-      0, 2 * size,
+      0, inner.all(),
       [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int i = first_sample + side, e = k < size ? k : k - size;
-        const bool inside = i < samples && k < 2 * size;
-        copy_async(to, inside ? g + int64_t(i) * size + e : g, inside);
+        const int i = first_sample + side, e = inner.at(k);
+        const bool inside = i < samples && e < size;
+        copy_async_cached(to, inside ? g + int64_t(i) * size + e : g, inside);
       },
       [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int j = first_class + side, e = k < size ? k : k - size;
-        const bfloat16* const v = k < size ? slice.v.low : slice.v.high;
-        const bool inside = j < slice.count && k < 2 * size;
+        const int j = first_class + side, e = inner.at(k);
+        const bfloat16* const v = inner.pass(k) == 0 ? slice.v.low : slice.v.high;
+        const bool inside = j < slice.count && e < size;
         copy_async(to, inside ? v + int64_t(j) * size + e : v, inside);
       },
       use);
@@ -146,18 +156,19 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     prototype_gradient_matrix_kernel(float* dv, Split p, const bfloat16* g, int samples, int count, int stride, int size) {
   begin_kernel();
   const int first_class = int(blockIdx.x) * Units::rows, first_e = int(blockIdx.y) * Units::columns;
+  const InTurns<2> inner{samples};
   Units::template product<Fast::side, Fast::side>(
-      0, 2 * samples,
+      0, inner.all(),
       [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int j = first_class + side, i = k < samples ? k : k - samples;
-        const bfloat16* const part = k < samples ? p.low : p.high;
-        const bool inside = j < stride && k < 2 * samples;
+        const int j = first_class + side, i = inner.at(k);
+        const bfloat16* const part = inner.pass(k) == 0 ? p.low : p.high;
+        const bool inside = j < stride && i < samples;
         copy_async(to, inside ? part + int64_t(i) * stride + j : part, inside);
       },
       [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int e = first_e + side, i = k < samples ? k : k - samples;
-        const bool inside = e < size && k < 2 * samples;
-        copy_async(to, inside ? g + int64_t(i) * size + e : g, inside);
+        const int e = first_e + side, i = inner.at(k);
+        const bool inside = e < size && i < samples;
+        copy_async_cached(to, inside ? g + int64_t(i) * size + e : g, inside);
       },
       [&](auto& sums) {
         sums.each_row([&](int m, int half) {
@@ -170,7 +181,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
       });
 }
 
-// partial [splits, B, D] (+)= p v = p_low v_high + p_high v_low + p_high v_high over a part of the slice's classes; rows
+// partial [splits, B, D] (+)= p v = p_low v_high + p_high v_high + p_high v_low over a part of the slice's classes; rows
 // are samples, columns elements; grid [element tiles, sample tiles, splits].
 template <class Units>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
@@ -179,20 +190,20 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
   const int first_e = int(blockIdx.x) * Units::columns, first_sample = int(blockIdx.y) * Units::rows;
   const int part = ceil_div(stride / 8, splits) * 8, begin = min(stride, int(blockIdx.z) * part);
   const int length = min(stride - begin, part);
-  const auto pass = [&](int k) { return int(k >= length) + int(k >= 2 * length); };
+  const InTurns<3> inner{length};
   Units::template product<Fast::depth, Fast::side>(
-      0, 3 * length,
+      0, inner.all(),
       [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int i = first_sample + side, j = begin + k - pass(k) * length;
-        const bfloat16* const factor = pass(k) == 0 ? p.low : p.high;
-        const bool inside = i < samples && k < 3 * length;
-        copy_async(to, inside ? factor + int64_t(i) * stride + j : factor, inside);
+        const int i = first_sample + side, j = begin + inner.at(k);
+        const bfloat16* const factor = inner.pass(k) == 0 ? p.low : p.high;
+        const bool inside = i < samples && inner.at(k) < length;
+        copy_async_cached(to, inside ? factor + int64_t(i) * stride + j : factor, inside);
       },
       [&](Pack<bfloat16>* to, int, int side, int k) {
-        const int e = first_e + side, j = begin + k - pass(k) * length;
-        const bfloat16* const factor = pass(k) == 1 ? slice.v.low : slice.v.high;
-        const bool inside = e < size && k < 3 * length && j < slice.count;
-        copy_async(to, inside ? factor + int64_t(j) * size + e : factor, inside);
+        const int e = first_e + side, j = begin + inner.at(k);
+        const bfloat16* const factor = inner.pass(k) == 2 ? slice.v.low : slice.v.high;
+        const bool inside = e < size && inner.at(k) < length && j < slice.count;
+        copy_async_cached(to, inside ? factor + int64_t(j) * size + e : factor, inside);
       },
       [&](auto& sums) {
         sums.each_row([&](int m, int half) {
