@@ -68,13 +68,16 @@ __global__ void __launch_bounds__(finish_columns * finish_lines)
   statistics[channels + c] = float(variance < 0 ? 0 : variance);  // NaN stays
 }
 
+__device__ inline float inverse_of(float variance, double epsilon) { return 1 / sqrtf(variance + float(epsilon)); }
+
 __global__ void moments_kernel(float* moments, const float* mean, const float* variance, double epsilon, int64_t channels) {
   begin_kernel();
   int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c < channels) moments[c] = mean[c], moments[channels + c] = float(1 / sqrt(double(variance[c]) + epsilon));
+  if (c < channels) moments[c] = mean[c], moments[channels + c] = inverse_of(variance[c], epsilon);
 }
 
-// The arrays of a layer's channels; absent ones are null. In training `inverse` is the variance until forward_kernel has made the moments of it.
+// The arrays of a layer's channels; absent ones are null. In training `inverse` is the variance until forward_kernel has made the moments
+// of it.
 struct Channel {
   const float *mean, *inverse, *gamma, *beta, *slope;
   __device__ float scale(int c) const { return gamma ? gamma[c] * inverse[c] : inverse[c]; }
@@ -95,11 +98,10 @@ struct Update {
   const float *running_mean0 = nullptr, *running_variance0 = nullptr;  // may be the same
   double momentum = 0, epsilon = 0;
 
-  __device__ float inverse(float variance) const { return 1 / sqrtf(variance + float(epsilon)); }
   // By one thread for each channel.
   __device__ void leave(int c, int channels, float mean, float variance, int64_t rows) const {
     const double n = double(rows);
-    moments[c] = mean, moments[channels + c] = inverse(variance);
+    moments[c] = mean, moments[channels + c] = inverse_of(variance, epsilon);
     running_mean[c] = float((1 - momentum) * double(running_mean0[c]) + momentum * double(mean));
     running_variance[c] = float((1 - momentum) * double(running_variance0[c]) + momentum * double(variance) * n / (n - 1));
   }
@@ -132,7 +134,7 @@ __global__ void __launch_bounds__(row_threads, summed ? 2 : 4)
     forward_kernel(T* y, float* chunk_sums, const T* x, const T* more, Channel k, Update update, Rows<width> rows) {
   begin_kernel();
   const int c = rows.channel();
-  const Constants<width> of(k, c, rows.channels, [&](float given) { return update.moments ? update.inverse(given) : given; });
+  const Constants<width> of(k, c, rows.channels, [&](float given) { return update.moments ? inverse_of(given, update.epsilon) : given; });
   float sum[2][width] = {};
   const auto use = [&](int64_t offset, const auto& in) {
     Group<T, width> out;

@@ -7,7 +7,9 @@
 #include "cuda/conv_depthwise.h"
 #include "cuda/conv_gemm.h"
 #include "cuda/conv_image.h"
+#include "cuda/conv_matrix.h"
 #include "cuda/conv_weight_windows.h"
+#include "cuda/conv_windows.h"
 #include "kernels.h"
 
 namespace turl {
@@ -33,10 +35,9 @@ template <class F> void with_matrix_units(const Context& context, const Convolut
 
 // The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
 template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
-  if (!has_warpgroups(context) || !in_windows(s, mirrored)) return false;
-  // docs/decisions/0008-hopper.md
-  if (s.stride > 1 && !not_timed().phases) return false;
-  if (s.stride == 1 && s.taps() == 1 && !not_timed().ones) return false;
+  if (!has_warpgroups(context)) return false;
+  if (s.stride > 1 ? !not_timed().phases : s.taps() == 1 && !not_timed().ones) return false;  // docs/decisions/0008-hopper.md
+  if (!in_windows(s, mirrored)) return false;
   const auto by = [&]<class Units>() {
     const WindowConvolution<Units> sizes(context, s, mirrored, statistics.size > 0);
     if (sizes.stages == 0) return false;

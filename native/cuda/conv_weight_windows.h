@@ -12,7 +12,10 @@
 // matrix units, the products read 24 KiB of shared memory (192 cycles), and some 5 KiB come (40): 18 bytes a cycle. For as many products
 // the kernel of conv_matrix.h reads 27 KiB (216), and 13.5 come (108), of which 9 are read from the L1 cache too (72).
 #pragma once
-#include "cuda/conv_windows.h"
+#include "convolution.h"
+#include "cuda/matrix_tile.h"
+#include "cuda/places_in_turn.h"
+#include "cuda/tensor_map.h"
 
 namespace turl {
 

@@ -1,13 +1,7 @@
 // Convolutions of bfloat16 with stride 1 or 2, and the image's gradient of such, on the matrix units of sm_90a: every pixel comes into
 // shared memory once for all taps, where conv_matrix.h copies it for each.
 //
-// The pixels of all images are numbered with gaps: behind a line as many positions as the taps reach beyond it, behind an image as many
-// lines. What they meet left of a line is the gap behind the line before, and so on: the pixel of a tap is the same number of positions
-// further for every result. A result has the position of the pixel with its line and column; positions without a result are computed in
-// vain: for 3x3 taps at 56x56 there are 57 x 57 / 56 x 56 = 1.04 times as many as results, at 7x7 1.31 times.
-//
-// With stride 2 the larger image falls into four phases, the pixels (2 i + p, 2 j + q), and the taps with it, each of which meets one phase
-// only, with stride 1: the convolution is the sum of those of the phases of x, and a phase of the image's gradient is one of dy.
+// Positions, gaps and phases are those of phased_images.h.
 //
 // A block has one warpgroup that copies and two that multiply, each half of a tile of 256 positions by 128 or 64 channels. For every 64
 // channels of the input three warps of the first bring the window of the tile, all positions that its taps meet, in rows of 128 bytes as
@@ -20,7 +14,11 @@
 // channels wgmma reads all the time. Turned, with 256 positions beside 64 channels in a product, it reads 80 KiB (640 cycles) for either
 // width; a warp has all positions of its channels then, and sums those without the others, but its results must be turned back.
 #pragma once
-#include "cuda/conv_matrix.h"
+#include "cuda/channel_sums.h"
+#include "cuda/matrix_tile.h"
+#include "cuda/phased_images.h"
+#include "cuda/places_in_turn.h"
+#include "cuda/tensor_map.h"
 
 namespace turl {
 
@@ -59,76 +57,7 @@ template <int width, int blocks_of_rows = 2, bool is_turned = false> struct Hopp
 #endif
 };
 
-// A phase of the larger image: its pixels (stride i + p, stride j + q), and the taps that meet them, `down` x `across`. From a result's
-// position the first is `start` positions further; it is number `first` of the weight's taps.
-struct Phase {
-  int p, q, start, down, across, first;
-  TURL_BOTH int taps() const { return down * across; }
-};
-
-// The convolution of x, or, `mirrored`, its image's gradient by dy: of images with `depth` channels such with `columns`, by positions and
-// phases as described above. One phase after the other is added up, or, `mirrored`, is a result of its own.
-struct PhasedImages {
-  int batch, in_height, in_width, depth, out_height, out_width, columns, kernel_w;
-  int in_step, out_step;  // from pixel to pixel of neighbouring positions: of what is read, and of the results
-  int phase_count = 0;
-  Phase phases[4];
-  int pitch = 1, image;  // positions of a line and of an image
-  Divisor by_image{1}, by_pitch{1};
-
-  PhasedImages(const Convolution& s, bool mirrored)
-      : batch(int(s.batch)), in_height(int(mirrored ? s.out_height() : s.height)), in_width(int(mirrored ? s.out_width() : s.width)),
-        depth(int(mirrored ? s.out_channels : s.channels)), out_height(int(mirrored ? s.height : s.out_height())),
-        out_width(int(mirrored ? s.width : s.out_width())), columns(int(mirrored ? s.channels : s.out_channels)),
-        kernel_w(int(s.kernel_w)), in_step(int(mirrored ? 1 : s.stride)), out_step(int(mirrored ? s.stride : 1)) {
-    const auto down = [&](int p) { return Along(s, s.kernel_h, mirrored, p, in_height, out_height); };
-    const auto across = [&](int q) { return Along(s, s.kernel_w, mirrored, q, in_width, out_width); };
-    int lines = 1;
-    for (int p = 0; p < s.stride; p++) lines = std::max(lines, down(p).positions), pitch = std::max(pitch, across(p).positions);
-    image = lines * pitch, by_image = Divisor(image), by_pitch = Divisor(pitch);
-    for (int p = 0; p < s.stride; p++)
-      for (int q = 0; q < s.stride; q++) {
-        const Along y = down(p), x = across(q);
-        const Phase phase{p, q, y.start * pitch + x.start, y.taps, x.taps, y.first * kernel_w + x.first};
-        if (phase.taps() > 0 || mirrored) phases[phase_count++] = phase;
-      }
-  }
-
-  // What a phase has of lines or columns: how many of the taps, the first of them, where that lies from a result, and how many positions
-  // it takes.
-  struct Along {
-    int taps, first, start, positions;
-    Along(const Convolution& s, int64_t kernel, bool mirrored, int64_t p, int64_t in, int64_t out) {
-      const int64_t step = s.stride, least = (p + s.padding) % step, count = least < kernel ? (kernel - 1 - least) / step + 1 : 0;
-      const int64_t most = least + step * (count - 1), of_phase = ceil_div(std::max<int64_t>((mirrored ? out : in) - p, 0), step);
-      const int64_t from = mirrored ? (p + s.padding - most) / step : (least - s.padding - p) / step, to = from + count - 1;
-      taps = int(count), first = int(mirrored ? most : least), start = int(from);
-      positions = int(std::max((mirrored ? in : of_phase) + std::max<int64_t>(-from, 0), (mirrored ? of_phase : out) + std::max<int64_t>(to, 0)));
-    }
-  };
-  // Positions of a result of each kind, the gaps between images included.
-  int64_t positions() const {
-    return (batch - 1) * int64_t(image) + (ceil_div(out_height, out_step) - 1) * pitch + ceil_div(out_width, out_step);
-  }
-  // Rows of the window for so many results, a multiple of 8.
-  TURL_BOTH int window(const Phase& phase, int results) const {
-    return (results + (phase.down - 1) * pitch + phase.across - 1 + 7) / 8 * 8;
-  }
-  __device__ int in_pixel(int position, const Phase& phase) const { return pixel(position, phase, in_height, in_width, in_step); }
-  __device__ int out_pixel(int position, const Phase& phase) const { return pixel(position, phase, out_height, out_width, out_step); }
-
- private:
-  // The number of the pixel at a position in images of height x width, or -1 where there is none.
-  __device__ int pixel(int position, const Phase& phase, int height, int width, int step) const {
-    if (position < 0) return -1;
-    const int b = by_image.quotient(position), rest = by_image.rest(position, b), line = by_pitch.quotient(rest);
-    int i = line, j = by_pitch.rest(rest, line);
-    if (step > 1) i = i * step + phase.p, j = j * step + phase.q;
-    return b < batch && i < height && j < width ? (b * height + i) * width + j : -1;
-  }
-};
-
-// The same in tiles.
+// A convolution of phased images in tiles.
 template <class Units> struct WindowConvolution : PhasedImages {
   int kinds;              // of tiles: phases of the result
   int largest = 0;        // window
@@ -188,24 +117,6 @@ template <class Units> struct WindowConvolution : PhasedImages {
 };
 
 #ifdef TURL_WARPGROUPS
-// Places in shared memory that are filled and freed in turn.
-struct PlacesInTurn {
-  Pack<bfloat16>* first;
-  Mbarrier *full, *empty;
-  int count, packs;       // of places, and of a place
-  int at = 0, phase = 0;  // the place whose turn it is
-
-  __device__ Pack<bfloat16>* place() const { return first + at * packs; }
-  __device__ void init(int fillers, int users) const {
-    for (int i = 0; i < count; i++) init_mbarrier(full[i], fillers), init_mbarrier(empty[i], users);
-  }
-  __device__ void wait_full() const { wait_mbarrier(full[at], phase); }
-  __device__ void wait_empty() const { wait_mbarrier(empty[at], phase ^ 1); }
-  __device__ void next() {
-    if (++at == count) at = 0, phase ^= 1;
-  }
-};
-
 // By the warps that copy windows, number `warp` of `warps`, 32 rows at a time: each lane works out where the pixel of one of them is, and
 // eight lanes copy a row. Where there are three places, a window is said to be full once the next is on its way: the place of that is free
 // before this one is wanted.

@@ -9,9 +9,6 @@ template <class T> struct Always {
   T value;
   __device__ T operator()() const { return value; }
 };
-struct Same {
-  template <class T> __device__ T operator()(T x) const { return x; }
-};
 
 }  // namespace
 

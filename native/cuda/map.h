@@ -34,6 +34,11 @@ template <int width, class F, class Y, class... X> __global__ void map_kernel(F 
   }
 }
 
+// Of x itself: a copy, or a cast where y has another type.
+struct Same {
+  template <class T> __device__ T operator()(T x) const { return x; }
+};
+
 // y may be one of x.
 template <class F, class Y, class... X> void map(Context& context, F f, int64_t n, Y* y, const X*... x) {
   constexpr int width = 16 / int(std::max({sizeof(Y), sizeof(X)...}));

@@ -27,10 +27,6 @@ struct Passes {
   __device__ const bfloat16* operator[](int pass) const { return pass == 0 ? first : pass == 1 ? second : third; }
 };
 
-struct Widen {
-  __device__ float operator()(bfloat16 x) const { return float(x); }
-};
-
 __global__ void split_kernel(Split to, const float* x, int64_t n) {
   begin_kernel();
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
@@ -265,7 +261,7 @@ struct Product {
   static const float* widened(Context& context, In x) {
     if (x.dtype == DType::float32) return x.as<float>();
     auto* const memory = static_cast<float*>(context.scratch(size_t(x.size) * sizeof(float)));
-    map(context, Widen{}, x.size, memory, x.as<bfloat16>());
+    map(context, Same{}, x.size, memory, x.as<bfloat16>());
     return memory;
   }
 };

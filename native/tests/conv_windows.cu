@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 #include "cuda/conv_weight_windows.h"
+#include "cuda/conv_windows.h"
 #include "tests/test.h"
 
 namespace turl::test {

@@ -1,0 +1,27 @@
+// A ring of places in shared memory, which some threads of a block fill and others read: by two barriers for each, full and empty.
+#pragma once
+#include "cuda/warpgroup.h"
+
+#ifdef TURL_WARPGROUPS
+namespace turl {
+
+// Places in shared memory that are filled and freed in turn.
+struct PlacesInTurn {
+  Pack<bfloat16>* first;
+  Mbarrier *full, *empty;
+  int count, packs;       // of places, and of a place
+  int at = 0, phase = 0;  // the place whose turn it is
+
+  __device__ Pack<bfloat16>* place() const { return first + at * packs; }
+  __device__ void init(int fillers, int users) const {
+    for (int i = 0; i < count; i++) init_mbarrier(full[i], fillers), init_mbarrier(empty[i], users);
+  }
+  __device__ void wait_full() const { wait_mbarrier(full[at], phase); }
+  __device__ void wait_empty() const { wait_mbarrier(empty[at], phase ^ 1); }
+  __device__ void next() {
+    if (++at == count) at = 0, phase ^= 1;
+  }
+};
+
+}  // namespace turl
+#endif
