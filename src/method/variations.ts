@@ -26,12 +26,10 @@ export function variationTargets(
   const samples = applied.length / variations.length;
   const mined = soft.length / samples;
   const columns = active.map((name) => variations.indexOf(name));
-  const width = columns.length + mined;
-  return Float32Array.from({ length: samples * width }, (_, i) => {
-    const [row, column] = [Math.floor(i / width), i % width];
-    const own = columns[column];
-    return (
-      own === undefined ? soft[row * mined + column - columns.length] : applied[row * variations.length + own]
-    ) as number;
-  });
+  const targets = new Float32Array(samples * columns.length + soft.length);
+  for (let row = 0, i = 0; row < samples; row++) {
+    for (const column of columns) targets[i++] = applied[row * variations.length + column] as number;
+    for (let t = 0; t < mined; t++) targets[i++] = soft[row * mined + t] as number;
+  }
+  return targets;
 }

@@ -61,11 +61,12 @@ export class Optimizer {
   gradientNorm(): number {
     const squares = this.#squares.toArray();
     let total = 0;
-    this.#measured.forEach((name, i) => {
+    for (let i = 0; i < this.#measured.length; i++) {
       const square = squares[i] as number;
-      if (!Number.isFinite(square)) throw new UserError(`the gradient of ${name} is not finite`);
+      if (!Number.isFinite(square))
+        throw new UserError(`the gradient of ${this.#measured[i] as string} is not finite`);
       total += square;
-    });
+    }
     return Math.sqrt(total);
   }
 
