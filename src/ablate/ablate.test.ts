@@ -15,8 +15,8 @@ import * as assert from 'uvu/assert';
 import { clear, estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
 import { slurmScript } from './slurm.js';
 import { loadSweep, type Cell } from './sweep.js';
-import { buildTable, latex, markdown } from './tables.js';
-import { experimentsOf, readResult, writeResult, type CellResult } from './results.js';
+import { buildTable, latex, markdown, writeTables } from './tables.js';
+import { allResults, experimentsOf, readResult, writeResult, type CellResult } from './results.js';
 
 const test = suite<{ folder: string }>('ablate');
 test.before.each((context) => {
@@ -140,6 +140,10 @@ seeds: [4, 5]
       'base: base.yaml\ntests:\n  - { name: a, set: { evaluate.flp: true } }\n',
       /sweep\.yaml:3: test a: evaluate\.flp: unknown key, did you mean "flip"/,
     ],
+    [
+      'base: base.yaml\ntests:\n  - { name: a, set: { model.embedding_size: 32 } }\n',
+      /sweep\.yaml:3: test a: expected keys of evaluate and data, .* found model\.embedding_size/,
+    ],
     ['base: base.yaml\ntests: [{ name: held-out }]\n', /expected another name than that .*got "held-out"/],
     ['base: base.yaml\nname: ../../evil\n', /name: expected a plain name, without slashes, got/],
     ['base: base.yaml\nname: ..\n', /name: expected a plain name/],
@@ -233,6 +237,25 @@ const resultOf = (
   seconds: 1,
   protocols: {},
   tests: { lfw: { clean } },
+});
+
+test('results.csv has the figures that any cell has; a report keeps its order', async ({ folder }) => {
+  const text =
+    'base: base.yaml\narms: [{ name: "Z, a|b" }, { name: A, set: { loss.groups: 2 } }]\nseeds: [1]\n';
+  const sweep = loadSweep(put(folder, text));
+  sweep.cells.forEach((cell, i) => {
+    const found = resultOf(cell, i === 0 ? { accuracy: 0.5 } : { accuracy: 0.6, correlation: 0.1 });
+    writeResult(folder, cell, { ...found, experiments: experimentsOf(cell) });
+  });
+  await writeTables(folder, sweep);
+  assert.is(
+    readFileSync(join(folder, 'results.csv'), 'utf8'),
+    'variant,seed,test,version,accuracy,correlation\n"Z, a|b",1,lfw,clean,0.5,\nA,1,lfw,clean,0.6,0.1\n',
+  );
+  assert.equal(
+    allResults(folder).map(({ label }) => label),
+    ['Z, a|b', 'A'],
+  );
 });
 
 test('tables: bold only where it is clear, missing cells are said to be', ({ folder }) => {

@@ -134,7 +134,11 @@ export function allResults(folder: string): CellResult[] {
   const results = names.map((name) => parseResult(join(folder, 'cells', name)));
   const table = join(folder, 'results.csv');
   const lines = existsSync(table) ? readFileSync(table, 'utf8').split('\n') : [];
-  const place = ({ label }: CellResult) => lines.findIndex((text) => text.startsWith(`${label},`));
+  // The first column is the label, in quotes where it needs them.
+  const labels = lines.map(
+    (text) => /^"((?:[^"]|"")*)"/.exec(text)?.[1]?.replaceAll('""', '"') ?? text.split(',')[0],
+  );
+  const place = ({ label }: CellResult) => labels.indexOf(label);
   return results.sort((a, b) => place(a) - place(b) || a.seed - b.seed);
 }
 

@@ -224,11 +224,14 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
   if (twice !== undefined)
     throw new UserError(`${file}: expected different arms, values and seeds, found two cells ${twice}`);
   // What a test changes is checked now, not when the first cell has been trained.
-  for (const [i, { name, set }] of sweep.tests.entries())
-    if (cells[0])
-      configFrom(
-        cells[0].config,
-        flat(set, () => `${layers.origin(['tests', i])}: test ${name}`),
-      );
+  for (const [i, { name, set }] of sweep.tests.entries()) {
+    const changes = flat(set, () => `${layers.origin(['tests', i])}: test ${name}`);
+    for (const { source, path } of changes)
+      if (!/^(evaluate|data)\./.test(path))
+        throw new UserError(
+          `${source}: expected keys of evaluate and data, since the network is trained by then, found ${path}`,
+        );
+    if (cells[0]) configFrom(cells[0].config, changes);
+  }
   return { ...sweep, file, variants, cells };
 }

@@ -95,10 +95,10 @@ const signed = (value: number) => {
 };
 const once = ({ n }: Estimate) => n < 2;
 const valueText = (e: Estimate | undefined) =>
-  !e ? 'missing' : once(e) ? `${percent(e.mean)} (one seed)` : `${percent(e.mean)} ± ${percent(e.std)}`;
+  !e ? '–' : once(e) ? `${percent(e.mean)} (one seed)` : `${percent(e.mean)} ± ${percent(e.std)}`;
 const differenceText = (e: Estimate | undefined) =>
   !e
-    ? 'missing'
+    ? '–'
     : once(e)
       ? `${signed(e.mean)} (one seed)`
       : `${signed(e.mean)} [${signed(e.mean - e.margin)}, ${signed(e.mean + e.margin)}]`;
@@ -133,7 +133,7 @@ export function markdown(sweep: LoadedSweep, tables: readonly Table[]): string {
       '',
       ...(differences.length > 0
         ? [
-            'Difference to the row named, over the same seeds, with its 95 % confidence interval; bold where it leaves out zero.',
+            'Difference to the row named, over the same seeds, with its 95 % confidence interval; bold where it leaves out zero, as one in twenty does by chance.',
             '',
             ...head,
             ...differences.map((row) =>
@@ -227,7 +227,11 @@ export async function writeTables(folder: string, sweep: LoadedSweep): Promise<s
   makeFolder(folder);
   writeAtomic(
     join(folder, 'results.csv'),
-    await writeToString(rows, { headers: true, includeEndRowDelimiter: true }),
+    // Not every cell has every figure.
+    await writeToString(rows, {
+      headers: [...new Set(rows.flatMap(Object.keys))],
+      includeEndRowDelimiter: true,
+    }),
   );
   const text = markdown(sweep, tables);
   writeAtomic(join(folder, 'table.md'), `${text.trimEnd()}\n`);

@@ -88,6 +88,7 @@ async function evalProtocol(path: string | undefined, protocol: string, options:
       ['--degrade', degrade],
       ['--flip', options.flip],
       ['--images', images],
+      ['--set evaluate.flip', options.set?.find((one) => one.trim().startsWith('evaluate.flip'))],
     ] as const)
       if (value !== undefined)
         throw new UserError(`${flag}: expected images to embed, got --embeddings, which are made already`);

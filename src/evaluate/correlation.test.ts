@@ -65,12 +65,25 @@ test('not defined: one sub-embedding, or one that is the same for all images', (
   assert.ok(Number.isNaN(matrix[1]) && Math.abs(matrix[0]! - 1) < 1e-12);
 });
 
-test('errors: shape, NaN, no identity with two images', () => {
+test('not defined: no identity with two images; images without an identity are left out', () => {
+  const pair = interleave([plane([0, 0.1, 0.5, 2]), plane([1, 0.3, 0.8, 0.2])], 2);
+  for (const labels of [
+    [0, 1, 2, 3],
+    [-1, -1, -1, -1],
+  ]) {
+    const { mean, images } = subEmbeddingCorrelation(pair, labels, 2, 2);
+    assert.is(mean, null);
+    assert.is(images, 0);
+  }
+  const known = subEmbeddingCorrelation(pair.slice(0, 12), [0, 0, 0], 2, 2);
+  assert.equal(subEmbeddingCorrelation(pair, [0, 0, 0, -1], 2, 2), known);
+});
+
+test('errors: shape, NaN', () => {
   const raises = (run: () => unknown, message: RegExp) =>
     assert.throws(run, (error: unknown) => error instanceof UserError && message.test(error.message));
   raises(() => subEmbeddingCorrelation(new Float32Array(7), [0, 0], 2, 2), /\[2, 2, 2\], got 7 numbers/);
   raises(() => subEmbeddingCorrelation(Float32Array.of(1, 1, 1, NaN), [0, 0], 1, 2), /image 1 has a value/);
-  raises(() => subEmbeddingCorrelation(Float32Array.of(1, 1, 1, 2), [0, 1], 1, 2), /at least two images/);
 });
 
 test.run();

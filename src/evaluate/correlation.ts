@@ -4,19 +4,19 @@
 //   r_i^(k) = 1 - f_i^(k) . c_{y_i}^(k)
 // and entry (k, l) of the matrix [K, K] is the Pearson correlation of r^(k) and r^(l) over the images. The figure reported is the
 // mean of |entry| over k != l: 1 when all sub-embeddings find the same images hard, 0 when each has its own.
-// Identities with one image are left out: their distance is 0 by construction.
+// Images without an identity (a label below 0), and identities with one image, whose distance is 0 by construction, are left out.
 import { UserError } from '../tensor/errors.js';
 
 export interface Correlation {
   /** [K, K], row by row. NaN in the rows and columns of a sub-embedding whose distance is the same for all images. */
   matrix: Float64Array;
-  /** Mean absolute entry off the diagonal; null where that is not defined: K = 1, or a NaN entry. */
+  /** Mean absolute entry off the diagonal; null where that is not defined: K = 1, a NaN entry, or no identity with two images. */
   mean: number | null;
   /** Images of identities with at least two. */
   images: number;
 }
 
-/** `labels`: the identity of each image; `groups`: K; `size`: d, length of one sub-embedding. */
+/** `labels`: the identity of each image, -1 where it is not known; `groups`: K; `size`: d, length of one sub-embedding. */
 export function subEmbeddingCorrelation(
   embeddings: Float32Array | Float64Array,
   labels: ArrayLike<number>,
@@ -37,6 +37,7 @@ export function subEmbeddingCorrelation(
 
   const byIdentity = new Map<number, number[]>();
   for (let i = 0; i < labels.length; i++) {
+    if (labels[i]! < 0) continue;
     const images = byIdentity.get(labels[i]!);
     if (images) images.push(i);
     else byIdentity.set(labels[i]!, [i]);
@@ -53,8 +54,6 @@ export function subEmbeddingCorrelation(
       distances.push(distance);
     }
   }
-  if (distances.length < 2)
-    throw new UserError('correlation: expected an identity with at least two images, got none');
   const matrix = pearson(distances, groups);
   let sum = 0;
   for (let i = 0; i < matrix.length; i++) if (i % (groups + 1) !== 0) sum += Math.abs(matrix[i]!);

@@ -16,7 +16,7 @@ test.after.each(({ folder }) => rmSync(folder, { recursive: true }));
 const embeddings: Embeddings = {
   features: {
     embedding: Float32Array.from(randomValues(3 * 4, 1)),
-    confidence: Float32Array.from(randomValues(3 * 2, 2)),
+    confidence: Float32Array.from(randomValues(3 * 2, 2), (value) => 2 + value),
     size: 4,
     groups: 2,
   },
@@ -32,6 +32,26 @@ test('safetensors: what was written is read', async ({ folder }) => {
   const bare = { ...embeddings, features: { ...embeddings.features, confidence: undefined } };
   await writeEmbeddings(file, bare);
   assert.equal(readEmbeddings(file), bare);
+});
+
+test('embeddings and confidences of which no score can be made are refused by the image', async ({
+  folder,
+}) => {
+  const file = join(folder, 'x.safetensors');
+  for (const [key, at, value] of [
+    ['embedding', 7, NaN],
+    ['embedding', 4, -Infinity],
+    ['confidence', 2, 0],
+    ['confidence', 3, Infinity],
+  ] as const) {
+    const array = Float32Array.from(embeddings.features[key] ?? []);
+    array[at] = value;
+    await writeEmbeddings(file, { ...embeddings, features: { ...embeddings.features, [key]: array } });
+    assert.throws(
+      () => readEmbeddings(file),
+      /x\.safetensors: expected finite embeddings, .* found others for image a\/"2", of b\.jpg/,
+    );
+  }
 });
 
 test('NumPy: the header of its format 1.0, then the values; a table of the images', async ({ folder }) => {

@@ -11,7 +11,7 @@ import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
 import { checkOutput, replaceFile, writeAll, writeAtomic } from '../train/atomic.js';
 import { readSafetensors, writeSafetensors, type TensorSource } from '../train/safetensors.js';
-import type { Features } from './scores.js';
+import { unusableRow, type Features } from './scores.js';
 
 export interface Embeddings {
   readonly features: Features;
@@ -134,16 +134,18 @@ export function readEmbeddings(file: string): Embeddings {
     throw new UserError(
       `${expected}, found [${embedding.shape.join(', ')}] in ${groups} groups with confidences [${confidence?.shape.join(', ') ?? ''}]`,
     );
-  return {
-    features: {
-      embedding: floats(embedding),
-      confidence: confidence && floats(confidence),
-      size,
-      groups,
-    },
-    ...parsed.data,
-    about,
+  const features = {
+    embedding: floats(embedding),
+    confidence: confidence && floats(confidence),
+    size,
+    groups,
   };
+  const row = unusableRow(features);
+  if (row !== undefined)
+    throw new UserError(
+      `${file}: expected finite embeddings, and finite confidences above 0, found others for image ${parsed.data.names[row] ?? row}`,
+    );
+  return { features, ...parsed.data, about };
 }
 
 function parseJson(text: string): unknown {

@@ -5,6 +5,7 @@ import type { FaceSet } from '../data/face-set.js';
 import type { Pairs } from '../data/pairs.js';
 import { readImages, type ImageBatch } from '../data/read-images.js';
 import { chooseSome } from '../data/variations.js';
+import { UserError } from '../tensor/errors.js';
 import { Draws, purposes } from '../tensor/philox.js';
 import type { Experiment } from '../train/experiment.js';
 import { subEmbeddingCorrelation } from './correlation.js';
@@ -12,7 +13,7 @@ import { bootstrapIntervals, type Intervals } from './bootstrap.js';
 import { verification, type ScoredPairs } from './metrics.js';
 import { imageQuality, pairQuality, rejectCurve } from './reject.js';
 import { meanFeatures } from './templates.js';
-import { scoreDefinition, scorePairs, type Features } from './scores.js';
+import { scoreDefinition, scorePairs, unusableRow, type Features } from './scores.js';
 import type { Evaluation, EvaluationRow } from './table.js';
 
 export type Degradation = Config['evaluate']['degrade'][number];
@@ -55,7 +56,10 @@ export function embedDataset(
   return embedBatches(experiment, batches, dataset.images, degradation, onProgress);
 }
 
-/** The same of images that come in batches one after another, at most `images` of them; the heads are turned already. */
+/**
+ * The same of images that come in batches one after another, at most `images` of them; the heads are turned already.
+ * @throws UserError when the network gives an embedding or a confidence that is not finite
+ */
 export async function embedBatches(
   experiment: Experiment,
   batches: AsyncIterable<ImageBatch> | Iterable<ImageBatch>,
@@ -88,6 +92,11 @@ export async function embedBatches(
     const embedded = config.evaluate.flip ? meanFeatures(plain, { ...embed(true), ...sizes }) : plain;
     embedding.set(embedded.embedding, start * width);
     if (embedded.confidence) confidence?.set(embedded.confidence, start * groups);
+    const row = unusableRow(embedded);
+    if (row !== undefined)
+      throw new UserError(
+        `the network gives image ${start + row + 1} of ${images} an embedding or a confidence that is not finite`,
+      );
     embeddedImages = start + count;
     onProgress?.(embeddedImages, images);
   }

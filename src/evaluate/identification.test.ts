@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { randomValues } from '../testing.js';
 import { UserError } from '../tensor/errors.js';
-import { identification, search } from './identification.js';
+import { identification, identificationIntervals, search } from './identification.js';
 import { roc, tarAtFar } from './metrics.js';
 import { allowed, HighestScores, operatingPoints } from './operating-point.js';
 
@@ -90,6 +90,21 @@ test('what could not be enrolled is never found and is found by nobody', () => {
   assert.equal([failed.rank, failed.averagePrecision], [Infinity, 0]);
   const entryFailed = search([-Infinity, -0.5, 0.1], gallery, 1);
   assert.equal([entryFailed.rank, entryFailed.averagePrecision], [1, 0.5]);
+});
+
+test('without mated probes there are no ranks, and a draw without them says nothing', () => {
+  const gallery = Int32Array.of(0, 1);
+  const [hit, other] = [search([0.9, 0.1], gallery, 0), search([0.3, 0.2], gallery, 7)];
+  const none = identification([other], 2, [1], [0.5]);
+  assert.equal([none.ranks[0]?.rate, none.meanAveragePrecision, none.open], [NaN, NaN, []]);
+  // Two people, one of them mated: every second draw of two has the mated one, and then the rate is 1.
+  const probes = [hit, other];
+  const { ranks, meanAveragePrecision } = identificationIntervals(
+    [0, 7],
+    (drawn) => identification(drawn.map((i) => probes[i] ?? other), 2, [1], [0.5]), // prettier-ignore
+    { resamples: 50, seed: 1 },
+  );
+  assert.equal([ranks[0], meanAveragePrecision], [{ low: 1, high: 1 }, { low: 1, high: 1 }]); // prettier-ignore
 });
 
 test('all figures as counted plainly', () => {

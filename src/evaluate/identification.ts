@@ -77,14 +77,14 @@ export interface Identification {
   readonly gallery: number;
   readonly mated: number;
   readonly nonMated: number;
+  /** NaN without mated probes, as the mean average precision. */
   readonly ranks: readonly { readonly rank: number; readonly rate: number }[];
   readonly meanAveragePrecision: number;
   /** Empty where every probe has a mate. */
   readonly open: readonly OperatingPoint[];
 }
 
-const mean = (values: readonly number[]) =>
-  values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** @param gallery how many entries were searched */
 export function identification(
@@ -168,10 +168,8 @@ export function identificationIntervals(
   const [first] = drawn;
   const interval = (of: (one: (typeof drawn)[number]) => number | undefined): Interval => {
     // A draw without people of one kind says nothing about them.
-    return percentiles(
-      drawn.flatMap((one) => of(one) ?? []),
-      level,
-    );
+    const known = drawn.map(of).filter((figure) => figure !== undefined && !Number.isNaN(figure));
+    return percentiles(known as number[], level);
   };
   return {
     resamples,

@@ -28,20 +28,34 @@ test('the curve equals counting anew for each share', () => {
   const impostors = scores.filter((_, i) => !genuine[i]).sort((a, b) => b - a);
   // 115 impostors, 5 % are 5.75: five may pass, and so may genuine scores down to just above the sixth.
   assert.ok(curve.threshold > (impostors[5] ?? 2) && curve.threshold <= (impostors[4] ?? -1));
-  const order = [...quality.keys()].sort((a, b) => (quality[a] ?? 0) - (quality[b] ?? 0) || a - b);
   curve.rejected.forEach((share, step) => {
-    const kept = order.slice(Math.floor((step * n) / 100));
+    const count = Math.floor((step * n) / 100);
+    /** What is left of a pair: of those of one quality the same part of each. */
+    const kept = quality.map((own) => {
+      const below = quality.filter((other) => other < own).length;
+      const equal = quality.filter((other) => other === own).length;
+      return 1 - Math.min(1, Math.max(0, (count - below) / equal));
+    });
     const rate = (kind: boolean, accepted: boolean) => {
-      const of = kept.filter((i) => genuine[i] === kind);
-      return of.length === 0
-        ? null
-        : of.filter((i) => (scores[i] ?? 0) >= curve.threshold === accepted).length / of.length;
+      const sum = (of: (i: number) => boolean) =>
+        kept.reduce((total, part, i) => total + (genuine[i] === kind && of(i) ? part : 0), 0);
+      return sum((i) => (scores[i] ?? 0) >= curve.threshold === accepted) / sum(() => true);
     };
     assert.is(share, step / 100);
-    assert.is(curve.falseReject[step], rate(true, false));
-    assert.is(curve.falseAccept[step], rate(false, true));
+    // Sums of at most 115 parts, added in another order.
+    assertClose([curve.falseReject[step] ?? NaN], [rate(true, false)], 1e-12);
+    assertClose([curve.falseAccept[step] ?? NaN], [rate(false, true)], 1e-12);
   });
   assert.is(curve.rejected.length, 91);
+});
+
+test('one quality for all pairs leaves every rate as it is, wherever the errors lie', () => {
+  const genuine = Array.from({ length: 60 }, (_, i) => i % 2 === 0);
+  const scores = genuine.map((same, i) => (same ? (i < 20 ? 0 : 2) : i / 60));
+  const { falseReject, relativeArea } = rejectCurve({ scores, genuine }, new Float64Array(60).fill(-9), 0.1);
+  // Ten of thirty are refused; the parts are hundredths.
+  assertClose(falseReject as number[], falseReject.map(() => 1 / 3), 1e-12); // prettier-ignore
+  assertClose([relativeArea ?? NaN], [1], 1e-12);
 });
 
 test('a quality that knows the errors empties the curve, one that knows nothing does not', () => {

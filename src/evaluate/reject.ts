@@ -49,22 +49,24 @@ export function rejectCurve(
   const { threshold } = tarAtFar(roc(pairs), far);
   const { scores, genuine } = pairs;
   const n = scores.length;
-  // Of equal quality, the earlier pair goes first.
   const order = Uint32Array.from({ length: n }, (_, i) => i).sort(
-    (a, b) => (quality[a] as number) - (quality[b] as number) || a - b,
+    (a, b) => (quality[a] as number) - (quality[b] as number),
   );
-  const left = { genuine: 0, refused: 0, impostor: 0, accepted: 0 };
-  const count = (i: number, by: number) => {
-    const accept = (scores[i] as number) >= threshold;
-    if (genuine[i]) {
-      left.genuine += by;
-      if (!accept) left.refused += by;
+  /** Genuine pairs, those refused, impostors, those accepted. */
+  type Counts = [number, number, number, number];
+  const nothing = (): Counts => [0, 0, 0, 0];
+  const add = (counts: Counts, pair: number) => {
+    const accepted = (scores[pair] as number) >= threshold;
+    if (genuine[pair]) {
+      counts[0]++;
+      if (!accepted) counts[1]++;
     } else {
-      left.impostor += by;
-      if (accept) left.accepted += by;
+      counts[2]++;
+      if (accepted) counts[3]++;
     }
   };
-  for (let i = 0; i < n; i++) count(i, 1);
+  const all = nothing();
+  for (let pair = 0; pair < n; pair++) add(all, pair);
   const curve: RejectCurve = {
     far,
     threshold,
@@ -73,12 +75,24 @@ export function rejectCurve(
     falseAccept: [],
     relativeArea: null,
   };
-  let gone = 0;
+  // Pairs of one quality go together, each in part where not all of them are to go: their order says nothing.
+  let [begin, end] = [0, 0];
+  const gone = nothing();
+  let going = nothing();
   for (let step = 0; step <= Math.round(100 * most); step++) {
-    while (gone < Math.floor((step * n) / 100)) count(order[gone++] as number, -1);
+    const count = Math.floor((step * n) / 100);
+    while (end < count) {
+      going.forEach((value, k) => (gone[k] = (gone[k] as number) + value));
+      going = nothing();
+      begin = end;
+      const level = quality[order[begin] as number];
+      while (end < n && quality[order[end] as number] === level) add(going, order[end++] as number);
+    }
+    const part = end > begin ? (count - begin) / (end - begin) : 0;
+    const left = all.map((value, k) => value - (gone[k] as number) - part * (going[k] as number)) as Counts;
     curve.rejected.push(step / 100);
-    curve.falseReject.push(left.genuine > 0 ? left.refused / left.genuine : null);
-    curve.falseAccept.push(left.impostor > 0 ? left.accepted / left.impostor : null);
+    curve.falseReject.push(left[0] > 0 ? left[1] / left[0] : null);
+    curve.falseAccept.push(left[2] > 0 ? left[3] / left[2] : null);
   }
   const known = curve.falseReject.filter((rate) => rate !== null);
   const start = curve.falseReject[0] ?? 0;

@@ -11,16 +11,18 @@ import { openTestSet } from './test-set.js';
 
 /** `blur=7+yaw=50` as { blur: 7, yaw: 50 }; what the keys may be is the configuration's to check. */
 export function parseDegradation(text: string): Record<string, number> {
-  return Object.fromEntries(
-    text.split('+').map((part) => {
-      const [, key, value] = /^(\w+)=([\d.]+)$/.exec(part) ?? [];
-      if (key === undefined)
-        throw new UserError(
-          `--degrade ${text}: expected blur=7, occlusion=0.2, yaw=50, or several joined by +`,
-        );
-      return [key, Number(value)];
-    }),
-  );
+  const found: Record<string, number> = {};
+  for (const part of text.split('+')) {
+    const [, key, value] = /^(\w+)=([\d.]+)$/.exec(part) ?? [];
+    if (key === undefined)
+      throw new UserError(
+        `--degrade ${text}: expected blur=7, occlusion=0.2, yaw=50, or several joined by +`,
+      );
+    if (Object.hasOwn(found, key))
+      throw new UserError(`--degrade ${text}: expected ${key} once, found it twice`);
+    found[key] = Number(value);
+  }
+  return found;
 }
 
 /** Opens the checkpoint that `path` names, a run directory or a file, for as long as `use` takes. */

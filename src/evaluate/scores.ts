@@ -21,6 +21,14 @@ export type ScoreName = (typeof scoreNames)[number];
 /** n of Features. */
 export const countOf = ({ embedding, size }: Features): number => embedding.length / size;
 
+/** The first row that no score can be made of, its embedding not finite or a confidence not finite and above 0; undefined without one. */
+export function unusableRow({ embedding, confidence, size, groups }: Features): number | undefined {
+  const value = embedding.findIndex((one) => !Number.isFinite(one));
+  const s = confidence?.findIndex((one) => !(one > 0 && one < Infinity)) ?? -1;
+  const rows = [...(value < 0 ? [] : [Math.floor(value / size)]), ...(s < 0 ? [] : [Math.floor(s / groups)])];
+  return rows.length > 0 ? Math.min(...rows) : undefined;
+}
+
 /** @throws UserError when there are none. */
 export function confidenceOf({ confidence }: Features): Float32Array {
   if (!confidence)

@@ -83,10 +83,11 @@ export function evaluationTable(evaluation: Evaluation): string {
     );
   return [
     table.toString(),
-    `${pairs} of ${protocol.identities} identities (${protocol.data}; ${protocol.pairs}), ${protocol.folds} folds`,
+    `${pairs}${protocol.identities > 0 ? ` of ${protocol.identities} identities` : ''} (${protocol.data}; ${protocol.pairs}), ${protocol.folds} folds`,
     `score: ${protocol.score}; pairs left out because an image could not be used: ${protocol.failures}${firstOf(evaluation.failed)}`,
     `mean absolute correlation between sub-embeddings: ${correlation === null ? 'not defined' : correlation.toFixed(3)}`,
     ...intervalNote(rows[0]?.intervals),
+    ...rareNote(first),
     ...rejectNote(rows[0]),
     ...fewer,
     ...leftOutNote(evaluation),
@@ -114,6 +115,16 @@ const intervalNote = (intervals: Intervals | null | undefined) =>
         `±: standard deviation over folds; below: ${100 * intervals.level} % confidence interval, ${intervals.resamples} resamples of ${intervals.unit}`,
       ]
     : [];
+
+/** Rates that this many impostor pairs cannot show but by no false accept at all. */
+function rareNote(first: Verification | undefined): string[] {
+  const rare = (first?.tarAtFar ?? []).filter(({ far }) => far * (first?.impostorPairs ?? 0) < 1);
+  return rare.length > 0
+    ? [
+        `FAR ${rare.map(({ far }) => far).join(', ')}: too few impostor pairs to reach it; no false accept is allowed there`,
+      ]
+    : [];
+}
 
 /** What the rejection of the least confident fifth does. */
 function rejectNote(row: EvaluationRow | undefined): string[] {

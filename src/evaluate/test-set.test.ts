@@ -80,6 +80,10 @@ test('pairs of one kind or of one fold are refused with the name of the file', a
     await refusal({ pairs: bin }),
     /same\.bin: expected genuine and impostor pairs of usable images, found 2 and 0$/,
   );
+  assert.match(
+    await refusal({ pairs, images: bin }),
+    /evaluate\.images .*same\.bin: expected images without pairs beside .*one\.txt, found pairs of its own/,
+  );
   const broken = join(folder, 'broken.bin');
   await write(broken, [Buffer.from('no'), Buffer.from('image')]);
   assert.match(

@@ -20,9 +20,13 @@ export async function openTestSet(
     );
   if (file !== null) {
     const { image_size: size, workers } = config.data;
-    const archive = await openArchive(images ?? file);
-    const { faces, broken } = await usableImages(archive, { size, workers, cache: scanCache });
     const data = images ?? file;
+    const archive = await openArchive(data);
+    if (archive.pairs && data !== file)
+      throw new UserError(
+        `evaluate.images ${data}: expected images without pairs beside evaluate.pairs ${file}, found pairs of its own (--pairs ${data} takes those)`,
+      );
+    const { faces, broken } = await usableImages(archive, { size, workers, cache: scanCache });
     if (!archive.pairs) {
       if (file.endsWith('.bin')) throw new UserError(`${data}: expected a verification set`);
       const find = findByNumber(faces);

@@ -35,6 +35,24 @@ function readNumbered(file: string): Map<number, string> {
   return found;
 }
 
+/**
+ * The people on the images: the name of the folder that `frontal` and `profile` are in, where that agrees with every pair; nobody otherwise.
+ */
+function peopleOf(
+  files: readonly string[],
+  pairs: readonly (readonly [number, number, boolean, number])[],
+): Pick<Archive, 'labels' | 'names'> {
+  const folders = files.map((file) => dirname(dirname(file)));
+  const agree = pairs.every(([first, second, genuine]) => (folders[first] === folders[second]) === genuine);
+  if (!agree) return { labels: new Int32Array(files.length).fill(-1), names: [] };
+  const people = [...new Set(folders)].sort(byName);
+  const numbers = new Map(people.map((folder, i) => [folder, i]));
+  return {
+    labels: Int32Array.from(folders, (folder) => numbers.get(folder) ?? -1),
+    names: people.map((folder) => basename(folder)),
+  };
+}
+
 /** Opens a split, PROTOCOL/Split/FP or FF, as a verification set. */
 export function openCfp(split: string): Archive {
   const protocol = dirname(dirname(split));
@@ -74,8 +92,7 @@ export function openCfp(split: string): Archive {
     kind: 'list',
     path: split,
     source: { kind: 'files', root: protocol, files },
-    labels: new Int32Array(files.length).fill(-1),
-    names: [],
+    ...peopleOf(files, rows),
     pairs: collectPairs(rows),
     notes: [],
   };

@@ -286,6 +286,10 @@ test('CFP: frontal against profile, folds in their folders', async ({ root }) =>
       ['../Data/002/frontal/01.jpg', '../Data/001/profile/01.jpg', false, 1],
     ],
   );
+  assert.equal(archive.names, ['001', '002']);
+  assert.equal([...archive.labels], [0, 0, 1, 1]);
+  writeFileSync(join(protocol, 'Split/FP/02/same.txt'), '2,1'); // folders that are not people
+  assert.equal([...(await openArchive(join(protocol, 'Split/FP'))).labels], [-1, -1, -1, -1]);
   writeFileSync(join(protocol, 'Split/FP/01/same.txt'), '1,9\n');
   await fails(
     () => openArchive(join(protocol, 'Split/FP')),

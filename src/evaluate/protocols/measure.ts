@@ -252,10 +252,12 @@ function measureIdentification(
     ...identification(searched[k] ?? [], gallery.length, ranks, fpir),
   }));
   const open = parts.every((part) => part.open.length > 0) ? fpir : [];
+  /** Over the parts that have it: one without mated probes has no ranks. */
   const meanOver = (
     of: (part: Identification) => number | undefined,
     all: readonly Identification[] = parts,
-  ) => meanOf(all.flatMap((part) => of(part) ?? []));
+  ) =>
+    meanOf(all.map(of).filter((figure): figure is number => figure !== undefined && !Number.isNaN(figure)));
   const figures = (all: readonly Identification[]) => ({
     ranks: ranks.map((rank, k) => ({ rank, rate: meanOver((part) => part.ranks[k]?.rate, all).mean })),
     meanAveragePrecision: meanOver((part) => part.meanAveragePrecision, all).mean,

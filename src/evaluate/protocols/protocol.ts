@@ -2,6 +2,7 @@
  * A protocol as data: which images make which templates, and what is compared with what. Readers of the field's metadata files make
  * it; measure.ts measures it, the same way for all.
  */
+import { UserError } from '../../tensor/errors.js';
 import type { TemplateMedia } from '../templates.js';
 
 /** Comparisons of two templates each, by their numbers. */
@@ -76,6 +77,50 @@ export interface ProtocolSet {
   /** The person of each template, -1 for nobody's mate. */
   readonly people: Int32Array;
   readonly tasks: readonly Task[];
+}
+
+/** @throws UserError naming a task that the metadata leave nothing to measure by, before anything is embedded */
+export function checkTasks({ title, root, people, tasks }: ProtocolSet): void {
+  const fail = (where: string, expected: string) => {
+    throw new UserError(`${title} in ${root}: ${where}: expected ${expected}`);
+  };
+  const checkKinds = (where: string, { genuine }: Comparisons) => {
+    const same = genuine.reduce((sum, one) => sum + one, 0);
+    if (same === 0 || same === genuine.length)
+      fail(where, `genuine and impostor pairs, found ${same} and ${genuine.length - same}`);
+  };
+  for (const task of tasks)
+    switch (task.kind) {
+      case 'verification':
+        for (const part of task.parts) checkKinds(`${task.name}, ${part.name}`, part);
+        break;
+      case 'folds': {
+        checkKinds(task.name, task.comparisons);
+        const folds = task.fold.reduce((most, one) => Math.max(most, one), 1) + 1;
+        for (let fold = 0; fold < folds; fold++)
+          if (!task.fold.includes(fold))
+            fail(task.name, `pairs in each of ${folds} splits, found none in split ${fold + 1}`);
+        break;
+      }
+      case 'identification': {
+        const mated = task.parts.some(({ gallery, probes }) => {
+          const entries = new Set(gallery);
+          const counts = new Map<number, number>();
+          for (const entry of gallery) {
+            const person = people[entry] ?? -1;
+            if (person >= 0) counts.set(person, (counts.get(person) ?? 0) + 1);
+          }
+          // A template is not compared with itself.
+          return probes.some((probe) => (counts.get(people[probe] ?? -1) ?? 0) > Number(entries.has(probe)));
+        });
+        if (!mated) fail(task.name, 'a probe of somebody in the gallery, found none');
+        break;
+      }
+      case 'distractors': {
+        const persons = Array.from(task.probes, (probe) => people[probe] ?? -1);
+        if (new Set(persons).size === persons.length) fail(task.name, 'two probes of one person, found none');
+      }
+    }
 }
 
 /** Where images are when not in their usual places below the set's folder. */

@@ -401,14 +401,57 @@ test('what is malformed is told by file and line', ({ folder }) => {
   writeMegaFace(mega, 6);
   const list = 'devkit/templatelists/facescrub_features_list.json';
   complains('megaface', mega, list, '}', /features_list.json: expected JSON with a list "path", found/);
+  const changed = (
+    protocol: string,
+    dir: string,
+    file: string,
+    line: RegExp,
+    to: string,
+    expected: RegExp,
+  ) => {
+    const path = join(dir, file);
+    const before = readFileSync(path, 'utf8');
+    writeFileSync(path, before.replaceAll(line, to));
+    assert.throws(() => openProtocol(protocol, dir, { names: [] }), expected);
+    writeFileSync(path, before);
+  };
+  const labels = 'meta/ijbc_template_pair_label.txt';
+  changed(
+    'ijbc',
+    ijb,
+    labels,
+    /^\d+ \d+ 0\n/gm,
+    '',
+    /1:1, all: expected genuine and impostor pairs, found \d+ and 0/,
+  );
+  const probes = 'meta/ijbc_1N_probe_mixed.csv';
+  changed(
+    'ijbc',
+    ijb,
+    probes,
+    /^(\d+),/gm,
+    '$1,9',
+    /1:N: expected a probe of somebody in the gallery, found none/,
+  );
+  changed(
+    'ytf',
+    ytf,
+    'splits.txt',
+    /^2,.*\n/gm,
+    '',
+    /expected pairs in each of \d+ splits, found none in split 2/,
+  );
   assert.throws(
     () => openProtocol('ijbs', ytf),
     /expected the file .*ijbs_single_probe.csv or .*, found none/,
   );
-  assert.throws(
-    () => openProtocol('lfw', ytf),
-    /expected ijba, ijbb, ijbc, ijbs, tinyface, megaface, ytf, got lfw/,
-  );
+  for (const name of ['lfw', 'constructor'])
+    assert.throws(
+      () => openProtocol(name, ytf),
+      (error: Error) =>
+        error instanceof UserError &&
+        error.message.endsWith(`expected ijba, ijbb, ijbc, ijbs, tinyface, megaface, ytf, got ${name}`),
+    );
 });
 
 /** A picture of noise that stands for an image of the person: nothing is recognised in it, the way from file to figure is what counts. */

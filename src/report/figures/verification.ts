@@ -78,12 +78,16 @@ export function histogramFigure({ name, pairs }: VersionScores, bins = 60): Figu
   }
   const width = (high - low) / bins || 1;
   const counts = [new Float64Array(bins), new Float64Array(bins)] as const;
-  const totals = [0, 0];
+  const [totals, sums] = [
+    [0, 0],
+    [0, 0],
+  ];
   for (let i = 0; i < scores.length; i++) {
     const kind = genuine[i] ? 1 : 0;
     const bin = Math.min(bins - 1, Math.floor(((scores[i] ?? low) - low) / width));
     counts[kind][bin] = (counts[kind][bin] ?? 0) + 1;
     totals[kind] = (totals[kind] ?? 0) + 1;
+    sums[kind] = (sums[kind] ?? 0) + (scores[i] ?? 0);
   }
   const middle = (bin: number) => low + (bin + 0.5) * width;
   const share = (kind: 0 | 1) =>
@@ -91,7 +95,7 @@ export function histogramFigure({ name, pairs }: VersionScores, bins = 60): Figu
       middle(bin),
       (100 * count) / (totals[kind] || 1),
     ]);
-  const mean = (kind: 0 | 1) => share(kind).reduce((sum, [x, y]) => sum + (x * y) / 100, 0);
+  const mean = (kind: 0 | 1) => (sums[kind] ?? 0) / (totals[kind] ?? 0);
   return {
     id: 'scores',
     title: 'Scores of pairs',
