@@ -217,11 +217,7 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
 Napi::Value release(const Napi::CallbackInfo& info) {
   Addon& addon = state(info.Env());
   double handle = info[0].As<Napi::Number>().DoubleValue();
-  try {
-    addon.buffers.remove(handle);
-  } catch (const std::runtime_error& e) {
-    throw error(info.Env(), "TURL_NATIVE", e.what());
-  }
+  addon.buffers.remove(handle);
   return info.Env().Undefined();
 }
 
@@ -235,17 +231,13 @@ Napi::Value transfer(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   auto array = info[1].As<Napi::TypedArray>();
   char* host = static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-  try {
-    Buffer& b = state(env).buffers.get(info[0].As<Napi::Number>().DoubleValue());
-    size_t bytes = size_t(b.size) * bytes_of(b.dtype);
-    expect_no_recording(*b.device, "a copy from or to the host");
-    if (array.ByteLength() != bytes)
-      throw std::runtime_error("a copy expected " + std::to_string(bytes) + " bytes, got " + std::to_string(array.ByteLength()));
-    if (info[2].As<Napi::Boolean>().Value()) b.device->backend->write(b.data, host, bytes);
-    else b.device->backend->read(host, b.data, bytes);
-  } catch (const std::runtime_error& e) {
-    throw error(env, "TURL_NATIVE", e.what());
-  }
+  Buffer& b = state(env).buffers.get(info[0].As<Napi::Number>().DoubleValue());
+  size_t bytes = size_t(b.size) * bytes_of(b.dtype);
+  expect_no_recording(*b.device, "a copy from or to the host");
+  if (array.ByteLength() != bytes)
+    throw std::runtime_error("a copy expected " + std::to_string(bytes) + " bytes, got " + std::to_string(array.ByteLength()));
+  if (info[2].As<Napi::Boolean>().Value()) b.device->backend->write(b.data, host, bytes);
+  else b.device->backend->read(host, b.data, bytes);
   return env.Undefined();
 }
 
@@ -347,7 +339,10 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
 Napi::Value forget(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   if (r.device.recording.get() == &r) r.device.recording.reset();
-  r.device.backend->synchronize();
+  try {
+    r.device.backend->synchronize();
+  } catch (const std::exception&) {  // a device that has failed: its next call tells, and this may be the way out of the one that did
+  }
   state(info.Env()).recordings[info[0].As<Napi::Number>().Uint32Value()].reset();
   return info.Env().Undefined();
 }
@@ -372,10 +367,22 @@ Napi::Value cpu_library(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), "turl_cpu_" + isa);
 }
 
+// The function that `Data` points to; what it throws, a GPU's error among it, becomes an error of JavaScript.
+using Function = Napi::Value (*)(const Napi::CallbackInfo&);
+Napi::Value told(const Napi::CallbackInfo& info) {
+  try {
+    return reinterpret_cast<Function>(info.Data())(info);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    throw error(info.Env(), "TURL_NATIVE", e.what());
+  }
+}
+
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Addon());
-  auto bind = [&](const char* name, Napi::Value (*f)(const Napi::CallbackInfo&)) {
-    exports.Set(name, Napi::Function::New(env, f, name));
+  auto bind = [&](const char* name, Function f) {
+    exports.Set(name, Napi::Function::New(env, told, name, reinterpret_cast<void*>(f)));
   };
   bind("openDevice", open_device), bind("signatures", signatures), bind("cpuLibrary", cpu_library);
   bind("allocate", allocate), bind("release", release), bind("transfer", transfer);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 #include "cuda/capability.h"
@@ -18,8 +19,8 @@ struct CudaGraph final : Graph {
   ~CudaGraph() override { cudaGraphExecDestroy(runs); }
 };
 
-// Pinned memory through which large arrays go to the GPU: pageable ones went there at some 4 GB/s on an H200's host, and only once the
-// work before was done. A slot is free again when the copy out of it is done.
+// Pinned memory through which arrays go to the GPU: large pageable ones went there at some 4 GB/s on an H200's host, and only once the
+// work before was done. A slot is free again when the copy out of it is done; they are taken in turn, so that a copy seldom waits for one.
 class Staging {
  public:
   static constexpr size_t slot_bytes = size_t(512) << 10;
@@ -40,12 +41,12 @@ class Staging {
       const auto work = [&] {
         try {
           for (size_t i; (i = next.fetch_add(1)) < pieces;) {
-            const size_t at = done + i * slot_bytes, size = std::min(slot_bytes, bytes - at);
-            check_cuda(cudaEventSynchronize(free_[i]), "waiting for a copy to the GPU");
-            std::memcpy(memory_ + i * slot_bytes, static_cast<const char*>(host) + at, size);
-            check_cuda(cudaMemcpyAsync(static_cast<char*>(device) + at, memory_ + i * slot_bytes, size, cudaMemcpyHostToDevice, stream),
-                       "copying to the GPU");
-            check_cuda(cudaEventRecord(free_[i], stream), "copying to the GPU");
+            const size_t at = done + i * slot_bytes, size = std::min(slot_bytes, bytes - at), slot = (first_ + i) % slots;
+            char* const pinned = memory_ + slot * slot_bytes;
+            check_cuda(cudaEventSynchronize(free_[slot]), "waiting for a copy to the GPU");
+            std::memcpy(pinned, static_cast<const char*>(host) + at, size);
+            check_cuda(cudaMemcpyAsync(static_cast<char*>(device) + at, pinned, size, cudaMemcpyHostToDevice, stream), "copying to the GPU");
+            check_cuda(cudaEventRecord(free_[slot], stream), "copying to the GPU");
           }
         } catch (...) {
           std::lock_guard lock(mutex);
@@ -53,9 +54,13 @@ class Staging {
         }
       };
       std::vector<std::thread> others;
-      for (size_t i = 1; i < std::min<size_t>(4, pieces / 4); i++) others.emplace_back(work);
+      try {
+        for (size_t i = 1; i < std::min<size_t>(4, pieces / 4); i++) others.emplace_back(work);
+      } catch (const std::system_error&) {  // no more threads are to be had
+      }
       work();
       for (std::thread& other : others) other.join();
+      first_ = (first_ + pieces) % slots;
       if (error) std::rethrow_exception(error);
     }
   }
@@ -69,6 +74,7 @@ class Staging {
   }
 
   char* memory_ = nullptr;
+  size_t first_ = 0;  // the slot that is next
   cudaEvent_t free_[slots] = {};
 };
 
@@ -108,11 +114,8 @@ class CudaBackend final : public Backend, public Context {
     return data;
   }
   void release(void* data, size_t) override { check_cuda(cudaFree(data), "freeing GPU memory"); }
-  // The call returns when the host array may be reused, which a small pageable one may as soon as it is given away.
-  void write(void* device, const void* host, size_t bytes) override {
-    if (bytes > (64 << 10)) return staging_.write(device, host, bytes, stream_);
-    check_cuda(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copying to the GPU");
-  }
+  // The call returns when the host array may be reused. For a pageable one CUDA promises that of no asynchronous copy.
+  void write(void* device, const void* host, size_t bytes) override { staging_.write(device, host, bytes, stream_); }
   void read(void* host, const void* device, size_t bytes) override {
     check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the GPU");
     synchronize();

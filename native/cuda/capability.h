@@ -19,6 +19,9 @@ inline int usable_capability(int device) {
   if (*end || named < 80 || named > device)
     throw std::runtime_error("TURL_COMPUTE_CAPABILITY: expected 8.0 to " + std::to_string(device / 10) + "." +
                              std::to_string(device % 10) + ", got " + wanted);
+  if (named / 10 == 9 && device / 10 != 9)
+    throw std::runtime_error(std::string("TURL_COMPUTE_CAPABILITY: expected below 9.0 or from 10.0 on, since a GPU of ") +
+                             std::to_string(device / 10) + "." + std::to_string(device % 10) + " has no wgmma, got " + wanted);
   return named;
 }
 

@@ -64,10 +64,11 @@ inline void check_cuda(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// Lets a kernel have so much dynamic shared memory, of which 48 KiB need no asking. What it may have is never lowered: it is a property of the
-// kernel, not of the nodes of a graph, which may have been captured with several sizes.
+// Lets a kernel have so much dynamic shared memory. 48 KiB need no asking, its variables in shared memory among them, which take 32 KiB at most
+// beside dynamic memory (the emulated device sees to it). What it may have is never lowered: it is a property of the kernel, not of the nodes
+// of a graph, which may have been captured with several sizes.
 inline void allow_shared_memory(const void* kernel, size_t bytes) {
-  if (bytes <= (48 << 10)) return;
+  if (bytes <= (16 << 10)) return;
   static std::mutex mutex;
   static std::unordered_map<const void*, size_t> allowed;
   std::lock_guard lock(mutex);

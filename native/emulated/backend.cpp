@@ -22,19 +22,21 @@ class EmulatedBackend final : public Backend, public Context {
     set_threads(threads_named());
   }
   void* allocate(size_t bytes) override {
+    check_fault();
     void* data = nullptr;
     if (posix_memalign(&data, 256, bytes) != 0) return nullptr;
     if (exact) std::memset(data, 0xff, bytes);  // NaN, to show what no kernel has written
     return data;
   }
   void release(void* data, size_t) override { std::free(data); }
-  void write(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
-  void read(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
+  void write(void* device, const void* host, size_t bytes) override { check_fault(), std::memcpy(device, host, bytes); }
+  void read(void* host, const void* device, size_t bytes) override { check_fault(), std::memcpy(host, device, bytes); }
   void synchronize() override {
+    check_fault();
     if (capturing_) throw std::logic_error("a CUDA graph cannot wait for the device while it is captured");
   }
   int64_t memory_total() override { return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE); }
-  int64_t memory_available() override { return sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE); }
+  int64_t memory_available() override { return check_fault(), sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE); }
   std::string describe() override { return "the CUDA kernels on the CPU, " + std::to_string(threads) + " threads"; }
   void set_threads(int wanted) override {
     threads = wanted > 0 ? wanted : int(std::max(1u, std::thread::hardware_concurrency()));
@@ -54,6 +56,10 @@ class EmulatedBackend final : public Backend, public Context {
   }
 
  private:
+  // As long as TURL_EMULATED_FAULT is set, the device is one that has failed, for tests: of a GPU all calls but those that free fail then.
+  static void check_fault() {
+    if (std::getenv("TURL_EMULATED_FAULT")) throw std::runtime_error("TURL_EMULATED_FAULT is set");
+  }
   bool capturing_ = false;
 };
 

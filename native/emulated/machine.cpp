@@ -283,6 +283,7 @@ void* Processor::static_shared(const void* key, size_t bytes, size_t alignment) 
   Unobserved guard;
   size_t offset = (static_used_ + alignment - 1) / alignment * alignment;
   if (offset + bytes > max_static_shared) fail("static shared memory is over 48 KiB");
+  if (launch->shared_bytes > 0 && offset + bytes > (32 << 10)) fail("static shared memory beside dynamic is over 32 KiB");
   if (offset + bytes + launch->shared_bytes > max_shared) fail("shared memory is over 227 KiB");
   static_used_ = offset + bytes;
   size_t zones = variables_.size() * red_zone;  // the zones do not count as used

@@ -58,6 +58,16 @@ TURL_TEST(too_much_static_shared_memory) {
   TURL_EXPECT_THROW(launch(context, too_much_kernel, 1, 32, 0), "static shared memory is over 48 KiB");
 }
 
+__global__ void both_kernel() {
+  begin_kernel();
+  TURL_SHARED(float, tile, [9 * 1024]);
+  tile[threadIdx.x] = 0;
+}
+TURL_TEST(too_much_static_shared_memory_beside_dynamic) {
+  launch(context, both_kernel, 1, 32, 0);
+  TURL_EXPECT_THROW(launch(context, both_kernel, 1, 32, 128), "static shared memory beside dynamic is over 32 KiB");
+}
+
 __global__ void unwritten_kernel(float* y) {
   begin_kernel();
   TURL_SHARED(float, tile, [32]);

@@ -4,6 +4,8 @@ import path from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { device, type DeviceName } from './device.js';
+import { Recording } from './recording.js';
+import { full, zeros } from './tensor.js';
 
 const test = suite('device');
 
@@ -38,5 +40,35 @@ test('what they cannot be is refused in a sentence', () => {
 
 test('a name that no device has is refused in a sentence', () =>
   assert.throws(() => device('gpu' as DeviceName), /^device: expected one of cpu, cuda, emulated, got gpu$/));
+
+test('a device that fails is an error of every call, and the way out of the first one ends the recording', () => {
+  const emulated = device('emulated');
+  const recording = new Recording(emulated);
+  const [x, y] = [1, 2].map((value) => full([300_000], value, { device: emulated }));
+  if (!x || !y) throw new Error('no tensors');
+  recording.begin('one');
+  emulated.kernels.cast(y, x);
+  recording.end();
+  assert.ok(recording.plan());
+  process.env['TURL_EMULATED_FAULT'] = '1';
+  try {
+    const calls = [
+      () => emulated.synchronize(),
+      () => emulated.statistics(),
+      () => emulated.configure({ trim: true }),
+      () => zeros([30_000_000], { device: emulated }),
+      () => y.toArray(),
+      () => y.set(new Float32Array(300_000)),
+    ];
+    for (const call of calls)
+      assert.throws(call, (error: Error) => error.message.includes('TURL_EMULATED_FAULT'));
+    recording.dispose();
+  } finally {
+    delete process.env['TURL_EMULATED_FAULT'];
+  }
+  emulated.synchronize();
+  assert.is(y.toArray()[0], 1);
+  for (const tensor of [x, y]) tensor.dispose();
+});
 
 test.run();
