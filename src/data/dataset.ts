@@ -18,9 +18,6 @@ export interface Dataset {
   broken: Photographs['broken'];
 }
 
-/** Where it is remembered what was found in photographs. */
-export const scanCache = '.turl-cache';
-
 /**
  * Opens the images of `config.data`. With `render`, generated training faces are rendered into memory, plain and turned.
  * @throws UserError for too few identities, or a variation that the images cannot have
@@ -59,7 +56,6 @@ const photographOptions = ({ data }: Config) => ({
   maxImagesPerIdentity: data.max_images_per_identity,
   maxIdentities: data.identities,
   workers: data.workers,
-  cache: scanCache,
 });
 
 async function openImages(config: Config, { render = false }): Promise<Dataset> {

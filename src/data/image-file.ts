@@ -2,10 +2,15 @@
 // what is beyond its centred square; one of another size is resized with a triangle filter as wide as the scale (bilinear when
 // growing, averaging when shrinking); grey becomes RGB, 16 bits become 8, transparency is dropped. EXIF orientation is not
 // applied: aligned crops carry none.
+import { basename, extname } from 'node:path';
 import { Transformer } from '@napi-rs/image';
 
 /** Extensions of the files that are read. */
 export const imageExtensions = ['.jpg', '.jpeg', '.png', '.webp', '.pgm', '.ppm', '.bmp'];
+
+/** Whether a file is an image, by its extension. Names that begin with a dot are the system's, as macOS's ._1.jpg. */
+export const isImageName = (file: string): boolean =>
+  imageExtensions.includes(extname(file).toLowerCase()) && !basename(file).startsWith('.');
 
 /** No photograph has more pixels; and a short file that says it has many is damaged, and would take long to decode to nothing. */
 const mostPixels = (bytes: number): number => Math.min(2 ** 26, 2 ** 22 + 4096 * bytes);

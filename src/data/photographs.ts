@@ -6,7 +6,8 @@ import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { makeFolder, writeAtomic } from '../train/atomic.js';
+import { writeAtomic } from '../train/atomic.js';
+import { cacheFolder, writableCache } from './cache.js';
 import { FaceSet } from './face-set.js';
 import { openArchive, type Archive } from './formats/archive.js';
 import { imageFile, sourceLength } from './formats/image-source.js';
@@ -67,9 +68,9 @@ async function findFaults(
   { path, source }: Archive,
   options: PhotographOptions,
 ): Promise<ReadonlyMap<number, string>> {
-  const { workers = availableParallelism(), cache = '.turl-cache', onProgress } = options;
+  const { workers = availableParallelism(), cache = cacheFolder, onProgress } = options;
   const hash = createHash('sha1').update(resolve(path)).digest('hex').slice(0, 16);
-  const file = cache && join(cache, `checked-${hash}.json`);
+  const file = cache && join(writableCache(cache), `checked-${hash}.json`);
   const known = recall(file);
   const now: Remembered = { stamps: {}, broken: {} };
   const reasons = new Map<number, string>();
@@ -108,10 +109,7 @@ async function findFaults(
   } finally {
     await pool.close();
   }
-  if (cache && file) {
-    makeFolder(cache);
-    writeAtomic(file, JSON.stringify(now));
-  }
+  if (file) writeAtomic(file, JSON.stringify(now));
   return reasons;
 }
 

@@ -1,6 +1,5 @@
 /** Embeddings of all images of a set, in any format that is read. */
 import type { Override } from '../config/index.js';
-import { scanCache } from '../data/dataset.js';
 import { openArchive } from '../data/formats/archive.js';
 import { usableImages } from '../data/photographs.js';
 import { UserError } from '../tensor/errors.js';
@@ -30,7 +29,6 @@ export function embedImages(
     const { faces, broken } = await usableImages(archive, {
       size: config.data.image_size,
       workers: config.data.workers,
-      cache: scanCache,
     });
     if (faces.images === 0)
       throw new UserError(

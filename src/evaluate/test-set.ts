@@ -1,6 +1,6 @@
 /** The test set that a configuration names: pairs of the held-out identities, a pairs file with its images, or a verification set. */
 import type { Config } from '../config/index.js';
-import { scanCache, type Dataset } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
 import { findByNumber, type FaceSet } from '../data/face-set.js';
 import { openArchive } from '../data/formats/archive.js';
 import { drawPairs, readPairs, selectPairs, type Pairs } from '../data/pairs.js';
@@ -26,7 +26,7 @@ export async function openTestSet(
       throw new UserError(
         `evaluate.images ${data}: expected images without pairs beside evaluate.pairs ${file}, found pairs of its own (--pairs ${data} takes those)`,
       );
-    const { faces, broken } = await usableImages(archive, { size, workers, cache: scanCache });
+    const { faces, broken } = await usableImages(archive, { size, workers });
     if (!archive.pairs) {
       if (file.endsWith('.bin')) throw new UserError(`${data}: expected a verification set`);
       const find = findByNumber(faces);

@@ -1,7 +1,6 @@
 /** Mined variations (METHOD.md §5): soft labels of attributes for a training set, from a model trained on a set that has them. */
 import { join } from 'node:path';
 import type { Override } from '../config/index.js';
-import { scanCache } from '../data/dataset.js';
 import { openPhotographs, type Photographs } from '../data/photographs.js';
 import { writeSoftLabels } from '../data/soft-labels.js';
 import { checkOutput, writeAtomic } from '../train/atomic.js';
@@ -51,7 +50,7 @@ export async function labelImages(
   const model = loadAttributeModel(path, overrides);
   try {
     const { image_size: size, workers } = model.config.data;
-    const { faces, broken } = await openPhotographs(data, { size, workers, cache: scanCache });
+    const { faces, broken } = await openPhotographs(data, { size, workers });
     const labelled = async function* () {
       for await (const { start, count, probability } of describeImages(model, faces)) {
         onProgress?.(start + count, faces.images);

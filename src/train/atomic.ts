@@ -142,6 +142,15 @@ export function explainFileError(error: unknown, what: string): unknown {
   return new UserError(`cannot ${what}: ${reasons[code] ?? code}`, { cause: error });
 }
 
+/** Does `work`, whose errors of the file system are told as `explainFileError` tells them. */
+export function explaining<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw explainFileError(error, what);
+  }
+}
+
 /** Makes a rename outlive a power failure, where the system can. */
 function syncFolder(folder: string): void {
   let descriptor: number;

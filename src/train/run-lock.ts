@@ -41,7 +41,8 @@ export function lockRunDirectory(directory: string): () => void {
   return release;
 }
 
-function isRunning(pid: number, start: string | undefined): boolean {
+/** Whether a process of this machine runs; with `start`, as `statOf` tells it, whether it is the one that started then. */
+export function isRunning(pid: number, start = ''): boolean {
   try {
     process.kill(pid, 0);
   } catch (error) {

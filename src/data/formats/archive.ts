@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { extname } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
+import { explaining } from '../../train/atomic.js';
 import type { Pairs } from '../pairs.js';
 import { openBin } from './bin.js';
 import { isCfpSplit, openCfp } from './cfp.js';
@@ -32,7 +33,8 @@ const expected =
 
 /** The kind that a path has, or would have when written. */
 export function archiveKind(path: string): ArchiveKind {
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return 'folder';
+  const found = explaining(`open ${path}`, () => statSync(path, { throwIfNoEntry: false }));
+  if (found?.isDirectory()) return 'folder';
   switch (extname(path).toLowerCase()) {
     case '.rec':
       return 'recordio';

@@ -10,10 +10,10 @@
  * list are the set; one without attributes stays, with unknown ones.
  */
 import { readdirSync } from 'node:fs';
-import { basename, extname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { nearest } from '../../config/nearest.js';
 import { UserError } from '../../tensor/errors.js';
-import { imageExtensions } from '../image-file.js';
+import { isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
 import { openList, readTable } from './list.js';
 
@@ -40,7 +40,7 @@ export async function openCelebA(folder: string, names: readonly string[]): Prom
   const files: string[] = [];
   source.files.forEach((file, i) => {
     const place = places.get(basename(file).toLowerCase());
-    if (place === undefined || !imageExtensions.includes(extname(place).toLowerCase())) return;
+    if (place === undefined || !isImageName(place)) return;
     images.push(i);
     files.push(place);
   });

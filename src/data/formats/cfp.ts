@@ -8,7 +8,7 @@ import { basename, dirname, join } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
 import { collectPairs } from '../pairs.js';
 import type { Archive } from './archive.js';
-import { byName } from './folder.js';
+import { byName } from './identities.js';
 
 /** Whether `path` is such a split. */
 export const isCfpSplit = (path: string): boolean =>

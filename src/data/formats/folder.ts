@@ -1,35 +1,45 @@
-/** A folder of images, <identity>/<image>, by ascending names. */
-import { readdirSync, statSync } from 'node:fs';
-import { extname, join } from 'node:path';
+/** A folder of images, <identity>/<image>, by ascending identities (identities.ts) and names of images. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
-import { imageExtensions } from '../image-file.js';
+import { explaining } from '../../train/atomic.js';
+import { imageExtensions, isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
+import { byName, sortIdentities } from './identities.js';
 
-export const byName = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+/** The names in a folder, without those that begin with a dot. */
+function namesIn(folder: string): string[] {
+  const names = explaining(`read ${folder}`, () => readdirSync(folder)).filter(
+    (name) => !name.startsWith('.'),
+  );
+  const strange = names.find((name) => name.includes('\uFFFD') && !existsSync(join(folder, name)));
+  if (strange !== undefined) throw new UserError(`${folder}: expected names in UTF-8, found "${strange}"`);
+  return names;
+}
 
 export function openFolder(root: string): Archive {
-  const files: string[] = [];
-  const names: string[] = [];
-  const labels: number[] = [];
-  for (const name of readdirSync(root).sort(byName)) {
+  const images = new Map<string, string[]>();
+  for (const name of namesIn(root)) {
     const folder = join(root, name);
     if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) continue;
-    const found = readdirSync(folder).filter((file) => imageExtensions.includes(extname(file).toLowerCase()));
-    for (const file of found.sort(byName)) {
-      files.push(`${name}/${file}`);
-      labels.push(names.length);
-    }
-    if (found.length > 0) names.push(name);
+    const found = namesIn(folder).filter(isImageName).sort(byName);
+    if (found.length > 0) images.set(name, found);
   }
-  if (files.length === 0)
+  if (images.size === 0)
     throw new UserError(
       `expected images (${imageExtensions.join(', ')}) in folders <identity> of ${root}, found none`,
     );
+  const names = sortIdentities(images.keys());
+  const imagesOf = (name: string) => images.get(name) ?? [];
   return {
     kind: 'folder',
     path: root,
-    source: { kind: 'files', root, files },
-    labels: Int32Array.from(labels),
+    source: {
+      kind: 'files',
+      root,
+      files: names.flatMap((name) => imagesOf(name).map((file) => `${name}/${file}`)),
+    },
+    labels: Int32Array.from(names.flatMap((name, label) => imagesOf(name).map(() => label))),
     names,
     notes: [],
   };

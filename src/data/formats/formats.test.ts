@@ -5,12 +5,15 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parquetWriteBuffer } from 'hyparquet-writer';
 import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -18,9 +21,10 @@ import { UserError } from '../../tensor/errors.js';
 import { inspect } from '../inspect.js';
 import { inspectionText } from '../inspect-text.js';
 import { pack, split } from '../pack.js';
-import { openArchive, type Archive } from './archive.js';
+import { archiveKind, openArchive, type Archive } from './archive.js';
 import { openBin } from './bin.js';
 import { openSource } from './image-source.js';
+import { ParquetUnpacker } from './parquet.js';
 import { readPickle } from './pickle.js';
 import { header, imageRecord, magic, openRecordIo, record } from './recordio.js';
 import { createArchive } from './writers.js';
@@ -114,6 +118,73 @@ test('a list in each of its shapes', async ({ root }) => {
   await fails(() => openArchive('f.csv'), /f\.csv:1: expected the columns path and label/);
 });
 
+test('lists: columns by preference, labels as they are, paths with spaces, absolute paths', async ({
+  root,
+}) => {
+  const identities = async (name: string, text: string) => {
+    writeFileSync(name, text);
+    const { source, labels, names } = await openArchive(name);
+    const files = source.kind === 'files' ? source.files : [];
+    return [files, Array.from(labels, (label) => names[label])];
+  };
+  const files = ['a/1.jpg', 'b/2.jpg'];
+  const lists: [string, string, string[]][] = [
+    ['id.csv', 'id,path,label\n0,a/1.jpg,5\n1,b/2.jpg,5\n', ['5', '5']],
+    ['image.csv', 'image_id,path,id\n0,a/1.jpg,5\n1,b/2.jpg,6\n', ['5', '6']],
+    ['insightface.lst', '1\ta/1.jpg\t5\n1\tb/2.jpg\t6\n', ['5', '6']],
+    ['several.lst', '0\t5\t0.5\t0\ta/1.jpg\n1\t6\t0.5\t0\tb/2.jpg\n', ['5', '6']],
+    ['spaces.lst', '0 5.000000 a/1.jpg\n1 6.000000 b/2.jpg\n', ['5', '6']],
+    [
+      'large.csv',
+      'a/1.jpg,10000000000000000\nb/2.jpg,10000000000000001\n',
+      ['10000000000000000', '10000000000000001'],
+    ],
+    ['zeros.csv', 'a/1.jpg,7\nb/2.jpg,007\n', ['7', '007']],
+    ['hex.csv', 'a/1.jpg,00e1\nb/2.jpg,00e2\n', ['00e1', '00e2']],
+  ];
+  for (const [name, text, labels] of lists) assert.equal(await identities(name, text), [files, labels], name);
+  const blanks = ['my faces/1.jpg', 'my faces/two  blanks.jpg'];
+  for (const text of [
+    'my faces/1.jpg 5\nmy faces/two  blanks.jpg 6\n',
+    '5 my faces/1.jpg\n6   my faces/two  blanks.jpg\n',
+    'path label\nmy faces/1.jpg 5\nmy faces/two  blanks.jpg 6\n',
+  ])
+    assert.equal(await identities('blanks.txt', text), [blanks, ['5', '6']], text);
+  assert.equal(await identities('absolute.csv', `${root}/a/1.jpg,5\nb/2.jpg,6\n`), [
+    [join(root, 'a/1.jpg'), join(process.cwd(), 'b/2.jpg')],
+    ['5', '6'],
+  ]);
+});
+
+test('identities have one order in a folder, a list and a Parquet file', async ({ root }) => {
+  const folder = await folderOf(root, 3);
+  ['10', '9', '009'].forEach((name, i) => renameSync(join(folder, `person ${i}`), join(folder, name)));
+  const archive = await openArchive(folder);
+  assert.equal(archive.names, ['9', '009', '10']);
+  const files = archive.source.kind === 'files' ? archive.source.files : [];
+  assert.equal(
+    files.map((file) => file.split('/')[0]),
+    Array.from(archive.labels, (label) => archive.names[label]),
+  );
+  writeFileSync('faces.csv', files.map((file) => `faces/${file},${file.split('/')[0]}\n`).join(''));
+  await pack(archive, 'faces.parquet');
+  for (const path of ['faces.csv', 'faces.parquet']) {
+    const other = await openArchive(path);
+    assert.equal([other.names, contents(other)], [archive.names, contents(archive)], path);
+  }
+});
+
+test('folders: names with a dot are left out, names that are not UTF-8 are said', async ({ root }) => {
+  const folder = await folderOf(root, 2);
+  const expected = contents(await openArchive(folder));
+  mkdirSync(join(folder, '.hidden'));
+  for (const name of ['.hidden/1.jpg', 'person 0/._0.jpg']) writeFileSync(join(folder, name), 'x');
+  assert.equal(contents(await openArchive(folder)), expected);
+  if (process.platform !== 'linux') return; // others have no such names
+  mkdirSync(Buffer.concat([Buffer.from(`${folder}/Zo`), Buffer.from([0xeb])]));
+  await fails(() => openArchive(folder), /faces: expected names in UTF-8, found "Zo\uFFFD"/);
+});
+
 test('records: several labels, magic words inside, no index, an index in any order', ({ root }) => {
   const word = Buffer.alloc(4);
   word.writeUInt32LE(magic);
@@ -139,6 +210,39 @@ test('records: several labels, magic words inside, no index, an index in any ord
   assert.equal(contents(openRecordIo(file)), expected);
   writeFileSync(join(root, 'property'), '9,112,112');
   assert.equal(openRecordIo(file).notes, ['property says 9 identities, the records have 2']);
+});
+
+test("records of InsightFace's layout without identities have their own labels", async ({ root }) => {
+  const file = join(root, 'a.rec');
+  const images = [5, 5, 9].map((label, i) => imageRecord(Buffer.from(`image ${i}`), label, i + 1));
+  for (const counts of [
+    [4, 6],
+    [4, 4],
+    [4, 0],
+    [4, 0, 0],
+  ]) {
+    writeFileSync(file, Buffer.concat([record(header(counts, 0)), ...images]));
+    const archive = openRecordIo(file);
+    assert.equal(
+      [[...archive.labels], archive.names],
+      [
+        [0, 0, 1],
+        ['5', '9'],
+      ],
+      String(counts),
+    );
+  }
+  // Without any record that belongs to them, two labels are those of an image.
+  writeFileSync(file, Buffer.concat([record(header([2, 0.5], 0)), ...images]));
+  assert.equal(openRecordIo(file).names, ['2', '5', '9']);
+  writeFileSync(file, record(header([1, 1], 0)));
+  await fails(() => openRecordIo(file), /a\.rec: expected images, found none/);
+  mkdirSync(join(root, 'a.idx'));
+  await fails(() => openRecordIo(file), /cannot read .*a\.idx: it is a folder/);
+  await fails(
+    () => archiveKind(join(file, 'f')),
+    /cannot open .*a\.rec\/f: a part of the path is not a folder/,
+  );
 });
 
 test('broken records are named with their place', async ({ root }) => {
@@ -167,6 +271,81 @@ test('what is no Parquet file is said to be none', async ({ root }) => {
   await fails(() => openArchive(file), /a\.parquet: expected a Parquet file, found 0 bytes/);
   writeFileSync(file, 'not one of these at all');
   await fails(() => openArchive(file), /a\.parquet: expected a whole Parquet file: /);
+});
+
+const parquetOf = (columns: { name: string; data: unknown[]; type: 'BYTE_ARRAY' | 'INT32' | 'STRING' }[]) =>
+  Buffer.from(parquetWriteBuffer({ columnData: columns }));
+
+test('Parquet: identities before numbers of rows; images without bytes are broken ones', async () => {
+  const image = Uint8Array.from(Buffer.from('image'));
+  const data = [image, new Uint8Array(), undefined, image];
+  writeFileSync(
+    'a.parquet',
+    parquetOf([
+      { name: 'id', data: [0, 1, 2, 3], type: 'INT32' },
+      { name: 'image', data, type: 'BYTE_ARRAY' },
+      { name: 'Person', data: ['a', 'a', 'b', 'b'], type: 'STRING' },
+    ]),
+  );
+  const archive = await openArchive('a.parquet');
+  assert.equal(archive.names, ['a', 'b']);
+  const hex = Buffer.from(image).toString('hex');
+  assert.equal(contents(archive), [
+    [0, hex],
+    [0, ''],
+    [1, ''],
+    [1, hex],
+  ]);
+  const { broken } = await inspect('a.parquet', { workers: 0 });
+  assert.match(broken[1]?.reason ?? '', 'the file is empty');
+  writeFileSync(
+    'a.parquet',
+    parquetOf([
+      { name: 'image', data: [new Uint8Array()], type: 'BYTE_ARRAY' },
+      { name: 'label', data: [1], type: 'INT32' },
+    ]),
+  );
+  await fails(
+    () => openArchive('a.parquet'),
+    /^a\.parquet: expected the bytes of images in column image, found none/,
+  );
+});
+
+test('Parquet is unpacked once for each path; a copy that is not whole is made again', async ({ root }) => {
+  const folder = await folderOf(root, 2);
+  await pack(await openArchive(folder), 'a.parquet');
+  const expected = contents(await openArchive('a.parquet'));
+  const cached = () => readdirSync('.turl-cache').sort();
+  const [images = '', index = ''] = cached();
+  utimesSync('a.parquet', 1, 1);
+  // No process has a number as high; the first process always runs.
+  for (const pid of [2 ** 30, 1]) writeFileSync(`.turl-cache/parquet-0.images.${pid}.part`, 'x');
+  assert.equal(contents(await openArchive('a.parquet')), expected);
+  assert.equal(cached(), ['parquet-0.images.1.part', images, index].sort());
+  truncateSync(join('.turl-cache', images), 5);
+  assert.equal(contents(await openArchive('a.parquet')), expected);
+});
+
+test('Parquet: why it cannot be read or unpacked; where no cache can be made, the one of the system serves', async ({
+  root,
+}) => {
+  await pack(await openArchive(await folderOf(root, 2)), 'a.parquet');
+  const run = async (file: string, to: string) => {
+    const unpacker = new ParquetUnpacker();
+    await unpacker.run({ file, to }).finally(() => unpacker.close());
+  };
+  await fails(() => run('a.parquet', 'no/x'), /^cannot write no\/x: no such file or folder$/);
+  await fails(() => run('b.parquet', 'x'), /^cannot read b\.parquet: no such file or folder$/);
+  writeFileSync('.turl-cache', 'in the way');
+  const before = process.env.TMPDIR;
+  process.env.TMPDIR = root;
+  try {
+    const { source } = await openArchive('a.parquet');
+    assert.match(source.kind === 'slices' ? source.file : '', `${root}/turl-cache-`);
+  } finally {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+  }
 });
 
 /** Values of both Pythons, written out by hand; what a tool of the day would write is in `independent.py`. */

@@ -1,14 +1,16 @@
 /** Unpacks a Parquet file, in a thread of its own: the library that decodes it trusts what the file says, and a damaged one can keep it
  *  busy for ever or fill the memory. The thread tells of each row group; silence ends it (parquet.ts). */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, type FileMetaData } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import * as z from 'zod';
 import { UserError } from '../../tensor/errors.js';
+import { explainFileError, explaining, writeAll } from '../../train/atomic.js';
+import { columnOf } from './identities.js';
 
 const imageColumns = ['image', 'img', 'jpg', 'jpeg', 'png', 'webp', 'bytes', 'data'];
-const labelColumns = ['label', 'identity', 'identity_id', 'class', 'cls', 'id', 'person', 'target', 'name'];
+const labelColumns = ['label', 'identity', 'identity_id', 'class', 'cls', 'person', 'target', 'name', 'id'];
 
 /** The images, one after the other in a file of their own. */
 export interface Unpacked {
@@ -33,9 +35,7 @@ function columnsOf(file: string, { schema }: FileMetaData): { image: string; lab
     for (let open = schema[i]?.num_children ?? 0; open > 0 && i + 1 < schema.length; open--)
       open += schema[++i]?.num_children ?? 0;
   }
-  const find = (known: readonly string[]) =>
-    known.map((k) => names.find((n) => n.toLowerCase() === k)).find(Boolean);
-  const [image, label] = [find(imageColumns), find(labelColumns)];
+  const [image, label] = [imageColumns, labelColumns].map((known) => names[columnOf(names, known)]);
   if (!image || !label)
     throw new UserError(
       `${file}: expected a column of images (${imageColumns.join(', ')}) and one of labels (${labelColumns.join(', ')}), found ${names.join(', ')}`,
@@ -43,10 +43,11 @@ function columnsOf(file: string, { schema }: FileMetaData): { image: string; lab
   return { image, label };
 }
 
-const imageValue = z.union([
-  z.instanceof(Uint8Array),
-  z.object({ bytes: z.instanceof(Uint8Array) }).transform(({ bytes }) => bytes),
-]);
+/** Where there is none, it has no bytes: a broken image, as others are. */
+const imageBytes = z.instanceof(Uint8Array).nullish();
+const imageValue = z
+  .union([imageBytes, z.object({ bytes: imageBytes }).transform(({ bytes }) => bytes)])
+  .transform((bytes) => bytes ?? new Uint8Array());
 const labelValue = z.union([z.string().min(1), z.int(), z.bigint()]).transform(String);
 
 /** A page may say any size: none is as large as this. */
@@ -56,12 +57,12 @@ async function unpack({ file, to }: UnpackRequest, alive: () => void): Promise<U
   const source = await asyncBufferFromFile(file);
   const metadata = await parquetMetadataAsync(source);
   const { image, label } = columnsOf(file, metadata);
-  if (Number(metadata.num_rows) > source.byteLength) throw new UserError(`${file}: more rows than bytes`);
+  if (Number(metadata.num_rows) > source.byteLength) throw new Error('more rows than bytes');
   const checked = Object.fromEntries(
     Object.entries(compressors).map(([codec, decompress]) => [
       codec,
       (input: Uint8Array, length: number) => {
-        if (length > largestPage) throw new UserError(`a page of ${length} bytes is too large`);
+        if (length > largestPage) throw new Error(`a page of ${length} bytes is too large`);
         return decompress(input, length);
       },
     ]),
@@ -69,9 +70,10 @@ async function unpack({ file, to }: UnpackRequest, alive: () => void): Promise<U
   const starts: number[] = [];
   const lengths: number[] = [];
   const labels: string[] = [];
-  const out = openSync(to, 'w');
+  let [row, end] = [0, 0];
+  const writing = <T>(write: () => T): T => explaining(`write ${to}`, write);
+  const out = writing(() => openSync(to, 'w'));
   try {
-    let [row, end] = [0, 0];
     for (const group of metadata.row_groups) {
       const rowEnd = row + Number(group.num_rows);
       const rows = await parquetReadObjects({
@@ -84,15 +86,15 @@ async function unpack({ file, to }: UnpackRequest, alive: () => void): Promise<U
         utf8: false,
       });
       if (rows.length !== rowEnd - row)
-        throw new UserError(`expected ${rowEnd - row} rows in a row group, found ${rows.length}`);
+        throw new Error(`expected ${rowEnd - row} rows in a row group, found ${rows.length}`);
       for (const values of rows) {
         const bytes = imageValue.safeParse(values[image]);
         const name = labelValue.safeParse(textOf(values[label]));
-        if (!bytes.success || bytes.data.length === 0)
-          throw new UserError(`row ${row}: expected the bytes of an image in column ${image}`);
+        if (!bytes.success)
+          throw new UserError(`${file}: row ${row}: expected the bytes of an image in column ${image}`);
         if (!name.success)
-          throw new UserError(`row ${row}: expected a whole number or a text in column ${label}`);
-        writeSync(out, bytes.data);
+          throw new UserError(`${file}: row ${row}: expected a whole number or a text in column ${label}`);
+        writing(() => writeAll(out, bytes.data));
         starts.push(end);
         lengths.push(bytes.data.length);
         labels.push(name.data);
@@ -104,16 +106,24 @@ async function unpack({ file, to }: UnpackRequest, alive: () => void): Promise<U
   } finally {
     closeSync(out);
   }
+  if (end === 0 && row > 0)
+    throw new UserError(`${file}: expected the bytes of images in column ${image}, found none`);
   return { starts: Float64Array.from(starts), lengths: Int32Array.from(lengths), labels };
 }
 
 const textOf = (value: unknown) =>
   value instanceof Uint8Array ? Buffer.from(value).toString('utf8') : value;
 
+function sentence(error: unknown, file: string): string {
+  const told = explainFileError(error, `read ${file}`);
+  if (told instanceof UserError) return told.message;
+  return `${file}: expected a whole Parquet file: ${told instanceof Error ? told.message : String(told)}`;
+}
+
 parentPort?.on('message', (request: UnpackRequest) => {
   const answer = (message: UnpackAnswer) => parentPort?.postMessage(message);
   unpack(request, () => answer({ alive: true })).then(
     (unpacked) => answer({ unpacked }),
-    (error: unknown) => answer({ error: error instanceof Error ? error.message : String(error) }),
+    (error: unknown) => answer({ error: sentence(error, request.file) }),
   );
 });

@@ -1,21 +1,20 @@
 /**
  * Parquet with a column of encoded images and one of labels, as data hubs keep them: the image as bytes, or as a struct with the field
  * `bytes`. Its pages are compressed and serve no random access, so the images are unpacked once, a row group at a time, into one file
- * in the cache; what is remembered of it goes by path, size and time of change.
+ * in the cache, which is named by the path and holds as long as size and time of change of the Parquet file do.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import * as z from 'zod';
 import { UserError } from '../../tensor/errors.js';
-import { makeFolder } from '../../train/atomic.js';
+import { isRunning } from '../../train/run-lock.js';
 import { readSafetensors, writeSafetensors } from '../../train/safetensors.js';
+import { cacheFolder, writableCache } from '../cache.js';
 import type { Archive } from './archive.js';
-import { byName } from './folder.js';
+import { numberIdentities } from './identities.js';
 import type { UnpackAnswer, Unpacked, UnpackRequest } from './parquet-worker.js';
-
-export const cacheFolder = '.turl-cache';
 
 /** A row group that takes longer will never end. */
 const longest = 120_000; // milliseconds
@@ -36,12 +35,12 @@ export class ParquetUnpacker {
         worker.on('error', () => undefined);
         this.#worker = undefined;
         void worker.terminate();
-        reject(new UserError(reason));
+        reject(new UserError(`${request.file}: expected a whole Parquet file: ${reason}`));
       };
       const wait = () => {
         clearTimeout(timer);
         timer = setTimeout(
-          () => end(`no row group could be read within ${this.patience / 1000} seconds: the file is damaged`),
+          () => end(`no row group could be read within ${this.patience / 1000} seconds: it is damaged`),
           this.patience,
         );
       };
@@ -66,27 +65,38 @@ export class ParquetUnpacker {
 
 const stored = z.object({
   names: z.string().transform((text) => z.array(z.string()).parse(JSON.parse(text))),
+  stamp: z.string(),
 });
 
-function recall(
-  index: string,
-  images: string,
-): { starts: Float64Array; lengths: Int32Array; labels: Int32Array; names: string[] } | undefined {
-  if (!existsSync(index) || !existsSync(images)) return undefined;
+interface Contents extends Pick<Archive, 'labels' | 'names'> {
+  starts: Float64Array;
+  lengths: Int32Array;
+}
+
+/** What the index says of a Parquet file in the state `stamp`, if the images are there as it says. */
+function recall(index: string, images: string, stamp: string): Contents | undefined {
   try {
     const { tensors, metadata } = readSafetensors(index);
+    const known = stored.parse(metadata);
     const bytes = (name: string): ArrayBuffer => {
       const data = tensors.get(name)?.data ?? new Uint8Array();
       return data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer;
     };
-    return {
-      starts: new Float64Array(bytes('starts')),
-      lengths: new Int32Array(bytes('lengths')),
-      labels: new Int32Array(bytes('labels')),
-      names: stored.parse(metadata).names,
-    };
+    const starts = new Float64Array(bytes('starts'));
+    const lengths = new Int32Array(bytes('lengths'));
+    const end = (starts.at(-1) ?? 0) + (lengths.at(-1) ?? 0);
+    if (known.stamp !== stamp || statSync(images).size !== end) return undefined;
+    return { starts, lengths, labels: new Int32Array(bytes('labels')), names: known.names };
   } catch {
-    return undefined; // a damaged cache is no cache
+    return undefined; // there is none, or it is damaged
+  }
+}
+
+/** Removes what processes that were stopped while unpacking left behind. */
+function removeParts(cache: string): void {
+  for (const name of readdirSync(cache)) {
+    const [, pid] = /^parquet-\w+\.images\.(\d+)\.part$/.exec(name) ?? [];
+    if (pid !== undefined && !isRunning(Number(pid))) rmSync(join(cache, name), { force: true });
   }
 }
 
@@ -97,45 +107,40 @@ export async function openParquet(
   const { size, mtimeMs } = statSync(file);
   // What marks both its ends, and the length of what it says of itself.
   if (size < 12) throw new UserError(`${file}: expected a Parquet file, found ${size} bytes`);
-  const key = createHash('sha1')
-    .update(`${resolve(file)} ${size} ${mtimeMs}`)
-    .digest('hex')
-    .slice(0, 16);
-  const index = join(cache, `parquet-${key}.safetensors`);
-  const images = join(cache, `parquet-${key}.images`);
-  let known = recall(index, images);
+  const stamp = `${size} ${mtimeMs}`;
+  const key = createHash('sha1').update(resolve(file)).digest('hex').slice(0, 16);
+  const folder = writableCache(cache);
+  const index = join(folder, `parquet-${key}.safetensors`);
+  const images = join(folder, `parquet-${key}.images`);
+  let known = recall(index, images, stamp);
   if (!known) {
-    makeFolder(cache);
+    removeParts(folder);
     const part = `${images}.${process.pid}.part`;
-    const found = await unpacker
-      .run({ file, to: part })
-      .catch((error: unknown) => {
-        rmSync(part, { force: true });
-        const reason = error instanceof Error ? error.message : String(error);
-        throw new UserError(
-          reason.startsWith(file) ? reason : `${file}: expected a whole Parquet file: ${reason}`,
-        );
-      })
-      .finally(() => unpacker.close());
-    if (found.labels.length === 0) throw new UserError(`${file}: expected images, found none`);
-    const numeric = found.labels.every((label) => /^\d+$/.test(label));
-    const names = [...new Set(found.labels)].sort(numeric ? (a, b) => Number(a) - Number(b) : byName);
-    const number = new Map(names.map((name, i) => [name, i]));
-    const labels = Int32Array.from(found.labels, (label) => number.get(label) ?? 0);
+    const unpack = async (): Promise<Unpacked> => {
+      const found = await unpacker.run({ file, to: part }).finally(() => unpacker.close());
+      if (found.labels.length === 0) throw new UserError(`${file}: expected images, found none`);
+      return found;
+    };
+    const found = await unpack().catch((error: unknown) => {
+      rmSync(part, { force: true });
+      throw error;
+    });
+    known = { starts: found.starts, lengths: found.lengths, ...numberIdentities(found.labels) };
+    // An index must never lie beside images that it does not describe.
+    rmSync(index, { force: true });
     renameSync(part, images);
-    const shape = [labels.length];
+    const shape = [known.labels.length];
     const bytes = ({ buffer, byteOffset, byteLength }: Float64Array | Int32Array) =>
       new Uint8Array(buffer, byteOffset, byteLength);
     writeSafetensors(
       index,
       new Map([
-        ['starts', { dtype: 'float64', shape, data: bytes(found.starts) }],
-        ['lengths', { dtype: 'int32', shape, data: bytes(found.lengths) }],
-        ['labels', { dtype: 'int32', shape, data: bytes(labels) }],
+        ['starts', { dtype: 'float64', shape, data: bytes(known.starts) }],
+        ['lengths', { dtype: 'int32', shape, data: bytes(known.lengths) }],
+        ['labels', { dtype: 'int32', shape, data: bytes(known.labels) }],
       ]),
-      { names: JSON.stringify(names) },
+      { names: JSON.stringify(known.names), stamp },
     );
-    known = { starts: found.starts, lengths: found.lengths, labels, names };
   }
   const { starts, lengths, labels, names } = known;
   return {

@@ -6,10 +6,11 @@
  *
  * An index has a line `key TAB offset` for each record. In InsightFace's layout record 0 has no image but two labels, a and b: images
  * have the keys 1 ... a - 1; the records a ... b - 1 are the identities, whose two labels are the first key of their images and the one
- * after the last.
+ * after the last. Some writers leave the identities out: then a counts all records, and the images have their own labels.
  */
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { UserError } from '../../tensor/errors.js';
+import { explaining } from '../../train/atomic.js';
 import type { Archive } from './archive.js';
 
 export const magic = 0xced7230a;
@@ -109,7 +110,7 @@ export function record(payload: Buffer): Buffer {
 
 /** Keys and offsets of an index, by ascending key. */
 function readIndex(file: string): { keys: Int32Array; starts: Float64Array } {
-  const text = readFileSync(file);
+  const text = explaining(`read ${file}`, () => readFileSync(file));
   let lines = 0;
   for (let at = text.indexOf(10); at >= 0; at = text.indexOf(10, at + 1)) lines++;
   if (text.length > 0 && text.at(-1) !== 10) lines++;
@@ -158,11 +159,7 @@ class RecordFile {
   readonly #head = Buffer.alloc(8 + headerBytes + 8);
 
   constructor(readonly file: string) {
-    try {
-      this.descriptor = openSync(file, 'r');
-    } catch {
-      throw new UserError(`${file} cannot be opened`);
-    }
+    this.descriptor = explaining(`open ${file}`, () => openSync(file, 'r'));
     this.size = fstatSync(this.descriptor).size;
   }
 
@@ -240,7 +237,7 @@ function spansOf(starts: Float64Array, size: number): Int32Array {
 /** What `property` beside the records says: identities, height, width. */
 function readProperty(file: string): number[] | undefined {
   if (!existsSync(file)) return undefined;
-  const text = readFileSync(file, 'utf8').trim();
+  const text = explaining(`read ${file}`, () => readFileSync(file, 'utf8')).trim();
   const numbers = text.split(',').map(Number);
   if (numbers.length !== 3 || !numbers.every((n) => Number.isInteger(n) && n > 0))
     throw new UserError(
@@ -268,6 +265,7 @@ export function openRecordIo(file: string): Archive {
     const property = readProperty(file.replace(/[^/]*$/, 'property'));
     const layout = insightFaceLayout(records, keys, all);
     const kept = layout?.images ?? Int32Array.from(all, (_, i) => i);
+    if (kept.length === 0) throw new UserError(`${file}: expected images, found none`);
     const found = layout?.labels ?? Float64Array.from(kept, (i) => records.labels(all[i] ?? 0)[0] ?? NaN);
     const { labels, names } = numbered(found, (i) => `${file}: record at byte ${all[kept[i] ?? 0]}`);
     const notes = [
@@ -301,8 +299,13 @@ function insightFaceLayout(
   starts: Float64Array,
 ): { images: Int32Array; labels: Float64Array } | undefined {
   if (keys[0] !== 0) return undefined;
-  const [a = 0, b = 0, ...others] = rangesOf(records, starts[0] ?? 0);
-  if (!(Number.isInteger(a) && a >= 1 && b > a) || others.length > 0) return undefined;
+  const [a = 0, b = 0] = rangesOf(records, starts[0] ?? 0);
+  if (!(Number.isInteger(a) && a >= 1)) return undefined;
+  if (a === keys.length && placeOf(keys, a) < 0) {
+    const images = Int32Array.from({ length: a - 1 }, (_, i) => i + 1);
+    return { images, labels: Float64Array.from(images, (i) => records.labels(starts[i] ?? 0)[0] ?? NaN) };
+  }
+  if (b <= a) return undefined;
   const broken = (what: string) => new UserError(`${records.file}: ${what}`);
   if (a > keys.length)
     throw broken(`record 0 says that there are ${a - 1} images, the index has ${keys.length} records`);
@@ -325,7 +328,6 @@ function insightFaceLayout(
       labels[count++] = key - a;
     }
   }
-  if (count === 0) throw broken('expected images, found identity records only');
   return { images: images.subarray(0, count), labels: labels.subarray(0, count) };
 }
 
@@ -343,12 +345,13 @@ function placeOf(keys: Int32Array, key: number): number {
   return -1;
 }
 
+/** The first two labels of a record without an image. */
 function rangesOf(records: RecordFile, start: number): number[] {
   const head = records.head(start);
   const payload = head.subarray(8);
   const length = head.readUInt32LE(4) & lengthMask;
-  if (payload.length < headerBytes + 8 || payload.readUInt32LE(0) !== 2 || length !== headerBytes + 8)
-    return [];
+  const count = payload.length < headerBytes + 8 ? 0 : payload.readUInt32LE(0);
+  if (count < 2 || length !== headerBytes + 4 * count) return [];
   return [payload.readFloatLE(headerBytes), payload.readFloatLE(headerBytes + 4)];
 }
 

@@ -2,7 +2,6 @@
 import { alignCrop } from '../../align/align.js';
 import { readLandmarks, type Landmarks } from '../../align/landmarks.js';
 import { decodedImages } from '../../align/pictures.js';
-import { scanCache } from '../../data/dataset.js';
 import type { ImageSource } from '../../data/formats/image-source.js';
 import { usableImages } from '../../data/photographs.js';
 import type { ImageBatch } from '../../data/read-images.js';
@@ -61,7 +60,7 @@ async function embedAligned(
   const { image_size: size, workers } = experiment.config.data;
   const labels = new Int32Array(set.files.length).fill(-1);
   const archive = { kind: 'folder', path: set.root, source, labels, names: [], notes: [] } as const;
-  const { faces, reasons } = await usableImages(archive, { size, workers, cache: scanCache });
+  const { faces, reasons } = await usableImages(archive, { size, workers });
   const rows = new Int32Array(set.files.length).fill(-1);
   faces.data.items.forEach((item, row) => (rows[item] = row));
   const failures = [...reasons]

@@ -1,10 +1,10 @@
 /** Photographs searched in a gallery that distractors fill up: TinyFace and MegaFace. Each image is a template. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { extname, join } from 'node:path';
+import { join } from 'node:path';
 import * as z from 'zod';
-import { byName } from '../../data/formats/folder.js';
+import { byName } from '../../data/formats/identities.js';
 import { readMat } from '../../data/formats/mat.js';
-import { imageExtensions } from '../../data/image-file.js';
+import { isImageName } from '../../data/image-file.js';
 import { UserError } from '../../tensor/errors.js';
 import { Numbering, oneOf } from './metadata.js';
 import type { ImagePlaces, ProtocolSet } from './protocol.js';
@@ -15,7 +15,7 @@ function imagesBelow(root: string, folder: string): string[] {
     .sort(byName)
     .flatMap((name) => {
       const path = `${folder}/${name}`;
-      if (imageExtensions.includes(extname(name).toLowerCase())) return [path];
+      if (isImageName(name)) return [path];
       return statSync(join(root, path)).isDirectory() ? imagesBelow(root, path) : [];
     });
 }

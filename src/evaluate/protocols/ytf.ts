@@ -3,16 +3,16 @@
  * frames of a video are in DIR/aligned_images_DB/NAME/VIDEO. A video is a template of one medium.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { dirname, extname, join } from 'node:path';
-import { byName } from '../../data/formats/folder.js';
-import { imageExtensions } from '../../data/image-file.js';
+import { dirname, join } from 'node:path';
+import { byName } from '../../data/formats/identities.js';
+import { isImageName } from '../../data/image-file.js';
 import { UserError } from '../../tensor/errors.js';
 import { Int32List, malformed, Numbering, readLines } from './metadata.js';
 import type { ImagePlaces, ProtocolSet } from './protocol.js';
 
 function framesIn(folder: string, video: string): string[] {
   if (!existsSync(folder)) return [];
-  const frames = readdirSync(folder).filter((name) => imageExtensions.includes(extname(name).toLowerCase()));
+  const frames = readdirSync(folder).filter(isImageName);
   return frames.sort(byName).map((name) => `${video}/${name}`);
 }
 
