@@ -70,7 +70,7 @@ export async function runTraining(
   }
   if (options.dryRun) {
     const { describePlan } = await import('../train/plan.js');
-    console.log(await describePlan(config));
+    console.log(await describePlan(config, resume));
     return undefined;
   }
   const { train } = await import('../train/trainer.js');

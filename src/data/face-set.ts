@@ -1,5 +1,6 @@
 // A set of face images with identity labels, wherever the images come from: generated faces, or files of photographs. A FaceSet knows what there
 // is; a FaceReader, opened on the set in any thread, makes the pixels.
+import { createHash } from 'node:crypto';
 import { UserError } from '../tensor/errors.js';
 import { Draws, permuted, purposes } from '../tensor/philox.js';
 import { imageFile, imagePlace, openSource, type ImageSource } from './formats/image-source.js';
@@ -88,6 +89,13 @@ export class FaceSet {
     return source.kind === 'photographs' && source.images.kind !== 'files'
       ? String(items[image] ?? 0)
       : this.imageName(image);
+  }
+  /** SHA-256 of who is on which image, in order: another one, and training would be another. Not of the pixels, nor of the place of the set. */
+  digest(): string {
+    const hash = createHash('sha256').update(JSON.stringify(this.data.names));
+    for (let image = 0; image < this.images; image++)
+      hash.update(`${this.label(image)} ${this.imageKey(image)}\n`);
+    return hash.digest('hex');
   }
   /** For each identity, its images. */
   imagesByIdentity(): number[][] {

@@ -1,5 +1,6 @@
 /** From what learns to a checkpoint and back. */
 import { sameShape } from '../tensor/shape.js';
+import type { FaceSet } from '../data/face-set.js';
 import { UserError } from '../tensor/errors.js';
 import { hostArray } from '../tensor/dtype.js';
 import type { Learner } from './learner.js';
@@ -30,7 +31,7 @@ export function saveCheckpoint(
   run: RunDirectory,
   learner: Learner,
   step: number,
-  about: { parts?: 'network' } = {},
+  about: { parts?: 'network'; training_set?: string } = {},
 ): string {
   const metadata = { identities: String(learner.identities), ...about };
   return run.saveCheckpoint(step, tensorSources(learner.state()), metadata);
@@ -70,6 +71,16 @@ export function loadWeights(file: string, learner: Learner): void {
   const { tensors, metadata } = readSafetensors(file);
   const wanted = metadata['parts'] === 'network' ? /^network\./ : /^(network|loss)\./;
   for (const [name, t] of learner.state()) if (wanted.test(name)) setFrom(file, name, t, tensors.get(name));
+}
+
+/** @throws UserError when the checkpoint `file` of the run says that it was trained on other images, or on the same in another order */
+export function checkTrainingSet(run: string, file: string, set: FaceSet): void {
+  const { training_set: known } = readSafetensorsMetadata(file);
+  if (known !== undefined && known !== set.digest())
+    throw new UserError(
+      `--resume ${run}: expected the training images that it began with, found others (${set.images} of ${set.identities} identities); ` +
+        `start from its weights with --set from=${run}`,
+    );
 }
 
 /** The number of identities that a checkpoint was trained on. */

@@ -52,8 +52,8 @@ export function measureStepMemory(
  * The plan as text.
  * @throws UserError for what training would refuse
  */
-export async function describePlan(config: Config): Promise<string> {
-  const { dataset, start, identities } = await openInputs(config);
+export async function describePlan(config: Config, resume?: string): Promise<string> {
+  const { dataset, start, identities } = await openInputs(config, { resume });
   const { train, heldOut, broken } = dataset;
   const { bytes, parameters } = measureStepMemory(config, identities, start);
   const available = deviceOf(config.device).statistics().memoryAvailable;

@@ -5,12 +5,14 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkpoints } from './run-directory.js';
@@ -131,6 +133,38 @@ test('--resume: a run of another experiment, or without its checkpoints, is refu
   assert.is(run('train', join(path, 'config.yaml'), '--resume', path).status, 0);
   rmSync(join(path, 'checkpoints'), { recursive: true });
   refused(file, /expected a folder checkpoints in it, found none/);
+});
+
+test('--resume: other training images than those that the run began with are refused', async ({
+  folder,
+  file,
+}) => {
+  const faces = join(folder, 'faces');
+  const png = await sharp({ create: { width: 34, height: 34, channels: 3, background: '#a87' } })
+    .png()
+    .toBuffer();
+  for (const name of ['Anna', 'Bert', 'Cora']) {
+    mkdirSync(join(faces, name), { recursive: true });
+    for (const image of ['1.png', '2.png']) writeFileSync(join(faces, name, image), png);
+  }
+  const path = join(folder, 'run');
+  const data = ['--set', 'data.held_out_identities=0', '--set', 'augment.pose.probability=0'];
+  const own = ['--data', faces, ...data, '--set', 'train.steps=2', '--work-dir', path];
+  const began = run('train', file, ...own);
+  assert.is(began.status, 0, began.stderr);
+  const resumed = () => run('train', join(path, 'config.yaml'), '--resume', path);
+  assert.is(resumed().status, 0);
+  renameSync(join(faces, 'Anna'), join(faces, 'Dora'));
+  for (const { status, stderr } of [
+    resumed(),
+    run('train', join(path, 'config.yaml'), '--resume', path, '--dry-run'),
+  ]) {
+    assert.is(status, 2, stderr);
+    assert.match(
+      stderr,
+      /expected the training images that it began with, found others \(6 of 3 identities\); start .* --set from=/,
+    );
+  }
 });
 
 test('--dry-run refuses what training would, and says what does not fit into memory', ({ file }) => {

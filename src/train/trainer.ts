@@ -13,7 +13,13 @@ import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from 
 import { openTestSet } from '../evaluate/test-set.js';
 import { UserError } from '../tensor/errors.js';
 import { writeAtomic } from './atomic.js';
-import { checkpointIdentities, loadCheckpoint, loadWeights, saveCheckpoint } from './checkpoint.js';
+import {
+  checkTrainingSet,
+  checkpointIdentities,
+  loadCheckpoint,
+  loadWeights,
+  saveCheckpoint,
+} from './checkpoint.js';
 import { Experiment } from './experiment.js';
 import type { Learner, TrainingBatch, UpdateReport } from './learner.js';
 import { buildLearner } from './stages.js';
@@ -64,12 +70,17 @@ export interface Inputs {
 }
 
 /**
- * Opens what training `config` takes, before anything is written; with `render` as openDataset does.
+ * Opens what training `config` takes, before anything is written; with `render` as openDataset does, for the run that `resume` names.
  * @throws UserError when a part of it is not there, or does not do
  */
-export async function openInputs(config: Config, options: { render?: boolean } = {}): Promise<Inputs> {
+export async function openInputs(
+  config: Config,
+  { render = false, resume }: { render?: boolean; resume?: string | undefined } = {},
+): Promise<Inputs> {
   const start = config.from === null ? undefined : findCheckpoint(config.from).checkpoint.file;
-  const dataset = await openDataset(config, options);
+  const dataset = await openDataset(config, { render });
+  const latest = resume === undefined ? undefined : resumePoint(resume);
+  if (resume !== undefined && latest) checkTrainingSet(resume, latest.file, dataset.train);
   // The batches are drawn later; that there are identities enough for one is checked now.
   if (config.data.sampling !== null) balancedSampling(dataset.train, config.data.sampling, config.seed);
   // A model of attributes has no embeddings to verify with.
@@ -87,7 +98,7 @@ export async function openInputs(config: Config, options: { render?: boolean } =
 export async function train(config: Config, { resume, signal }: TrainOptions = {}): Promise<TrainResult> {
   const latest = resume === undefined ? undefined : resumePoint(resume);
   const first = latest?.step ?? 0;
-  const { dataset, test, start, identities } = await openInputs(config, { render: true });
+  const { dataset, test, start, identities } = await openInputs(config, { render: true, resume });
   const learner = buildLearner(config, identities);
   if (latest) loadCheckpoint(latest.file, learner, first);
   else if (start !== undefined) loadWeights(start, learner);
@@ -110,6 +121,7 @@ type Versions = Parameters<typeof evaluate>[2];
 class Trainer {
   readonly #steps: number;
   readonly #progress: Progress;
+  readonly #trainingSet: string;
   #lastGood: string | undefined;
 
   constructor(
@@ -119,6 +131,7 @@ class Trainer {
     readonly test: ((versions?: Versions) => Promise<Evaluation>) | undefined,
   ) {
     this.#steps = stepsOf(learner.config, dataset.train.images);
+    this.#trainingSet = dataset.train.digest();
     this.#progress = new Progress({ total: this.#steps });
   }
 
@@ -209,7 +222,8 @@ class Trainer {
   }
 
   #checkpoint(step: number): void {
-    this.#lastGood = saveCheckpoint(this.directory, this.learner, step);
+    const about = { training_set: this.#trainingSet };
+    this.#lastGood = saveCheckpoint(this.directory, this.learner, step, about);
   }
 
   /** Evaluates, keeps the result beside the run's metrics, and gives it back. */

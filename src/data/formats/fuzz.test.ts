@@ -194,7 +194,7 @@ test('Parquet', async ({ root }) => {
   );
   const cache = join(root, 'cache');
   // The thread is kept for all files; a file of six rows that takes so long will never end.
-  const unpacker = new ParquetUnpacker(300);
+  const unpacker = new ParquetUnpacker(1000);
   const close = unpacker.close.bind(unpacker);
   unpacker.close = () => Promise.resolve();
   await fuzz('Parquet', valid, async (bytes) => {
