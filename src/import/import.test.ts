@@ -19,7 +19,7 @@ import { loadWeights } from '../train/checkpoint.js';
 import { Experiment } from '../train/experiment.js';
 import { findCheckpoint, resumePoint } from '../train/run-directory.js';
 import { fitUnits } from './fit.js';
-import { importWeights } from './index.js';
+import { importWeights, readUnits } from './index.js';
 import { readTorchFile, type StateDict } from './torch-file.js';
 import { inNetworkOrder, unitsOfOnnx, unitsOfState } from './units.js';
 
@@ -254,6 +254,49 @@ test('InsightFace’s names: every number comes to its place, whatever the order
   // BGR: the first filter's planes in reverse.
   fitUnits(b, unitsOfState(state), { file: 'x', colour: 'BGR' });
   assert.is(b.state().get('body.0.layers.0.weight')?.toArray()[0], value('conv1.weight', 2 * 9));
+});
+
+test('safetensors: every floating-point type, and what counts something is left out', ({ folder }) => {
+  // Seven bits, which all types have.
+  const state: StateDict = new Map(
+    [...insightFaceState(model.channels, model.blocks, 2, 8)].map(([name, { shape, values }]) => [
+      name,
+      { shape, values: values.map((value) => Math.round(value * 64) / 64) },
+    ]),
+  );
+  const float = new DataView(new ArrayBuffer(4));
+  const bitsOf = (value: number) => (float.setFloat32(0, value), float.getUint32(0));
+  const types: Record<string, [bytes: number, write: (out: Buffer, value: number, at: number) => void]> = {
+    F32: [4, (out, value, at) => out.writeFloatLE(value, at)],
+    F64: [8, (out, value, at) => out.writeDoubleLE(value, at)],
+    BF16: [2, (out, value, at) => out.writeUInt16LE(bitsOf(value) >>> 16, at)],
+    F16: [
+      2,
+      (out, value, at) => {
+        const [sign, rest] = [(bitsOf(value) >>> 16) & 0x8000, bitsOf(value) & 0x7fffffff];
+        out.writeUInt16LE(sign | (rest === 0 ? 0 : (rest - (112 << 23)) >>> 13), at);
+      },
+    ],
+  };
+  const file = join(folder, 'x.safetensors');
+  for (const [type, [bytes, write]] of Object.entries(types)) {
+    const counts = { dtype: 'I64', shape: [], data_offsets: [0, 8] };
+    const header: Record<string, unknown> = { 'bn1.num_batches_tracked': counts };
+    const parts = [Buffer.alloc(8)];
+    let end = 8;
+    for (const [name, { shape, values }] of state) {
+      const part = Buffer.alloc(values.length * bytes);
+      values.forEach((value, i) => write(part, value, i * bytes));
+      header[name] = { dtype: type, shape, data_offsets: [end, end + part.length] };
+      parts.push(part);
+      end += part.length;
+    }
+    const text = Buffer.from(JSON.stringify(header));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(text.length));
+    writeFileSync(file, Buffer.concat([length, text, ...parts]));
+    assert.equal(readUnits(file), unitsOfState(inNetworkOrder(state)), type);
+  }
 });
 
 test('a layer that is missing, too many or of another shape is named', () => {

@@ -8,9 +8,9 @@ import { UserError } from '../tensor/errors.js';
 import { saveCheckpoint } from '../train/checkpoint.js';
 import { Experiment } from '../train/experiment.js';
 import { RunDirectory } from '../train/run-directory.js';
-import { readSafetensors } from '../train/safetensors.js';
+import { readForeignTensors } from '../train/safetensors.js';
 import { fitUnits } from './fit.js';
-import { readTorchFile, type StateDict } from './torch-file.js';
+import { readFloat, readTorchFile, type StateDict } from './torch-file.js';
 import { inNetworkOrder, unitsOfOnnx, unitsOfState, type Unit } from './units.js';
 
 export const importableModels = [
@@ -31,16 +31,18 @@ export interface ImportOptions {
   scale: number;
 }
 
+/** Floating-point tensors; the others count something and are left out. */
 function safetensorsState(file: string): StateDict {
-  const { tensors } = readSafetensors(file, 'optional');
-  return new Map(
-    [...tensors]
-      .filter(([, { dtype }]) => dtype === 'float32')
-      .map(([name, { shape, data }]) => [
-        name,
-        { shape, values: new Float32Array(Uint8Array.from(data).buffer) },
-      ]),
-  );
+  const state: StateDict = new Map();
+  for (const [name, { type, shape, data }] of readForeignTensors(file)) {
+    if (!(type in readFloat)) continue;
+    const read = readFloat[type as keyof typeof readFloat];
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    const size = shape.reduce((product, n) => product * n, 1);
+    const bytes = data.length / size;
+    state.set(name, { shape, values: Float32Array.from({ length: size }, (_, i) => read(view, i * bytes)) });
+  }
+  return state;
 }
 
 export function readUnits(file: string): Unit[] {

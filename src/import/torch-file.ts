@@ -18,18 +18,22 @@ export type StateDict = Map<string, StateTensor>;
 
 type Read = (view: DataView, at: number) => number;
 const bfloat = new DataView(new ArrayBuffer(4));
+/** How an element of each floating-point type is read, under its name in safetensors. */
+export const readFloat = {
+  F32: (view, at) => view.getFloat32(at, true),
+  F64: (view, at) => view.getFloat64(at, true),
+  F16: (view, at) => fromHalf(view.getUint16(at, true)),
+  BF16: (view, at) => {
+    bfloat.setUint32(0, view.getUint16(at, true) << 16);
+    return bfloat.getFloat32(0);
+  },
+} as const satisfies Record<string, Read>;
 /** Bytes of an element, and how one is read; numbers that count something are of no use here and are left out. */
 const storageTypes: Readonly<Record<string, readonly [bytes: number, read: Read | undefined]>> = {
-  FloatStorage: [4, (view, at) => view.getFloat32(at, true)],
-  DoubleStorage: [8, (view, at) => view.getFloat64(at, true)],
-  HalfStorage: [2, (view, at) => fromHalf(view.getUint16(at, true))],
-  BFloat16Storage: [
-    2,
-    (view, at) => {
-      bfloat.setUint32(0, view.getUint16(at, true) << 16);
-      return bfloat.getFloat32(0);
-    },
-  ],
+  FloatStorage: [4, readFloat.F32],
+  DoubleStorage: [8, readFloat.F64],
+  HalfStorage: [2, readFloat.F16],
+  BFloat16Storage: [2, readFloat.BF16],
   LongStorage: [8, undefined],
   IntStorage: [4, undefined],
   ShortStorage: [2, undefined],

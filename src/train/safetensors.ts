@@ -17,8 +17,27 @@ const formats = {
   uint8: 'U8',
 } as const satisfies Record<DType, string>;
 
+/** Bytes of an element of the types that turl writes, and of those that other programs write. */
+const ownTypes: Readonly<Record<string, number>> = Object.fromEntries(
+  dtypes.map((dtype) => [formats[dtype], bytesOf[dtype]]),
+);
+const foreignTypes: Readonly<Record<string, number>> = {
+  ...ownTypes,
+  ...{ I64: 8, U64: 8, U32: 4, F16: 2, I16: 2, U16: 2, I8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1 },
+};
+const dtypeOf = (type: string) => dtypes.find((dtype) => formats[dtype] === type) ?? 'uint8';
+
 export interface StoredTensor {
   dtype: DType;
+  shape: readonly number[];
+  /** Little-endian values, in the order of the shape. */
+  data: Uint8Array;
+}
+
+/** A tensor of another program. */
+export interface ForeignTensor {
+  /** As the file has it: F32, F64, F16, BF16, I64, ... */
+  type: string;
   shape: readonly number[];
   /** Little-endian values, in the order of the shape. */
   data: Uint8Array;
@@ -78,29 +97,42 @@ export function writeSafetensors(
   });
 }
 
-/**
- * Reads the whole file. A file of another program has no checksum: such a one is refused unless `checksum` is 'optional'.
- */
-export function readSafetensors(
+/** Reads the whole file, which turl wrote: one without a checksum is refused. */
+export function readSafetensors(file: string): SafetensorsFile {
+  const { tensors, metadata, checked } = readFile(file, ownTypes);
+  if (!checked)
+    throw new UserError(`${file} has no checksum: it was not written by turl, or its header is damaged`);
+  return {
+    tensors: new Map(
+      [...tensors].map(([name, { type, shape, data }]) => [name, { dtype: dtypeOf(type), shape, data }]),
+    ),
+    metadata,
+  };
+}
+
+/** Reads the tensors of a file of any program, of any type; a checksum is compared where there is one. */
+export const readForeignTensors = (file: string): Map<string, ForeignTensor> =>
+  readFile(file, foreignTypes).tensors;
+
+function readFile(
   file: string,
-  checksum: 'required' | 'optional' = 'required',
-): SafetensorsFile {
+  types: typeof ownTypes,
+): { tensors: Map<string, ForeignTensor>; metadata: Record<string, string>; checked: boolean } {
   return withFile(file, (descriptor, size) => {
-    const { head, entries, metadata } = readHeader(file, descriptor, size);
+    const { head, entries, metadata } = readHeader(file, descriptor, size, types);
     const { sha256: expected, ...own } = metadata;
-    if (expected === undefined && checksum === 'required')
-      throw new UserError(`${file} has no checksum: it was not written by turl, or its header is damaged`);
-    if (expected !== undefined) head.write(noDigest, digestPosition(head), 'latin1');
+    const checked = expected !== undefined;
+    if (checked) head.write(noDigest, digestPosition(head), 'latin1');
     const hash = createHash('sha256').update(head);
-    const tensors = new Map<string, StoredTensor>();
-    for (const [name, { dtype, shape, start }] of entries) {
-      const data = readBytes(file, descriptor, byteLength({ dtype, shape }), head.length + start);
-      if (expected !== undefined) digest(hash, data);
-      tensors.set(name, { dtype, shape, data });
+    const tensors = new Map<string, ForeignTensor>();
+    for (const [name, { type, shape, start, length }] of entries) {
+      const data = readBytes(file, descriptor, length, head.length + start);
+      if (checked) digest(hash, data);
+      tensors.set(name, { type, shape, data });
     }
-    if (expected !== undefined && hash.digest('hex') !== expected)
+    if (checked && hash.digest('hex') !== expected)
       throw damaged(file, 'its checksum does not match its content');
-    return { tensors, metadata: own };
+    return { tensors, metadata: own, checked };
   });
 }
 
@@ -109,11 +141,11 @@ export function locateTensors(
   file: string,
 ): Map<string, { dtype: DType; shape: readonly number[]; position: number }> {
   return withFile(file, (descriptor, size) => {
-    const { head, entries } = readHeader(file, descriptor, size);
+    const { head, entries } = readHeader(file, descriptor, size, ownTypes);
     return new Map(
-      entries.map(([name, { dtype, shape, start }]) => [
+      entries.map(([name, { type, shape, start }]) => [
         name,
-        { dtype, shape, position: head.length + start },
+        { dtype: dtypeOf(type), shape, position: head.length + start },
       ]),
     );
   });
@@ -122,7 +154,7 @@ export function locateTensors(
 /** The metadata alone, without reading, or checking, the tensors. */
 export function readSafetensorsMetadata(file: string): Record<string, string> {
   return withFile(file, (descriptor, size) => {
-    const metadata = { ...readHeader(file, descriptor, size).metadata };
+    const metadata = { ...readHeader(file, descriptor, size, ownTypes).metadata };
     delete metadata['sha256'];
     return metadata;
   });
@@ -139,16 +171,18 @@ const headerSchema = z.record(
 const metadataSchema = z.record(z.string(), z.string());
 
 interface Entry {
-  dtype: DType;
+  type: string;
   shape: readonly number[];
-  /** Byte of its data, counted from the end of the header. */
+  /** First byte of its data, counted from the end of the header, and how many those are. */
   start: number;
+  length: number;
 }
 
 function readHeader(
   file: string,
   descriptor: number,
   size: number,
+  types: typeof ownTypes,
 ): { head: Buffer; entries: [string, Entry][]; metadata: Record<string, string> } {
   if (size < 8) throw damaged(file, `it has ${size} bytes`);
   const length = Number(readBytes(file, descriptor, 8, 0).readBigUInt64LE());
@@ -169,17 +203,18 @@ function readHeader(
 
   const listed = Object.entries(header.data).sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0]);
   let offset = 0;
-  const entries = listed.map(([name, { dtype: format, shape, data_offsets }]): [string, Entry] => {
-    const dtype = dtypes.find((type) => formats[type] === format);
-    if (dtype === undefined)
+  const entries = listed.map(([name, { dtype: type, shape, data_offsets }]): [string, Entry] => {
+    const bytes = types[type];
+    if (bytes === undefined)
       throw new UserError(
-        `${file}: ${name} is of type ${format}, expected one of ${Object.values(formats).join(', ')}`,
+        `${file}: ${name} is of type ${type}, expected one of ${Object.keys(types).join(', ')}`,
       );
     const start = offset;
-    offset += byteLength({ dtype, shape });
+    const length = shape.reduce((product, n) => product * n, bytes);
+    offset += length;
     if (data_offsets[0] !== start || data_offsets[1] !== offset)
       throw damaged(file, `the place of ${name} is wrong`);
-    return [name, { dtype, shape, start }];
+    return [name, { type, shape, start, length }];
   });
   if (head.length + offset !== size)
     throw damaged(file, `it should have ${head.length + offset} bytes and has ${size}`);
