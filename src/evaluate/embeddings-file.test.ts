@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -70,6 +70,28 @@ test('NumPy: the header of its format 1.0, then the values; a table of the image
     readFileSync(join(folder, 'x.images.csv'), 'utf8'),
     'image,identity\na/1.jpg,a\n"a/""2"", of b.jpg",a\nc/ä.jpg,\n',
   );
+});
+
+test('NumPy: no file is replaced unless all can be, and none is left of another model', async ({
+  folder,
+}) => {
+  const file = join(folder, 'x.npy');
+  await writeEmbeddings(file, embeddings);
+  const bytesOf = () => readdirSync(folder).map((name) => readFileSync(join(folder, name), 'hex'));
+  const before = bytesOf();
+  const { confidence, ...features } = embeddings.features;
+  const other = { ...embeddings, names: ['d', 'e', 'f'], features: { ...features, confidence: undefined } };
+  const blocked = join(folder, `.x.npy.${process.pid}.tmp`);
+  mkdirSync(blocked);
+  await writeEmbeddings(file, other).then(
+    () => assert.unreachable(),
+    (error: Error) => assert.match(error.message, /^cannot write .*x\.npy: it is a folder$/),
+  );
+  rmSync(blocked, { recursive: true });
+  assert.equal(bytesOf(), before);
+  assert.ok(confidence);
+  await writeEmbeddings(file, other);
+  assert.equal(readdirSync(folder).sort(), ['x.images.csv', 'x.npy']);
 });
 
 test('CSV: numbers that read back as they were', async ({ folder }) => {

@@ -2,14 +2,14 @@
  * Embeddings with their confidences, identities and image names in files: safetensors (everything in one, and what `turl eval` reads
  * again), NumPy arrays with a table of the images beside them, or CSV.
  */
-import { createWriteStream } from 'node:fs';
+import { closeSync, createWriteStream, openSync, rmSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { format } from 'fast-csv';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { checkOutput, replaceFile, writeAll, writeAtomic } from '../train/atomic.js';
+import { checkOutput, replaceFile, replaceFiles, writeAll } from '../train/atomic.js';
 import { readSafetensors, writeSafetensors, type TensorSource } from '../train/safetensors.js';
 import { unusableRow, type Features } from './scores.js';
 
@@ -38,19 +38,21 @@ export async function writeEmbeddings(file: string, embeddings: Embeddings): Pro
     return [file];
   }
   if (extname(file) === '.csv') {
-    await writeTable(file, embeddings, true);
+    await replaceFile(file, (temporary) => writeTable(temporary, embeddings, true));
     return [file];
   }
   const { embedding, confidence, size, groups } = embeddings.features;
   const beside = (name: string) => join(dirname(file), `${basename(file, '.npy')}.${name}`);
-  const written = [beside('images.csv'), file];
-  await writeTable(beside('images.csv'), embeddings, false);
-  if (confidence) {
-    writeArray(beside('confidence.npy'), confidence, groups);
-    written.push(beside('confidence.npy'));
-  }
-  writeArray(file, embedding, size);
-  return written;
+  const fills = new Map<string, (temporary: string) => void | Promise<void>>([
+    [beside('images.csv'), (temporary) => writeTable(temporary, embeddings, false)],
+    [file, (temporary) => writeArray(temporary, embedding, size)],
+  ]);
+  if (confidence)
+    fills.set(beside('confidence.npy'), (temporary) => writeArray(temporary, confidence, groups));
+  await replaceFiles(fills);
+  // Those of an earlier model would be taken for this one's.
+  if (!confidence) rmSync(beside('confidence.npy'), { force: true });
+  return [...fills.keys()];
 }
 
 function writeTensors(file: string, { features, names, identities, about }: Embeddings): void {
@@ -77,10 +79,13 @@ function writeArray(file: string, values: Float32Array, columns: number): void {
   head.writeUInt16LE(length, 8);
   head.write(text, 10);
   head.write('\n', 10 + length - 1);
-  writeAtomic(file, (descriptor) => {
+  const descriptor = openSync(file, 'w');
+  try {
     writeAll(descriptor, head);
     writeAll(descriptor, bytes(values));
-  });
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 async function writeTable(file: string, embeddings: Embeddings, values: boolean): Promise<void> {
@@ -103,12 +108,10 @@ async function writeTable(file: string, embeddings: Embeddings, values: boolean)
         ...(values ? numbers('f', embedding, row, size) : {}),
       };
   };
-  await replaceFile(file, (temporary) =>
-    pipeline(
-      Readable.from(lines()),
-      format({ headers: true, includeEndRowDelimiter: true }),
-      createWriteStream(temporary),
-    ),
+  await pipeline(
+    Readable.from(lines()),
+    format({ headers: true, includeEndRowDelimiter: true }),
+    createWriteStream(file),
   );
 }
 

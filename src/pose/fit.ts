@@ -5,6 +5,7 @@ import type { Archive } from '../data/formats/archive.js';
 import { imageFile, sourceLength } from '../data/formats/image-source.js';
 import type { Device } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
+import { checkWritable } from '../train/atomic.js';
 import { meshFileOf, writeMeshes, type FittedFace } from './mesh-file.js';
 import { nearFrontal } from './turn.js';
 
@@ -32,6 +33,7 @@ export async function fitMeshes(archive: Archive, device: Device, options: FitOp
   const total = sourceLength(source);
   if (total === 0) throw new UserError(`${path}: expected images, found none`);
   const file = options.to ?? meshFileOf(path, kind === 'folder');
+  checkWritable(file);
   const detector = openDetector(device);
   const faces: (FittedFace | undefined)[] = [];
   const began = performance.now();

@@ -140,6 +140,12 @@ test('meshes are fitted once, kept beside the set, and refused for images that h
       await save(file, pixels);
     }
     await save('b/2.png', new Uint8Array(bytes).fill(100));
+    // Where the meshes cannot go is found out before any image is looked at.
+    const nowhere = { to: join(root, 'none/x'), workers: 0, onProgress: () => assert.unreachable() };
+    await fitMeshes(await openArchive(path), device('cpu'), nowhere).then(
+      () => assert.unreachable(),
+      (error: Error) => assert.match(error.message, /^cannot write .*none\/x: no such file or folder$/),
+    );
     const fitted = await fitMeshes(await openArchive(path), device('cpu'), { workers: 1 });
     assert.equal([fitted.images, fitted.frontal, fitted.turned], [4, 2, 1]);
     assert.match(fitted.without.join(), /b\/2\.png$/);

@@ -21,7 +21,7 @@ export function writeAtomic(
   file: string,
   content: string | Uint8Array | ((descriptor: number) => void),
 ): void {
-  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
+  const temporary = temporaryOf(file);
   let descriptor: number | undefined;
   try {
     descriptor = openSync(temporary, 'w');
@@ -52,23 +52,53 @@ export function checkOutput(option: string, file: string, formats: readonly stri
 }
 
 /** Replaces `file` by what `fill` writes to the path that it is given. */
-export async function replaceFile(file: string, fill: (temporary: string) => Promise<void>): Promise<void> {
-  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
-  try {
-    await fill(temporary);
-    const descriptor = openSync(temporary, 'r+');
+export const replaceFile = (file: string, fill: (temporary: string) => Promise<void>): Promise<void> =>
+  replaceFiles(new Map([[file, fill]]));
+
+/** The same for files that belong together: none is replaced before all are written. */
+export async function replaceFiles(
+  fills: ReadonlyMap<string, (temporary: string) => void | Promise<void>>,
+): Promise<void> {
+  const files = [...fills].map(([file, fill]) => ({ file, fill, temporary: temporaryOf(file) }));
+  const explained = async (file: string, write: () => void | Promise<void>) => {
     try {
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
+      await write();
+    } catch (error) {
+      for (const { temporary } of files) removeIfThere(temporary);
+      throw explainFileError(error, `write ${file}`);
     }
-    renameSync(temporary, file);
+  };
+  for (const { file, fill, temporary } of files)
+    await explained(file, async () => {
+      await fill(temporary);
+      syncFile(temporary);
+    });
+  for (const { file, temporary } of files) await explained(file, () => renameSync(temporary, file));
+  for (const { file } of files) syncFolder(dirname(file));
+}
+
+/** Forces what was written to a file to the disk. */
+export function syncFile(file: string): void {
+  const descriptor = openSync(file, 'r+');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Checks, before any work, that `file` can be written where it is to go. */
+export function checkWritable(file: string): void {
+  const temporary = temporaryOf(file);
+  try {
+    closeSync(openSync(temporary, 'w'));
+    rmSync(temporary);
   } catch (error) {
-    removeIfThere(temporary);
     throw explainFileError(error, `write ${file}`);
   }
-  syncFolder(dirname(file));
 }
+
+const temporaryOf = (file: string) => join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
 
 function removeIfThere(file: string): void {
   try {
@@ -131,6 +161,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'no such file or folder',
   ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'it is a folder',
+  EFBIG: 'the file would be too large',
   EEXIST: 'a file of that name is there',
   EIO: 'the disk reports an input/output error',
 };
