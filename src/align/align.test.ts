@@ -6,10 +6,12 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openArchive } from '../data/formats/archive.js';
 import { FaceRenderer } from '../data/synthetic/render.js';
+import { pack } from '../data/pack.js';
 import { device } from '../tensor/device.js';
 import { alignPhotographs } from './align.js';
 import { openDetector } from './detector.js';
 import { readLandmarks } from './landmarks.js';
+import { decodedImages } from './pictures.js';
 import { alignedPoints, apply, fitSimilarity, invert, templateOf, warp, type Point } from './similarity.js';
 
 const test = suite('alignment');
@@ -153,6 +155,142 @@ test('photographs become crops in any format; those without a face are listed, n
       assert.ok(Math.hypot(p[0] - (alignedPoints[k]?.[0] ?? 0), p[1] - (alignedPoints[k]?.[1] ?? 0)) < 8),
     );
     assert.ok(face);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test('identities that are interleaved stay whole; without those of which no crop is left the others have no gap', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'turl-order-'));
+  const home = process.cwd();
+  try {
+    process.chdir(root);
+    const list: string[] = [];
+    for (let i = 0; i < 9; i++) {
+      const noise = Buffer.from(Uint8Array.from({ length: 120 * 120 * 3 }, (_, k) => (k * (131 + i)) % 256));
+      await sharp(noise, { raw: { width: 120, height: 120, channels: 3 } })
+        .png()
+        .toFile(`${i}.png`);
+      list.push(`${i}.png ${7 + (i % 3)}\n`);
+    }
+    writeFileSync('identity.txt', list.join(''));
+    const points = templateOf(112)
+      .map(([x, y]) => `${x + 4} ${y + 4}`)
+      .join(' ');
+    // The second person has none.
+    const given = [0, 3, 6, 2, 5, 8];
+    writeFileSync('points.txt', given.map((i) => `${i}.png ${points}\n`).join(''));
+    const archive = await openArchive('identity.txt');
+    const options = { workers: 0, quality: 'png', landmarks: await readLandmarks('points.txt') } as const;
+    for (const to of ['crops.rec', 'crops', 'crops.parquet']) {
+      writeFileSync(`${to}.missing.csv`, 'of earlier crops');
+      const { missing } = await alignPhotographs(archive, to, device('cpu'), options);
+      assert.equal(
+        missing.map(({ file }) => file),
+        ['1.png', '4.png', '7.png'],
+      );
+      const crops = await openArchive(to);
+      assert.equal([...crops.labels], [0, 0, 0, 1, 1, 1], to);
+      assert.equal(crops.notes, []);
+    }
+    assert.is(readFileSync('property', 'utf8'), '2,112,112\n');
+    // An image in a file has its number as its name, and where nothing is missing no list stays.
+    await pack(await openArchive('crops'), 'photos.parquet');
+    writeFileSync('numbers.txt', given.map((_, i) => `${i} ${points}\n`).join(''));
+    const photos = await openArchive('photos.parquet');
+    const numbers = await readLandmarks('numbers.txt');
+    writeFileSync('again.missing.csv', 'of earlier crops');
+    const again = await alignPhotographs(photos, 'again', device('cpu'), { ...options, landmarks: numbers });
+    assert.equal([again.images, again.missing, again.list], [6, [], null]);
+    assert.not.ok(readdirSync('.').includes('again.missing.csv'));
+    const none = { of: (key: string) => (key === '3' ? undefined : numbers.of(key)) };
+    const { missing } = await alignPhotographs(photos, 'less', device('cpu'), {
+      ...options,
+      landmarks: none,
+    });
+    assert.equal(missing, [{ file: '3', reason: 'no points in the landmark file' }]);
+    const before = readdirSync('.');
+    const nothing = { ...options, onProgress: () => assert.unreachable() };
+    await alignPhotographs(archive, 'x.bin', device('cpu'), nothing).then(
+      () => assert.unreachable(),
+      (error: Error) =>
+        assert.match(error.message, /^x\.bin: expected a folder, \.rec or \.parquet for crops/),
+    );
+    assert.equal(readdirSync('.'), before);
+  } finally {
+    process.chdir(home);
+    rmSync(root, { recursive: true });
+  }
+});
+
+test('photographs are turned upright as their EXIF data say, unless points come from a file', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'turl-upright-'));
+  try {
+    mkdirSync(join(root, 'a'));
+    const { width, height, pixels } = photograph(1, 256, [1, 0, 30, 40]);
+    const upright = sharp(pixels.subarray(0, width * 200 * 3), { raw: { width, height: 200, channels: 3 } });
+    for (let orientation = 1; orientation <= 8; orientation++)
+      await upright
+        .jpeg({ quality: 100 })
+        .withMetadata({ orientation })
+        .toFile(join(root, `a/${orientation}.jpg`));
+    // Where the data are damaged, the picture is as it is stored.
+    const damaged = readFileSync(join(root, 'a/3.jpg'));
+    writeFileSync(
+      join(root, 'a/9.jpg'),
+      damaged.fill(255, damaged.indexOf('Exif') + 6, damaged.indexOf('Exif') + 14),
+    );
+    const { source } = await openArchive(root);
+    for await (const { images } of decodedImages(source, { workers: 1, upright: true }))
+      for (const [i, image] of images.entries()) {
+        const file = sharp(join(root, `a/${i + 1}.jpg`));
+        const { data, info } = await (i < 8 ? file.rotate() : file)
+          .raw()
+          .toBuffer({ resolveWithObject: true });
+        assert.is(image.fault, null);
+        if (image.fault !== null) continue;
+        assert.equal([image.width, image.height], [info.width, info.height]);
+        assert.ok(
+          data.every((value, k) => Math.abs(value - (image.pixels[k] ?? NaN)) < 8),
+          `${i + 1}`,
+        );
+      }
+    for await (const { images } of decodedImages(source, { workers: 0 }))
+      for (const image of images) assert.equal([image.fault, 'width' in image && image.width], [null, 256]);
+    // Upside down with the orientation that says so: the crop is that of the photograph, with the points of either kind.
+    const turned = Uint8Array.from({ length: pixels.length }, (_, i) => {
+      const channel = i % 3;
+      return pixels[pixels.length - 3 - (i - channel) + channel] ?? 0;
+    });
+    mkdirSync(join(root, 'faces/a'), { recursive: true });
+    for (const [name, data, orientation] of [
+      ['1', pixels, 1],
+      ['2', turned, 3],
+    ] as const)
+      await sharp(data, { raw: { width, height, channels: 3 } })
+        .jpeg({ quality: 100 })
+        .withMetadata({ orientation })
+        .toFile(join(root, `faces/a/${name}.jpg`));
+    const points = alignedPoints.map(([x, y]): Point => [x + 30, y + 40]);
+    const rotated = points.map(([x, y]): Point => [width - 1 - x, height - 1 - y]);
+    const landmarks = { of: (key: string) => (key === 'a/1.jpg' ? points : rotated) };
+    for (const [to, more] of [
+      ['found', {}],
+      ['given', { landmarks }],
+    ] as const) {
+      const faces = await openArchive(join(root, 'faces'));
+      const options = { workers: 0, quality: 'png', ...more } as const;
+      await alignPhotographs(faces, join(root, to), device('cpu'), options);
+      const [one = Buffer.alloc(0), two = Buffer.alloc(0)] = await Promise.all(
+        ['1', '2'].map((name) =>
+          sharp(join(root, to, `a/${name}.png`))
+            .raw()
+            .toBuffer(),
+        ),
+      );
+      const difference = one.reduce((sum, value, i) => sum + Math.abs(value - (two[i] ?? 0)), 0) / one.length;
+      assert.ok(difference < 3, `${to}: ${difference}`);
+    }
   } finally {
     rmSync(root, { recursive: true });
   }

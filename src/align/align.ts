@@ -2,13 +2,15 @@
  * From photographs to aligned crops: five points of each face, found by a detector or read from a file, are brought by a similarity to
  * the template that face recognition uses. A photograph without a face is listed, never filled in.
  */
+import { rmSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { writeToString } from 'fast-csv';
 import sharp from 'sharp';
 import { createArchive, withoutSlash } from '../data/formats/writers.js';
-import type { Archive } from '../data/formats/archive.js';
-import { imagePlace, sourceLength } from '../data/formats/image-source.js';
+import { archiveKind, type Archive } from '../data/formats/archive.js';
+import { chooseImages, imageKey } from '../data/formats/image-source.js';
 import type { DecodedImage } from '../data/jobs.js';
+import { orderOf, renumbering } from '../data/pack.js';
 import type { Device } from '../tensor/device.js';
 import { UserError } from '../tensor/errors.js';
 import { writeAtomic } from '../train/atomic.js';
@@ -60,19 +62,17 @@ function encode(crop: Uint8Array, size: number, quality: number | 'png'): Promis
 
 type Points = readonly Point[] | { readonly reason: string };
 
-/** Five points for each image of a batch, from the file or the detector. */
+/** Five points for each image of a batch, from the file, which has them by the images' keys, or the detector. */
 function pointsFinder(
-  archive: Archive,
   device: Device,
   landmarks: Landmarks | undefined,
-): { find(begin: number, images: readonly DecodedImage[]): Points[]; dispose(): void } {
-  const place = (item: number): string => imagePlace(archive.source, item);
+): { find(keys: readonly string[], images: readonly DecodedImage[]): Points[]; dispose(): void } {
   if (landmarks)
     return {
-      find: (begin, images) =>
+      find: (keys, images) =>
         images.map((image, i) => {
           if (image.fault !== null) return { reason: image.fault };
-          const points = landmarks.of(place(begin + i));
+          const points = landmarks.of(keys[i] ?? '');
           if (!points) return { reason: 'no points in the landmark file' };
           const reason = pointsFault(points, image);
           return reason === null ? points : { reason };
@@ -107,16 +107,31 @@ export async function alignPhotographs(
     throw new UserError(
       `${archive.path} is a verification set, without identities: expected photographs of identities`,
     );
-  const total = sourceLength(source);
-  const writer = createArchive(to, size, archive);
-  const finder = pointsFinder(archive, device, options.landmarks);
+  if (archiveKind(to) === 'bin')
+    throw new UserError(
+      `${to}: expected a folder, .rec or .parquet for crops: a verification set (.bin) is made of pairs`,
+    );
+  const order = orderOf(archive);
+  const total = order.length;
+  const writer = createArchive(to, size, { archive, order });
+  const finder = pointsFinder(device, options.landmarks);
+  const list = `${withoutSlash(to)}.missing.csv`;
+  const number = renumbering();
   const missing: Aligned['missing'] = [];
   const began = performance.now();
   let images = 0;
   let note: string | undefined;
   try {
-    for await (const { begin, images: decoded } of decodedImages(source, options)) {
-      const points = finder.find(begin, decoded);
+    rmSync(list, { force: true }); // of crops that were there before
+    // Points of a file are those of the stored pixels.
+    const upright = !options.landmarks;
+    for await (const { begin, images: decoded } of decodedImages(chooseImages(source, order), {
+      ...options,
+      upright,
+    })) {
+      const items = order.subarray(begin, begin + decoded.length);
+      const keys = Array.from(items, (item) => imageKey(source, item));
+      const points = finder.find(keys, decoded);
       const crops = await Promise.all(
         decoded.map(async (image, i) => {
           const found = points[i];
@@ -125,19 +140,19 @@ export async function alignPhotographs(
         }),
       );
       for (const [i, bytes] of crops.entries()) {
-        const item = begin + i;
+        const key = keys[i] ?? '';
         const found = points[i];
         if (!bytes) {
           const reason = found && 'reason' in found ? found.reason : 'it cannot be decoded';
-          missing.push({ file: imagePlace(source, item), reason });
+          missing.push({ file: key, reason });
           continue;
         }
-        const label = labels[item] ?? -1;
-        const name = source.kind === 'files' ? (source.files[item] ?? '') : String(item).padStart(7, '0');
+        const identity = labels[items[i] ?? 0] ?? -1;
+        const name = source.kind === 'files' ? key : key.padStart(7, '0');
         await writer.add({
           bytes,
-          label,
-          identity: names[label] ?? '',
+          label: number(identity),
+          identity: names[identity] ?? '',
           name: basename(name, extname(name)) + (quality === 'png' ? '.png' : '.jpg'),
         });
         images++;
@@ -149,19 +164,20 @@ export async function alignPhotographs(
         `${archive.path}: expected faces to align, found none in ${total} images` +
           (missing[0] ? ` (the first, ${missing[0].file}: ${missing[0].reason})` : ''),
       );
+    if (missing.length > 0)
+      writeAtomic(list, await writeToString(missing, { headers: true, includeEndRowDelimiter: true }));
     note = await writer.finish();
   } catch (error) {
     writer.discard(); // aligning does not go on from there
+    rmSync(list, { force: true });
     throw error;
   } finally {
     finder.dispose();
   }
-  const list = missing.length > 0 ? `${withoutSlash(to)}.missing.csv` : null;
-  if (list) writeAtomic(list, await writeToString(missing, { headers: true, includeEndRowDelimiter: true }));
   return {
     images,
     missing,
-    list,
+    list: missing.length > 0 ? list : null,
     ...(note === undefined ? {} : { note }),
     imagesPerSecond: (1000 * total) / (performance.now() - began),
   };

@@ -10,15 +10,27 @@ export interface DecodeOptions {
   batch?: number;
 }
 
-/** All images in order; where one cannot be decoded, the reason stands in its place. */
+/**
+ * All images in order; where one cannot be decoded, the reason stands in its place.
+ * @param upright applies the orientation in a JPEG's EXIF data; without it, pixels are as they are stored
+ */
 export async function* decodedImages(
   source: ImageSource,
-  { workers = availableParallelism(), batch = 32 }: DecodeOptions = {},
+  {
+    workers = availableParallelism(),
+    batch = 32,
+    upright = false,
+  }: DecodeOptions & { upright?: boolean } = {},
 ): AsyncGenerator<{ begin: number; images: readonly DecodedImage[] }> {
   const total = sourceLength(source);
   const pool = new WorkerPool(workers, { source });
   const decode = (begin: number) => {
-    const images = pool.run({ kind: 'decode', begin, end: Math.min(total, begin + batch) });
+    const images = pool.run({
+      kind: 'decode',
+      begin,
+      end: Math.min(total, begin + batch),
+      upright,
+    });
     images.catch(() => undefined); // reported when it is awaited
     return { begin, images };
   };

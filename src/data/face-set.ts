@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../tensor/errors.js';
 import { Draws, permuted, purposes } from '../tensor/philox.js';
-import { imageFile, imagePlace, openSource, type ImageSource } from './formats/image-source.js';
+import { imageFile, imageKey, imagePlace, openSource, type ImageSource } from './formats/image-source.js';
 import { decodeImage } from './image-file.js';
 import { MeshReader, type MeshTable } from '../pose/mesh-file.js';
 import { FaceTurner } from '../pose/turn.js';
@@ -86,9 +86,7 @@ export class FaceSet {
   /** An image's name in tables: its path below the folder, its number in a file, or identity/number. */
   imageKey(image: number): string {
     const { source, items } = this.data;
-    return source.kind === 'photographs' && source.images.kind !== 'files'
-      ? String(items[image] ?? 0)
-      : this.imageName(image);
+    return source.kind === 'photographs' ? imageKey(source.images, items[image] ?? 0) : this.imageName(image);
   }
   /** SHA-256 of who is on which image, in order: another one, and training would be another. Not of the pixels, nor of the place of the set. */
   digest(): string {

@@ -1,7 +1,7 @@
 // Decoding one image file (JPEG, PNG, WebP, PGM, PPM, BMP) to RGB bytes of a given size. The rule: an image that is not square loses
 // what is beyond its centred square; one of another size is resized with a triangle filter as wide as the scale (bilinear when
-// growing, averaging when shrinking); grey becomes RGB, 16 bits become 8, transparency is dropped. EXIF orientation is not
-// applied: aligned crops carry none.
+// growing, averaging when shrinking); grey becomes RGB, 16 bits become 8, transparency is dropped. EXIF orientation is
+// applied only where photographs are aligned: crops carry none.
 import { basename, extname } from 'node:path';
 import { Transformer } from '@napi-rs/image';
 
@@ -98,9 +98,29 @@ function open(bytes: Uint8Array): { image: Transformer; width: number; height: n
   }
 }
 
-/** An image as it is, RGB [height, width, 3]; throws an Error with the reason when it cannot be decoded. */
-export function decodePixels(bytes: Uint8Array): { width: number; height: number; pixels: Uint8Array } {
-  const { image, width, height, colour: type } = open(bytes);
+/** The orientation in a JPEG's EXIF data, 1 (as it is stored) to 8; 1 where there is none that can be read. */
+function orientationOf(image: Transformer): number {
+  try {
+    const { orientation = 1 } = image.metadataSync(true);
+    return orientation >= 1 && orientation <= 8 ? orientation : 1;
+  } catch {
+    return 1;
+  }
+}
+
+/**
+ * An image as it is, RGB [height, width, 3]; throws an Error with the reason when it cannot be decoded.
+ * @param upright applies the orientation in a JPEG's EXIF data
+ */
+export function decodePixels(
+  bytes: Uint8Array,
+  upright = false,
+): { width: number; height: number; pixels: Uint8Array } {
+  const { image, colour: type, ...stored } = open(bytes);
+  const orientation = upright ? orientationOf(image) : 1;
+  if (orientation > 1) image.rotate(orientation);
+  // From the fifth on, rows become columns.
+  const [width, height] = orientation > 4 ? [stored.height, stored.width] : [stored.width, stored.height];
   const channels = channelsOf[type];
   if (channels === undefined) throw new Error('images of floating-point pixels are not supported');
   const most = mostPixels(bytes.length);

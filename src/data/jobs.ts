@@ -39,8 +39,8 @@ export type Job =
   | { readonly kind: 'check'; readonly begin: number; readonly end: number }
   /** The same, and what they are. */
   | { readonly kind: 'describe'; readonly begin: number; readonly end: number }
-  /** Gives the pixels of images of the source from `begin` to `end`. */
-  | { readonly kind: 'decode'; readonly begin: number; readonly end: number }
+  /** Gives the pixels of images of the source from `begin` to `end`, as they are stored or turned upright. */
+  | { readonly kind: 'decode'; readonly begin: number; readonly end: number; readonly upright: boolean }
   /** Renders images into the set's memory; with a range of yaw also their turned versions. */
   | {
       readonly kind: 'render';
@@ -170,7 +170,7 @@ export function jobHandler({ faces, ring, source }: Materials): (job: Job) => Jo
           const bytes = encoded().bytes(item);
           const fault = cutOff(bytes);
           if (fault !== null) return { fault };
-          return { fault: null, ...decodePixels(bytes), hash: contentHash(bytes) };
+          return { fault: null, ...decodePixels(bytes, job.upright), hash: contentHash(bytes) };
         } catch (error) {
           return { fault: error instanceof Error ? error.message : String(error) };
         }

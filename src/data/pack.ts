@@ -5,7 +5,14 @@ import { UserError } from '../tensor/errors.js';
 import { permuted, purposes } from '../tensor/philox.js';
 import { archiveKind, openArchive, type Archive } from './formats/archive.js';
 import { imageFile, openSource, type SourceReader } from './formats/image-source.js';
-import { checkTarget, createArchive, isWithin, type ArchiveWriter, type Origin } from './formats/writers.js';
+import {
+  checkTarget,
+  createArchive,
+  isWithin,
+  type ArchiveWriter,
+  type Content,
+  type Origin,
+} from './formats/writers.js';
 import { readSize } from './image-file.js';
 import { stampOf } from './photographs.js';
 
@@ -25,12 +32,26 @@ export interface PackOptions {
 }
 
 /** Images by ascending identity, each identity's in the order of the archive; those of a verification set as they are. */
-function orderOf({ labels, pairs }: Archive, keep: (identity: number) => boolean): Int32Array {
+export function orderOf(
+  { labels, pairs }: Archive,
+  keep: (identity: number) => boolean = () => true,
+): Int32Array {
   const images = Int32Array.from(labels.keys());
   if (pairs) return images;
   return images
     .filter((image) => keep(labels[image] ?? -1))
     .sort((a, b) => (labels[a] ?? 0) - (labels[b] ?? 0) || a - b);
+}
+
+/** Numbers identities anew as they come, without gaps; images of one identity come together. */
+export function renumbering(): (identity: number) => number {
+  let label = -1;
+  let before: number | undefined;
+  return (identity) => {
+    if (identity !== before) label++;
+    before = identity;
+    return label;
+  };
 }
 
 /** All that determines what a set of these images in this order is, so that an attempt that was cut off goes on with the same only. */
@@ -47,15 +68,12 @@ function originOf({ path, source, labels, names }: Archive, order: Int32Array): 
   return { path: resolve(path), digest: hash.digest('hex') };
 }
 
-interface Prepared {
-  readonly archive: Archive;
+interface Prepared extends Content {
   readonly to: string;
-  readonly order: Int32Array;
-  readonly origin: Origin;
 }
 
 /** Makes every check that can be made before something is written. */
-function prepare(archive: Archive, to: string, keep: (identity: number) => boolean = () => true): Prepared {
+function prepare(archive: Archive, to: string, keep?: (identity: number) => boolean): Prepared {
   const kind = archiveKind(to);
   if ((kind === 'bin') !== (archive.pairs !== undefined))
     throw new UserError(
@@ -65,20 +83,15 @@ function prepare(archive: Archive, to: string, keep: (identity: number) => boole
     );
   const order = orderOf(archive, keep);
   if (order.length === 0) throw new UserError(`${archive.path}: expected images to pack, found none`);
-  const origin = originOf(archive, order);
-  checkTarget(to, archive, origin);
-  return { archive, to, order, origin };
+  const prepared = { archive, to, order, origin: originOf(archive, order) };
+  checkTarget(to, prepared);
+  return prepared;
 }
 
 /** The bytes of an image; what is wrong with it is said with its place. */
-function readImage<T>(
-  { source }: Archive,
-  reader: SourceReader,
-  image: number,
-  read: (bytes: Buffer) => T,
-): T {
+function readImage({ source }: Archive, reader: SourceReader, image: number): Buffer {
   try {
-    return read(reader.bytes(image));
+    return reader.bytes(image);
   } catch (error) {
     throw new UserError(
       `${imageFile(source, image)}: ${error instanceof Error ? error.message : String(error)}`,
@@ -86,13 +99,26 @@ function readImage<T>(
   }
 }
 
-function begin({ archive, to, order, origin }: Prepared): ArchiveWriter {
-  const reader = openSource(archive.source);
+function begin(prepared: Prepared): ArchiveWriter {
+  const size = archiveKind(prepared.to) === 'recordio' ? sideOf(prepared) : 0;
+  return createArchive(prepared.to, size, prepared);
+}
+
+/** Side in pixels of the first image that is not broken, for `property`. */
+function sideOf({ archive: { path, source }, order }: Prepared): number {
+  const reader = openSource(source);
+  let reason: string | undefined;
   try {
-    return createArchive(to, readImage(archive, reader, order[0] ?? 0, readSize), archive, origin);
+    for (const image of order)
+      try {
+        return readSize(reader.bytes(image));
+      } catch (error) {
+        reason ??= `${imageFile(source, image)}: ${error instanceof Error ? error.message : String(error)}`;
+      }
   } finally {
     reader.close();
   }
+  throw new UserError(`${path}: expected images that can be decoded, found none (the first, ${reason})`);
 }
 
 /** Writes the images that are not there yet, and gives a function that makes the set whole. */
@@ -104,16 +130,14 @@ async function write(
   const { source, labels, names } = archive;
   const reader = openSource(source);
   try {
-    // Identities are numbered anew, without gaps.
+    const number = renumbering();
     let label = -1;
-    let before: number | undefined;
     for (const [place, image] of order.entries()) {
       const identity = labels[image] ?? -1;
-      if (identity !== before) label++;
-      before = identity;
+      label = number(identity);
       if (place >= writer.done)
         await writer.add({
-          bytes: readImage(archive, reader, image, (bytes) => bytes),
+          bytes: readImage(archive, reader, image),
           label,
           identity: names[identity] ?? '',
           name:
@@ -138,8 +162,13 @@ async function write(
 /** Writes the images of `archive` to `to`, with the very bytes they have. A run that was cut off goes on where it stopped. */
 export async function pack(archive: Archive, to: string, options: PackOptions = {}): Promise<Packed> {
   const prepared = prepare(archive, to, options.keep);
-  const finish = await write(prepared, begin(prepared), options.onProgress);
-  return finish();
+  const writer = begin(prepared);
+  try {
+    const finish = await write(prepared, writer, options.onProgress);
+    return await finish();
+  } finally {
+    writer.close();
+  }
 }
 
 /** Writes `heldOut` identities, drawn by seed, to `test`, and the others to `train`. */
@@ -166,8 +195,15 @@ export async function split(
   // where it is alone.
   const heldOutSet = prepare(archive, test, (identity) => chosen.has(identity));
   const trainSet = prepare(archive, train, (identity) => !chosen.has(identity));
-  const [testWriter, trainWriter] = [begin(heldOutSet), begin(trainSet)];
-  const finishTest = await write(heldOutSet, testWriter, onProgress);
-  const finishTrain = await write(trainSet, trainWriter, onProgress);
-  return { test: await finishTest(), train: await finishTrain() };
+  const testWriter = begin(heldOutSet);
+  let trainWriter: ArchiveWriter | undefined;
+  try {
+    trainWriter = begin(trainSet);
+    const finishTest = await write(heldOutSet, testWriter, onProgress);
+    const finishTrain = await write(trainSet, trainWriter, onProgress);
+    return { test: await finishTest(), train: await finishTrain() };
+  } finally {
+    testWriter.close();
+    trainWriter?.close();
+  }
 }

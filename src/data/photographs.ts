@@ -10,7 +10,7 @@ import { writeAtomic } from '../train/atomic.js';
 import { cacheFolder, writableCache } from './cache.js';
 import { FaceSet } from './face-set.js';
 import { openArchive, type Archive } from './formats/archive.js';
-import { imageFile, sourceLength } from './formats/image-source.js';
+import { imageFile, imageKey, sourceLength } from './formats/image-source.js';
 import { meshFileOf, openMeshes, type MeshTable } from '../pose/mesh-file.js';
 import { stretch, WorkerPool } from './jobs.js';
 
@@ -74,7 +74,7 @@ async function findFaults(
   const known = recall(file);
   const now: Remembered = { stamps: {}, broken: {} };
   const reasons = new Map<number, string>();
-  const keyOf = (item: number) => (source.kind === 'files' ? (source.files[item] ?? '') : String(item));
+  const keyOf = (item: number) => imageKey(source, item);
   const note = (item: number, reason: string | null | undefined) => {
     if (!reason) return;
     reasons.set(item, reason);

@@ -1,44 +1,83 @@
-// One process at a time in a run directory. Each process that enters writes a file `.lock-<host>-<pid>-<start>` of its own and then
-// looks for those of others: since everybody writes before looking, two can never both get in. The file of a process that is gone
-// (killed, or the machine restarted) is removed by the next one, at once, so a killed run can be resumed without waiting. A lock kept
-// alive by a timer cannot do that, and a step that keeps the event loop busy for long would let it go stale.
+// One process at a time in a run directory, or at a file or folder that is written. Each process that enters writes a file
+// `.lock-<host>-<pid>-<start>` of its own and then looks for those of others: since everybody writes before looking, two can never both
+// get in. The file of a process that is gone (killed, or the machine restarted) is removed by the next one, at once, so a killed run can
+// be resumed without waiting. A lock kept alive by a timer cannot do that, and a step that keeps the event loop busy for long would let
+// it go stale.
 import { closeSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { UserError } from '../tensor/errors.js';
 import { explainFileError } from './atomic.js';
 
+/** What is locked, where the files of the processes lie, and what their names begin with. */
+interface Lock {
+  readonly what: string;
+  readonly folder: string;
+  readonly prefix: string;
+  /** What else the user can do than wait. */
+  readonly advice: string;
+}
+
 /** Takes the directory for this process, until the returned function is called or the process ends. */
-export function lockRunDirectory(directory: string): () => void {
-  const host = hostname().replaceAll('-', '_');
-  const own = `.lock-${host}-${process.pid}-${statOf(process.pid)?.start ?? ''}`;
-  const file = join(directory, own);
+export const lockRunDirectory = (directory: string): (() => void) =>
+  take({ what: directory, folder: directory, prefix: '.lock-', advice: 'choose another --work-dir' });
+
+const lockOf = (path: string): Lock => ({
+  what: path,
+  folder: dirname(path),
+  prefix: `.${basename(path)}.lock-`,
+  advice: 'choose another name',
+});
+
+/** Takes a path to be written for this process, by files beside it, until the returned function is called or the process ends. */
+export const lockPath = (path: string): (() => void) => take(lockOf(path));
+
+/** @throws UserError when another process has taken the path */
+export const checkUnlocked = (path: string): void => refuseOthers(lockOf(path));
+
+const here = hostname().replaceAll('-', '_');
+const ownName = ({ prefix }: Lock) => `${prefix}${here}-${process.pid}-${statOf(process.pid)?.start ?? ''}`;
+
+function take(lock: Lock): () => void {
+  const file = join(lock.folder, ownName(lock));
   try {
     closeSync(openSync(file, 'wx'));
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'EEXIST')
-      throw new UserError(`${directory} is already open in this process`);
-    throw explainFileError(error, `write into ${directory}`);
+      throw new UserError(`${lock.what} is already open in this process`);
+    throw explainFileError(error, `write into ${lock.folder}`);
   }
   const release = () => {
     process.off('exit', release);
     rmSync(file, { force: true });
   };
   process.on('exit', release);
-  for (const name of readdirSync(directory)) {
-    const [, where, pid, start] = /^\.lock-([^-]*)-(\d+)-(\d*)$/.exec(name) ?? [];
-    if (name === own || where === undefined || pid === undefined) continue;
-    if (where === host && !isRunning(Number(pid), start)) {
-      rmSync(join(directory, name), { force: true });
-      continue;
-    }
+  try {
+    refuseOthers(lock);
+  } catch (error) {
     release();
-    throw new UserError(
-      `${directory} is in use by process ${pid}${where === host ? '' : ` on ${where}`}: wait for it, or choose another --work-dir` +
-        (where === host ? '' : ` (if that process is gone, delete ${join(directory, name)})`),
-    );
+    throw error;
   }
   return release;
+}
+
+/** Refuses what another process has taken; the files of those that are gone are removed. */
+function refuseOthers(lock: Lock): void {
+  const { what, folder, prefix, advice } = lock;
+  const own = ownName(lock);
+  for (const name of readdirSync(folder)) {
+    if (name === own || !name.startsWith(prefix)) continue;
+    const [, where, pid, start] = /^([^-]*)-(\d+)-(\d*)$/.exec(name.slice(prefix.length)) ?? [];
+    if (where === undefined || pid === undefined) continue;
+    if (where === here && !isRunning(Number(pid), start)) {
+      rmSync(join(folder, name), { force: true });
+      continue;
+    }
+    throw new UserError(
+      `${what} is in use by process ${pid}${where === here ? '' : ` on ${where}`}: wait for it, or ${advice}` +
+        (where === here ? '' : ` (if that process is gone, delete ${join(folder, name)})`),
+    );
+  }
 }
 
 /** Whether a process of this machine runs; with `start`, as `statOf` tells it, whether it is the one that started then. */

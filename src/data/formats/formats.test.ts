@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -27,7 +27,7 @@ import { openSource } from './image-source.js';
 import { ParquetUnpacker } from './parquet.js';
 import { readPickle } from './pickle.js';
 import { header, imageRecord, magic, openRecordIo, record } from './recordio.js';
-import { createArchive } from './writers.js';
+import { checkCounts, createArchive } from './writers.js';
 
 const test = suite<{ root: string }>('formats');
 const home = process.cwd();
@@ -581,6 +581,121 @@ test('nothing that exists is written over, and a set does not grow into its own 
   assert.match(note ?? '', /^property was left as it is: it says "9,112,112", and of y\.rec .* "3,20,20"$/);
   assert.is(readFileSync('property', 'utf8'), '9,112,112\n');
   assert.equal(readdirSync(root).sort(), ['faces', 'property', 'x.idx', 'y.idx', 'y.rec']);
+});
+
+test('a target that another process writes is refused, until that one is gone', async ({ root }) => {
+  const archive = await openArchive(await folderOf(root, 2));
+  for (const to of ['x.rec', 'x.parquet', 'x']) {
+    const script = `import { lockPath } from '${join(import.meta.dirname, '../../train/run-lock.js')}';
+      lockPath('${to}'); console.log('in'); setInterval(() => {}, 1000);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    const inUse = new RegExp(
+      `^${to} is in use by process ${child.pid}: wait for it, or choose another name$`,
+    );
+    await fails(() => pack(archive, to), inUse);
+    await fails(() => createArchive(to, 20), inUse);
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGKILL');
+    await ended;
+    assert.is((await pack(archive, to)).images, 5);
+  }
+  assert.not.ok(readdirSync(root).some((name) => /lock|part/.test(name)));
+});
+
+test('what a format cannot hold is refused before anything is written', async ({ root }) => {
+  const archive = await openArchive(await folderOf(root, 2));
+  for (const to of ['x.rec/', 'x.parquet/', 'x.bin//'])
+    await fails(
+      () => createArchive(to, 20),
+      /^x\.\w+\/+: expected the name of a file, without a slash at its end$/,
+    );
+  const other = { ...archive, names: ['a', 'b/c'] };
+  await fails(() => pack(other, 'x'), /^x: expected identities that can be names of folders, found "b\/c"/);
+  await pack(other, 'x', { keep: (identity) => identity === 0 });
+  // Identities end at images + identities + 1, the last whole number that a float32 has: 2^24.
+  checkCounts('y.rec', 2 ** 24 - 4, 3);
+  await fails(
+    () => checkCounts('y.rec', 2 ** 24 - 4, 4),
+    /^y\.rec: expected at most 16777215 images and identities together, found 16777212 and 4: write/,
+  );
+  const writer = createArchive('z.rec', 20);
+  const image = { bytes: Uint8Array.of(1), identity: '', name: '' };
+  await writer.add({ ...image, label: 1 });
+  await writer.add({ ...image, label: 2 ** 24 - 4 });
+  await writer.add({ ...image, label: 2 ** 24 }).then(
+    () => assert.unreachable(),
+    (error: Error) => {
+      assert.match(error.message, /^z\.rec: expected at most/);
+    },
+  );
+  await writer.add({ ...image, label: 0 }).then(
+    () => assert.unreachable(),
+    (error: Error) => {
+      assert.not.instance(error, UserError);
+      assert.match(error.message, /^z\.rec: image 2 has label 0, lower than the one before$/);
+    },
+  );
+  writer.discard();
+  assert.equal(readdirSync(root).sort(), ['faces', 'x']);
+});
+
+test('broken images are packed as they are, whichever comes first', async ({ root }) => {
+  const folder = await folderOf(root, 2);
+  writeFileSync(join(folder, 'person 0/0.jpg'), '');
+  const archive = await openArchive(folder);
+  for (const to of ['x', 'x.rec', 'x.parquet']) assert.is((await pack(archive, to)).images, 5);
+  assert.is(readFileSync('property', 'utf8'), '2,20,20\n');
+  await pack(await openArchive('x.rec'), 'y');
+  assert.equal(readdirSync('y/0'), ['0000000.jpg', '0000001.png']);
+  assert.equal(
+    (await inspect('y', { workers: 0 })).broken.map(({ image }) => image),
+    ['y/0/0000000.jpg'],
+  );
+  for (const name of readdirSync(join(folder, 'person 0'))) writeFileSync(join(folder, 'person 0', name), '');
+  const empty = { keep: (identity: number) => identity === 0 };
+  await fails(
+    () => pack(archive, 'z.rec', empty),
+    /faces: expected images that can be decoded, found none \(the first, .*person 0\/0\.jpg: expected JPEG/,
+  );
+});
+
+test('a full disk: one sentence, and nothing is taken for whole', ({ root }) => {
+  // Beyond 25,600 bytes the system writes no more, within the last piece of each; its signal would end the process.
+  for (const [to, images] of [
+    ['x.bin', 4000],
+    ['x.rec', 200],
+    ['x.parquet', 4000],
+  ] as const) {
+    const script = `import { createArchive } from '${join(import.meta.dirname, 'writers.js')}';
+      const writer = createArchive('${to}', 1);
+      try {
+        for (let i = 0; i < ${images}; i++)
+          await writer.add({ bytes: Uint8Array.of(1), label: i, identity: 'a', name: String(i) });
+        await writer.finish(new Array(${images} / 2).fill(true));
+      } catch (error) {
+        console.log(error.name + ': ' + error.message);
+        writer.discard();
+      }`;
+    const { status, stdout, stderr } = spawnSync(
+      'sh',
+      [
+        '-c',
+        `trap '' XFSZ; ulimit -f ${images === 200 ? 26 : 50}; exec "$@"`,
+        'sh',
+        process.execPath,
+        '--input-type=module',
+        '-e',
+        script,
+      ],
+      { encoding: 'utf8' },
+    );
+    assert.is(status, 0, stderr);
+    assert.is(stdout, `UserError: cannot write ${to}: the file would be too large\n`);
+    assert.equal(readdirSync(root), []);
+  }
 });
 
 test('split: by identity, by seed, nothing lost', async ({ root }) => {

@@ -28,6 +28,21 @@ export function sourceLength(source: ImageSource): number {
   return source.kind === 'files' ? source.files.length : source.starts.length;
 }
 
+/** Images of a source as one of their own, in the order given. */
+export function chooseImages(source: ImageSource, order: Int32Array): ImageSource {
+  if (source.kind === 'files')
+    return { ...source, files: Array.from(order, (image) => source.files[image] ?? '') };
+  const starts = Float64Array.from(order, (image) => source.starts[image] ?? 0);
+  return source.kind === 'records'
+    ? { ...source, starts, spans: order.map((image) => source.spans[image] ?? 0) }
+    : { ...source, starts, lengths: order.map((image) => source.lengths[image] ?? 0) };
+}
+
+/** An image's name in tables: its path below the root, or its number in the file. */
+export function imageKey(source: ImageSource, item: number): string {
+  return source.kind === 'files' ? (source.files[item] ?? '') : String(item);
+}
+
 /** An image's name: its path below the root, or its place in the file. */
 export function imagePlace(source: ImageSource, item: number): string {
   if (source.kind === 'files') return source.files[item] ?? '';

@@ -16,15 +16,22 @@ import {
   rmdirSync,
   rmSync,
   statSync,
-  writeSync,
 } from 'node:fs';
 import { basename, dirname, extname, join, resolve, sep } from 'node:path';
 import { fileWriter, ParquetWriter } from 'hyparquet-writer';
 import * as z from 'zod';
 import { UserError } from '../../tensor/errors.js';
-import { explainFileError, makeFolder, removeTemporaries, writeAtomic } from '../../train/atomic.js';
+import {
+  explainFileError,
+  makeFolder,
+  removeTemporaries,
+  syncFile,
+  writeAll,
+  writeAtomic,
+} from '../../train/atomic.js';
+import { checkUnlocked, lockPath } from '../../train/run-lock.js';
 import { imageExtensions } from '../image-file.js';
-import { archiveKind, type Archive } from './archive.js';
+import { archiveKind, type Archive, type ArchiveKind } from './archive.js';
 import { binWriter } from './bin.js';
 import { header, imageRecord, record } from './recordio.js';
 
@@ -41,15 +48,37 @@ export interface WrittenImage {
 export interface ArchiveWriter {
   /** Images that are written already. */
   readonly done: number;
-  add(image: WrittenImage): void | Promise<void>;
+  /** @throws Error when its label is lower than the one before, which would divide an identity */
+  add(image: WrittenImage): Promise<void>;
   /**
    * Makes the set whole.
    * @param genuine of a verification set, for each two images whether they show one person
    * @returns a sentence when a file that belongs beside it was not written
    */
-  finish(genuine?: readonly boolean[]): string | undefined | Promise<undefined>;
+  finish(genuine?: readonly boolean[]): Promise<string | undefined>;
+  /** Leaves the attempt as it is, to go on another time, and lets other processes write there; nothing where the set is whole. */
+  close(): void;
   /** Gives the attempt up: nothing of it is left. */
   discard(): void;
+}
+
+/** What a format does to write a set; `createArchive` sees to the rest. */
+interface Format {
+  readonly done: number;
+  /** Files and folders that are there before the set is whole. */
+  readonly made: readonly string[];
+  add(image: WrittenImage): void | Promise<void>;
+  finish(genuine?: readonly boolean[]): string | undefined | Promise<undefined>;
+  close(): void;
+}
+
+/** What a set is made of. */
+export interface Content {
+  readonly archive: Archive;
+  /** Its images in the order in which they are written: by ascending labels. */
+  readonly order: Int32Array;
+  /** Left out, no attempt goes on. */
+  readonly origin?: Origin;
 }
 
 /** What a set is made from. An attempt that was cut off goes on only if it was made from the same. */
@@ -60,16 +89,15 @@ export interface Origin {
   readonly digest: string;
 }
 
-/** The extension that the bytes of an image call for. */
+/** The extension that the bytes of an image call for; a broken one gets one too, to be named as broken under it. */
 export function extensionOf(bytes: Uint8Array): string {
   const head = Buffer.from(bytes.subarray(0, 12)).toString('latin1');
-  if (head.startsWith('\xff\xd8')) return '.jpg';
   if (head.startsWith('\x89PNG')) return '.png';
   if (head.startsWith('RIFF') && head.slice(8) === 'WEBP') return '.webp';
   if (head.startsWith('BM')) return '.bmp';
   if (/^P[25]\s/.test(head)) return '.pgm';
   if (/^P[36]\s/.test(head)) return '.ppm';
-  throw new UserError('expected JPEG, PNG, WebP, PGM, PPM or BMP, found none of these');
+  return '.jpg';
 }
 
 /** A path as the system knows it: links are followed as far as there is something. */
@@ -86,21 +114,25 @@ export function isWithin(path: string, folder: string): boolean {
 
 /**
  * Checks, before anything is written, that a set can be written to `path`: nothing is there, neither the set nor an attempt made from
- * something else, and a folder does not become an identity of the folder that it is made from.
- * @param origin what it is to be made from, when an attempt may go on
+ * something else, no other process writes there, a folder does not become an identity of the folder that it is made from, and the format
+ * can hold what it is made of.
  */
-export function checkTarget(path: string, archive?: Archive, origin?: Origin): void {
+export function checkTarget(path: string, content?: Content): void {
   const kind = archiveKind(path);
   if (kind === 'list')
     throw new UserError(
       `a list holds no images: expected a folder, .rec, .bin or .parquet to write, got ${path}`,
     );
+  if (kind !== 'folder' && path !== withoutSlash(path))
+    throw new UserError(`${path}: expected the name of a file, without a slash at its end`);
   if (existsSync(path) && !(kind === 'folder' && readdirSync(path).length === 0))
     throw new UserError(`${path} is there already: expected a new name`);
-  if (kind === 'folder' && archive?.kind === 'folder' && isWithin(path, archive.path))
+  if (kind === 'folder' && content?.archive.kind === 'folder' && isWithin(path, content.archive.path))
     throw new UserError(
-      `${path} lies in ${archive.path}, which it is made from: expected a place outside of it`,
+      `${path} lies in ${content.archive.path}, which it is made from: expected a place outside of it`,
     );
+  if (content) checkContent(path, kind, content);
+  if (existsSync(dirname(path))) checkUnlocked(withoutSlash(path));
   const part = partOf(path);
   // Others are started anew.
   if (kind !== 'folder' && kind !== 'recordio') return;
@@ -110,6 +142,7 @@ export function checkTarget(path: string, archive?: Archive, origin?: Origin): v
     throw new UserError(`${indexOf(path)} is there already: expected a name without an index, got ${path}`);
   if (!attempt) return;
   const before = readOrigin(kind === 'folder' ? join(part, originName) : partOf(indexOf(path)));
+  const origin = content?.origin;
   const remove = 'remove it to start anew';
   if (!origin || !before)
     throw new UserError(`${part} is of a run that was cut off and cannot go on: ${remove}`);
@@ -118,6 +151,30 @@ export function checkTarget(path: string, archive?: Archive, origin?: Origin): v
   if (before.digest !== origin.digest)
     throw new UserError(
       `${part} was begun from other images of ${origin.path} than there are now: ${remove}`,
+    );
+}
+
+/** Checks that the format can hold these images. */
+function checkContent(path: string, kind: ArchiveKind, { archive, order }: Content): void {
+  const identities = new Set(order.map((image) => archive.labels[image] ?? -1));
+  if (kind === 'recordio') checkCounts(path, order.length, identities.size);
+  if (kind === 'folder')
+    for (const identity of identities) checkFolderName(path, archive.names[identity] ?? '');
+}
+
+/** Checks that the numbers of a .rec, which are float32, can tell its records apart. */
+export function checkCounts(path: string, images: number, identities: number): void {
+  const most = 2 ** 24 - 1;
+  if (images + identities > most)
+    throw new UserError(
+      `${path}: expected at most ${most} images and identities together, found ${images} and ${identities}: write .parquet or a folder`,
+    );
+}
+
+function checkFolderName(path: string, identity: string): void {
+  if (identity === '' || /[/\\\0]|^\.\.?$/.test(identity))
+    throw new UserError(
+      `${path}: expected identities that can be names of folders, found "${identity}": write .rec or .parquet`,
     );
 }
 
@@ -134,46 +191,98 @@ function readOrigin(file: string): Origin | undefined {
 }
 
 /**
- * Opens what `path` names to be written; refuses to write over what is there.
+ * Opens what `path` names to be written, for this process alone; refuses to write over what is there.
  * @param size side of the images in pixels, for `property`
- * @param origin what the set is made from; without it no attempt goes on
  */
-export function createArchive(path: string, size: number, archive?: Archive, origin?: Origin): ArchiveWriter {
-  checkTarget(path, archive, origin);
+export function createArchive(path: string, size: number, content?: Content): ArchiveWriter {
+  checkTarget(path, content);
+  let taken: { format: Format; release: () => void };
   try {
     makeFolder(dirname(path));
-    switch (archiveKind(path)) {
-      case 'folder':
-        return folderWriter(withoutSlash(path), origin);
-      case 'recordio':
-        return recordWriter(path, size, origin);
-      case 'bin':
-        return binFile(path);
-      default:
-        return parquetFile(path);
-    }
+    taken = takeTarget(path, size, content);
   } catch (error) {
-    throw error instanceof UserError ? error : explainFileError(error, `write ${path}`);
+    throw explainFileError(error, `write ${path}`);
+  }
+  const { format, release } = taken;
+  let open = true;
+  const close = () => {
+    if (!open) return;
+    open = false;
+    try {
+      format.close();
+    } catch {
+      // A whole set was forced to the disk, and an attempt is looked through before it goes on.
+    }
+    release();
+  };
+  /** Runs a piece of writing; what goes wrong is the disk's or the user's. */
+  const writing = async <T>(write: () => T | Promise<T>): Promise<T> => {
+    try {
+      return await write();
+    } catch (error) {
+      throw explainFileError(error, `write ${path}`);
+    }
+  };
+  return {
+    done: format.done,
+    add: (image) => writing(() => format.add(image)),
+    finish: async (genuine) => {
+      const note = await writing(() => format.finish(genuine));
+      close();
+      return note;
+    },
+    close,
+    discard() {
+      close();
+      for (const left of format.made) rmSync(left, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Locks the target and opens what is written. */
+function takeTarget(path: string, size: number, content?: Content): { format: Format; release: () => void } {
+  const release = lockPath(withoutSlash(path));
+  const fresh = !existsSync(partOf(path));
+  try {
+    checkTarget(path, content); // another process may have written there meanwhile
+    return { format: openFormat(path, size, content?.origin), release };
+  } catch (error) {
+    if (fresh)
+      for (const left of [partOf(path), partOf(indexOf(path))])
+        rmSync(left, { recursive: true, force: true });
+    release();
+    throw error;
   }
 }
 
-/** Runs a piece of writing; what goes wrong is the disk's or the user's. */
-function writing<T>(path: string, write: () => T): T {
-  try {
-    return write();
-  } catch (error) {
-    throw error instanceof UserError ? error : explainFileError(error, `write ${path}`);
+function openFormat(path: string, size: number, origin?: Origin): Format {
+  switch (archiveKind(path)) {
+    case 'folder':
+      return folderWriter(withoutSlash(path), origin);
+    case 'recordio':
+      return recordWriter(path, size, origin);
+    case 'bin':
+      return binFile(path);
+    default:
+      return parquetFile(path);
   }
 }
+
+/** Closes files, each once whatever fails. */
+const closer =
+  (...files: number[]) =>
+  () => {
+    for (const file of files.splice(0)) closeSync(file);
+  };
 
 /** Without slashes at its end: a name beside it would lie in it. */
 export const withoutSlash = (path: string) => path.replace(/(?<=[^/])\/+$/, '');
 const partOf = (path: string) => `${withoutSlash(path)}.part`;
 const indexOf = (path: string) => path.replace(/\.rec$/i, '.idx');
 
-function folderWriter(path: string, origin?: Origin): ArchiveWriter {
+function folderWriter(path: string, origin?: Origin): Format {
   const part = partOf(path);
-  mkdirSync(part, { recursive: true });
+  makeFolder(part);
   if (origin) writeAtomic(join(part, originName), `${JSON.stringify(origin)}\n`);
   const present = readdirSync(part, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   for (const { name } of present) removeTemporaries(join(part, name));
@@ -183,36 +292,33 @@ function folderWriter(path: string, origin?: Origin): ArchiveWriter {
   );
   return {
     done,
-    add: ({ bytes, identity, name }) =>
-      writing(path, () => {
-        if (identity === '' || /[/\\\0]|^\.\.?$/.test(identity))
-          throw new UserError(`an identity named "${identity}" makes no folder`);
-        const folder = join(part, identity);
-        mkdirSync(folder, { recursive: true });
-        // A name that has a file's extension keeps it.
-        const known = imageExtensions.includes(extname(name).toLowerCase());
-        const file = known ? name.replaceAll('/', '_') : name + extensionOf(bytes);
-        const extension = extname(file);
-        // Images of one identity from several places, or 1.png and 1.jpg aligned, can have the same name.
-        let free = file;
-        for (let n = 2; existsSync(join(folder, free)); n++)
-          free = `${basename(file, extension)}-${n}${extension}`;
-        writeAtomic(join(folder, free), bytes);
-      }),
-    finish: () =>
-      writing(path, () => {
-        if (existsSync(path)) rmdirSync(path); // it was empty
-        renameSync(part, path);
-        rmSync(join(path, originName), { force: true });
-        return undefined;
-      }),
-    discard: () => rmSync(part, { recursive: true, force: true }),
+    made: [part],
+    add({ bytes, identity, name }) {
+      checkFolderName(path, identity);
+      const folder = join(part, identity);
+      mkdirSync(folder, { recursive: true });
+      // A name that has a file's extension keeps it.
+      const file = isImage(name) ? name.replaceAll('/', '_') : name + extensionOf(bytes);
+      const extension = extname(file);
+      // Images of one identity from several places, or 1.png and 1.jpg aligned, can have the same name.
+      let free = file;
+      for (let n = 2; existsSync(join(folder, free)); n++)
+        free = `${basename(file, extension)}-${n}${extension}`;
+      writeAtomic(join(folder, free), bytes);
+    },
+    finish() {
+      if (existsSync(path)) rmdirSync(path); // it was empty
+      renameSync(part, path);
+      rmSync(join(path, originName), { force: true });
+      return undefined;
+    },
+    close: () => undefined,
   };
 }
 const isImage = (file: string) => imageExtensions.includes(extname(file).toLowerCase());
 
 /** InsightFace's layout: record 0, images from 1, then the identities' ranges; index and property beside it. */
-function recordWriter(path: string, size: number, origin?: Origin): ArchiveWriter {
+function recordWriter(path: string, size: number, origin?: Origin): Format {
   const part = partOf(path);
   const indexPart = partOf(indexOf(path));
   // What an earlier attempt wrote whole is kept: lines of the index that end, and the records before the last one of them. The first
@@ -238,114 +344,114 @@ function recordWriter(path: string, size: number, origin?: Origin): ArchiveWrite
   let end = starts.pop() ?? zero.length;
   labels.pop();
   ftruncateSync(file, end);
-  const text =
+  const text = Buffer.from(
     `${JSON.stringify(origin ?? null)}\n` +
-    starts.map((start, i) => `${i + 1}\t${start}\t${labels[i]}\n`).join('');
-  ftruncateSync(index, 0);
-  writeSync(index, text, 0);
-  writeSync(file, zero, 0, zero.length, 0);
-  let indexEnd = Buffer.byteLength(text);
+      starts.map((start, i) => `${i + 1}\t${start}\t${labels[i]}\n`).join(''),
+  );
+  writeAll(index, text, 0);
+  ftruncateSync(index, text.length);
+  writeAll(file, zero, 0);
+  let indexEnd = text.length;
+  const made = [part, indexPart];
+  const close = closer(file, index);
+  const append = (data: Buffer) => {
+    writeAll(file, data, end);
+    end += data.length;
+  };
   return {
     done: starts.length,
-    add: ({ bytes, label }) =>
-      writing(path, () => {
-        const line = `${starts.length + 1}\t${end}\t${label}\n`;
-        const data = imageRecord(
-          Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-          label,
-          starts.length + 1,
-        );
-        writeSync(file, data, 0, data.length, end);
-        writeSync(index, line, indexEnd);
-        indexEnd += line.length;
-        starts.push(end);
-        labels.push(label);
-        end += data.length;
-      }),
-    finish: () =>
-      writing(path, () => {
-        const identities: string[] = [];
-        const first = starts.length + 1;
-        for (let i = 0; i < labels.length;) {
-          let j = i;
-          while (j < labels.length && labels[j] === labels[i]) j++;
-          const data = record(header([i + 1, j + 1], first + identities.length));
-          writeSync(file, data, 0, data.length, end);
-          identities.push(`${first + identities.length}\t${end}\n`);
-          end += data.length;
-          i = j;
-        }
-        const head = record(header([first, first + identities.length], 0));
-        writeSync(file, head, 0, head.length, 0);
-        fsyncSync(file);
-        closeSync(file);
-        closeSync(index);
-        const all = ['0\t0\n', ...starts.map((start, i) => `${i + 1}\t${start}\n`), ...identities];
-        writeAtomic(indexOf(path), all.join(''));
-        const note = writeProperty(path, `${identities.length},${size},${size}`);
-        renameSync(part, path);
-        rmSync(indexPart);
-        return note;
-      }),
-    discard: () => {
-      closeSync(file);
-      closeSync(index);
-      for (const left of [part, indexPart]) rmSync(left, { force: true });
+    made,
+    add({ bytes, label }) {
+      if (label < (labels.at(-1) ?? label))
+        throw new Error(`${path}: image ${starts.length} has label ${label}, lower than the one before`);
+      checkCounts(path, starts.length + 1, label + 1);
+      const start = end;
+      const image = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      append(imageRecord(image, label, starts.length + 1));
+      const line = Buffer.from(`${starts.length + 1}\t${start}\t${label}\n`);
+      writeAll(index, line, indexEnd);
+      indexEnd += line.length;
+      starts.push(start);
+      labels.push(label);
     },
+    finish() {
+      const identities: string[] = [];
+      const first = starts.length + 1;
+      for (let i = 0; i < labels.length;) {
+        let j = i;
+        while (j < labels.length && labels[j] === labels[i]) j++;
+        const key = first + identities.length;
+        identities.push(`${key}\t${end}\n`);
+        append(record(header([i + 1, j + 1], key)));
+        i = j;
+      }
+      writeAll(file, record(header([first, first + identities.length], 0)), 0);
+      fsyncSync(file);
+      close();
+      const all = ['0\t0\n', ...starts.map((start, i) => `${i + 1}\t${start}\n`), ...identities];
+      made.push(indexOf(path));
+      writeAtomic(indexOf(path), all.join(''));
+      const property = join(dirname(path), 'property');
+      const text = `${identities.length},${size},${size}`;
+      const note = propertyNote(path, property, text);
+      if (note === undefined && !existsSync(property)) {
+        made.push(property);
+        writeAtomic(property, `${text}\n`);
+      }
+      renameSync(part, path);
+      rmSync(indexPart);
+      return note;
+    },
+    close,
   };
 }
 
-/** Writes `property` beside a .rec. It has one name for a whole folder, so it is written only where there is no other, and no other .rec. */
-function writeProperty(path: string, text: string): string | undefined {
+/** Why `property` cannot say `text`: it has one name for a whole folder, so there must be no other there, and no other .rec. */
+function propertyNote(path: string, property: string, text: string): string | undefined {
   const folder = dirname(path);
-  const file = join(folder, 'property');
-  if (existsSync(file)) {
-    const found = readFileSync(file, 'utf8').trim();
+  if (existsSync(property)) {
+    const found = readFileSync(property, 'utf8').trim();
     return found === text
       ? undefined
-      : `${file} was left as it is: it says "${found.slice(0, 60)}", and of ${path} it would say "${text}"`;
+      : `${property} was left as it is: it says "${found.slice(0, 60)}", and of ${path} it would say "${text}"`;
   }
   const names = [basename(path), partOf(basename(path))];
   if (readdirSync(folder).some((name) => /\.rec(\.part)?$/.test(name) && !names.includes(name)))
-    return `${file} was not written: there are several .rec in ${folder}, and it can be right for one of them only`;
-  writeAtomic(file, `${text}\n`);
+    return `${property} was not written: there are several .rec in ${folder}, and it can be right for one of them only`;
   return undefined;
 }
 
 /** A verification set; started anew after a stop. */
-function binFile(path: string): ArchiveWriter {
+function binFile(path: string): Format {
   const part = partOf(path);
   const file = openSync(part, 'w');
-  writeSync(file, binWriter.head);
+  const close = closer(file);
+  writeAll(file, binWriter.head);
   let count = 0;
   return {
     done: 0,
-    add: ({ bytes }) =>
-      writing(path, () => {
-        writeSync(file, binWriter.image(bytes));
-        count++;
-      }),
-    finish: (genuine) =>
-      writing(path, () => {
-        if (!genuine || 2 * genuine.length !== count)
-          throw new UserError(
-            `${path}: a verification set needs pairs, two images for each: expected another .bin to pack from`,
-          );
-        writeSync(file, binWriter.tail(genuine));
-        fsyncSync(file);
-        closeSync(file);
-        renameSync(part, path);
-        return undefined;
-      }),
-    discard: () => {
-      closeSync(file);
-      rmSync(part, { force: true });
+    made: [part],
+    add({ bytes }) {
+      writeAll(file, binWriter.image(bytes));
+      count++;
     },
+    finish(genuine) {
+      if (!genuine || 2 * genuine.length !== count)
+        throw new UserError(
+          `${path}: a verification set needs pairs, two images for each: expected another .bin to pack from`,
+        );
+      writeAll(file, binWriter.tail(genuine));
+      fsyncSync(file);
+      close();
+      renameSync(part, path);
+      return undefined;
+    },
+    close,
   };
 }
 
 /** Columns image (bytes, not compressed again), label and name; started anew after a stop. */
-function parquetFile(path: string): ArchiveWriter {
+function parquetFile(path: string): Format {
   const part = partOf(path);
   const parquet = new ParquetWriter({
     writer: fileWriter(part),
@@ -373,6 +479,7 @@ function parquetFile(path: string): ArchiveWriter {
   };
   return {
     done: 0,
+    made: [part],
     async add(image) {
       rows.push({ ...image, bytes: Uint8Array.from(image.bytes) });
       if (rows.length === 1000) await writeRows();
@@ -380,9 +487,10 @@ function parquetFile(path: string): ArchiveWriter {
     async finish() {
       await writeRows();
       await parquet.finish();
-      writing(path, () => renameSync(part, path));
+      syncFile(part);
+      renameSync(part, path);
       return undefined;
     },
-    discard: () => rmSync(part, { force: true }),
+    close: () => undefined,
   };
 }
