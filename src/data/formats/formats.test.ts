@@ -595,10 +595,13 @@ test('a target that another process writes is refused, until that one is gone', 
     const inUse = new RegExp(
       `^${to} is in use by process ${child.pid}: wait for it, or choose another name$`,
     );
-    await fails(() => pack(archive, to), inUse);
-    await fails(() => createArchive(to, 20), inUse);
     const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
+    try {
+      await fails(() => pack(archive, to), inUse);
+      await fails(() => createArchive(to, 20), inUse);
+    } finally {
+      child.kill('SIGKILL');
+    }
     await ended;
     assert.is((await pack(archive, to)).images, 5);
   }
