@@ -30,7 +30,7 @@ import {
   writeAtomic,
 } from '../../train/atomic.js';
 import { checkUnlocked, lockPath } from '../../train/run-lock.js';
-import { imageExtensions } from '../image-file.js';
+import { isImageName } from '../image-file.js';
 import { archiveKind, type Archive, type ArchiveKind } from './archive.js';
 import { binWriter } from './bin.js';
 import { header, imageRecord, record } from './recordio.js';
@@ -172,7 +172,8 @@ export function checkCounts(path: string, images: number, identities: number): v
 }
 
 function checkFolderName(path: string, identity: string): void {
-  if (identity === '' || /[/\\\0]|^\.\.?$/.test(identity))
+  // Names that begin with a dot are not read (folder.ts).
+  if (identity === '' || /[/\\\0]|^\./.test(identity))
     throw new UserError(
       `${path}: expected identities that can be names of folders, found "${identity}": write .rec or .parquet`,
     );
@@ -287,7 +288,7 @@ function folderWriter(path: string, origin?: Origin): Format {
   const present = readdirSync(part, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   for (const { name } of present) removeTemporaries(join(part, name));
   const done = present.reduce(
-    (sum, { name }) => sum + readdirSync(join(part, name)).filter(isImage).length,
+    (sum, { name }) => sum + readdirSync(join(part, name)).filter(isImageName).length,
     0,
   );
   return {
@@ -297,8 +298,9 @@ function folderWriter(path: string, origin?: Origin): Format {
       checkFolderName(path, identity);
       const folder = join(part, identity);
       mkdirSync(folder, { recursive: true });
+      const readable = name.replaceAll('/', '_').replace(/^\./, '_');
       // A name that has a file's extension keeps it.
-      const file = isImage(name) ? name.replaceAll('/', '_') : name + extensionOf(bytes);
+      const file = isImageName(readable) ? readable : readable + extensionOf(bytes);
       const extension = extname(file);
       // Images of one identity from several places, or 1.png and 1.jpg aligned, can have the same name.
       let free = file;
@@ -315,8 +317,6 @@ function folderWriter(path: string, origin?: Origin): Format {
     close: () => undefined,
   };
 }
-const isImage = (file: string) => imageExtensions.includes(extname(file).toLowerCase());
-
 /** InsightFace's layout: record 0, images from 1, then the identities' ranges; index and property beside it. */
 function recordWriter(path: string, size: number, origin?: Origin): Format {
   const part = partOf(path);
