@@ -615,8 +615,13 @@ test('what a format cannot hold is refused before anything is written', async ({
       () => createArchive(to, 20),
       /^x\.\w+\/+: expected the name of a file, without a slash at its end$/,
     );
-  const other = { ...archive, names: ['a', 'b/c'] };
-  await fails(() => pack(other, 'x'), /^x: expected identities that can be names of folders, found "b\/c"/);
+  const named = (name: string) => ({ ...archive, names: ['a', name] });
+  for (const name of ['b/c', '.b', '..', ''])
+    await fails(
+      () => pack(named(name), 'x'),
+      /^x: expected identities that can be names of folders, found "/,
+    );
+  const other = named('b/c');
   await pack(other, 'x', { keep: (identity) => identity === 0 });
   // Identities end at images + identities + 1, the last whole number that a float32 has: 2^24.
   checkCounts('y.rec', 2 ** 24 - 4, 3);
