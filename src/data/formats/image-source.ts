@@ -19,6 +19,8 @@ export type ImageSource =
   | {
       readonly kind: 'slices';
       readonly file: string;
+      /** The Parquet file that the slices are the rows of, where `file` is what was unpacked of it. */
+      readonly table?: string;
       readonly memory: SharedArrayBuffer | null;
       readonly starts: Float64Array;
       readonly lengths: Int32Array;
@@ -51,8 +53,9 @@ export function imagePlace(source: ImageSource, item: number): string {
 
 /** The place with the file it is in, for messages. */
 export function imageFile(source: ImageSource, item: number): string {
-  return source.kind === 'files'
-    ? join(source.root, source.files[item] ?? '')
+  if (source.kind === 'files') return join(source.root, source.files[item] ?? '');
+  return source.kind === 'slices' && source.table !== undefined
+    ? `${source.table}: row ${item}`
     : `${source.file}: image ${imagePlace(source, item)}`;
 }
 

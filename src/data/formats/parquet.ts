@@ -146,7 +146,7 @@ export async function openParquet(
   return {
     kind: 'parquet',
     path: file,
-    source: { kind: 'slices', file: images, memory: null, starts, lengths },
+    source: { kind: 'slices', file: images, table: file, memory: null, starts, lengths },
     labels,
     names,
     notes: [],
