@@ -297,7 +297,7 @@ test('Parquet: identities before numbers of rows; images without bytes are broke
     [1, hex],
   ]);
   const { broken } = await inspect('a.parquet', { workers: 0 });
-  assert.is(broken[1]?.image, 'a.parquet: row 2');
+  assert.is(broken[1]?.image, 'a.parquet: row 1');
   assert.match(broken[1]?.reason ?? '', 'the file is empty');
   writeFileSync(
     'a.parquet',
