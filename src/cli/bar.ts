@@ -29,6 +29,7 @@ export function bar(what: string): { show: (done: number, total: number) => void
         started = new SingleBar({
           format: `${what} {bar} {value}/{total}  {eta_formatted} left`,
           clearOnComplete: true,
+          linewrap: true, // or an interrupt leaves a terminal that does not wrap lines
         });
         started.start(total, done);
       }

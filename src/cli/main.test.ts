@@ -105,6 +105,18 @@ test('eval: what a protocol needs is asked for, and a malformed line is told, wi
   rmSync(folder, { recursive: true });
 });
 
+test('output that cannot be written is an error, a reader that went away is none', () => {
+  const shell = (command: string) => {
+    const env = { ...process.env, TURL: `${process.execPath} ${script}` };
+    return spawnSync('sh', ['-c', command], { encoding: 'utf8', env });
+  };
+  for (const args of ['--help', 'info', 'info --json']) {
+    const { status, stderr } = shell(`$TURL ${args} > /dev/full`);
+    assert.equal([status, stderr], [2, 'turl: cannot write the output: the disk is full\n'], args);
+  }
+  assert.is(shell('{ sleep 0.5; $TURL --help; echo $? >&2; } | true').stderr, '0\n');
+});
+
 test('mine: another stage and another kind of table are refused', () => {
   for (const [args, expected] of [
     [

@@ -55,6 +55,7 @@ export class Progress {
       stream,
     });
     this.#bar.start(total, done, { shown: '' });
+    process.once('exit', this.#restore);
   }
 
   /** After each step: moves the bar. Without a terminal this prints nothing. */
@@ -79,7 +80,11 @@ export class Progress {
 
   stop(): void {
     this.#bar?.stop();
+    process.off('exit', this.#restore);
   }
+
+  /** Gives the terminal back its cursor and its wrapping of lines where the process ends before the bar does. */
+  readonly #restore = () => this.#stream.write('\u001b[?25h\u001b[?7h\n');
 
   #describe(step: number, { rate, waiting = 0, losses }: Shown): string {
     const parts = [`${rate < 10 ? rate.toFixed(1) : rate.toFixed(0)} images/s`];
