@@ -11,15 +11,16 @@ namespace turl {
 
 constexpr int backend_abi = 5;
 
+constexpr int most_threads = 1024;
+
 // The threads that TURL_THREADS asks for, 0 if it does not.
 inline int threads_named() {
   const char* const named = std::getenv("TURL_THREADS");
   if (!named || !*named) return 0;
-  constexpr long most = 1024;
   char* end = nullptr;
   const long threads = std::strtol(named, &end, 10);
-  if (*end || threads < 1 || threads > most)
-    throw std::runtime_error("TURL_THREADS: expected 1 to " + std::to_string(most) + " threads, got " + named);
+  if (*end || threads < 1 || threads > most_threads)
+    throw std::runtime_error("TURL_THREADS: expected 1 to " + std::to_string(most_threads) + " threads, got " + named);
   return int(threads);
 }
 

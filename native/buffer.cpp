@@ -89,7 +89,7 @@ double BufferTable::add(Device* device, void* data, int64_t size, DType dtype) {
   b.data = data, b.size = size, b.dtype = dtype, b.device = device, b.live = true;
   b.recording = device->recording, b.block = -1;
   if (b.recording) b.block = b.recording->born(data, size_t(size) * bytes_of(dtype));
-  b.generation++;
+  b.generation = b.generation % ((1u << 29) - 1) + 1;  // with the slot it must fit into the 53 bits of a number
   return double(uint64_t(b.generation) << slot_bits | slot);
 }
 

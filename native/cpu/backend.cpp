@@ -5,7 +5,9 @@
 #include <atomic>
 #include <exception>
 #include <fstream>
+#include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 #include <sys/mman.h>
@@ -33,8 +35,12 @@ namespace {
 // Threads that wait for a job: a short spin (a step has some hundred kernels close together), then sleep.
 class ThreadPool {
  public:
+  // Has as many threads as there are to be had.
   explicit ThreadPool(int threads) {
-    for (int i = 1; i < threads; i++) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < threads; i++) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+    }
   }
   ~ThreadPool() {
     {
@@ -142,7 +148,6 @@ class CpuBackend final : public Backend, public Context {
     matrix_units = turl::matrix_units() != MatrixUnits::none;
     set_threads(threads_named());
   }
-  ~CpuBackend() override { delete pool_; }
 
   // Large blocks are mapped on huge pages: first touch is three times faster than with 4 KiB pages.
   void* allocate(size_t bytes) override {
@@ -162,9 +167,9 @@ class CpuBackend final : public Backend, public Context {
     return processor() + ", " TURL_ISA + units + ", " + std::to_string(threads) + " threads";
   }
   void set_threads(int wanted) override {
-    delete pool_;
-    threads = wanted > 0 ? wanted : std::max(1, int(std::thread::hardware_concurrency()));
-    pool_ = new ThreadPool(threads);
+    pool_.reset();
+    pool_ = std::make_unique<ThreadPool>(wanted > 0 ? std::min(wanted, most_threads) : int(std::thread::hardware_concurrency()));
+    threads = pool_->size();
   }
   Context& context() override { return *this; }
 
@@ -175,7 +180,7 @@ class CpuBackend final : public Backend, public Context {
 
  private:
   static constexpr size_t huge = size_t(2) << 20;
-  ThreadPool* pool_ = nullptr;
+  std::unique_ptr<ThreadPool> pool_;
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ void bias_forward(Context& context, Out y, In x, In bias, int64_t rows, int64_t 
     const A* b = bias.as<A>();
     const T* in = x.as<T>();
     T* out = y.as<T>();
-    parallel_for(context, rows, std::max<int64_t>(1, 16384 / channels), [&](int64_t begin, int64_t end) {
+    parallel_for(context, rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, channels)), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++)
         for (int64_t c = 0; c < channels; c++) out[i * channels + c] = T(A(in[i * channels + c]) + b[c]);
     });

@@ -172,8 +172,8 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
     });
   }
 
-  // An even number of cache lines from one position to the next uses few cache sets once it is more than four.
-  const int64_t row = steps * unit_depth + (steps % 2 == 0 && steps > 4 ? unit_depth : 0);
+  // An even number of cache lines from one position to the next uses few cache sets once it is more than four. Patches lie without gaps.
+  const int64_t row = steps * unit_depth + (!patches && steps % 2 == 0 && steps > 4 ? unit_depth : 0);
   const Grid grid(g, all, std::max<int64_t>(256, 131072 / row));
   const int64_t positions = grid.positions();
   const int64_t at_once = std::max<int64_t>(1, std::min(512 / grid.results, cached / (std::max<int64_t>(1, positions) * row)));

@@ -19,7 +19,7 @@ template <class A> void add_group(A* sums, const A* product, A variance, const A
   using L = Lanes<A>;
   for (int64_t j = 0; j < panel_columns; j += L::width) {
     const auto v = L::splat(variance) + load_lanes(variances + j);
-    const auto distance = L::max(L::splat(2) - L::splat(2) * load_lanes(product + j), L::splat(0));
+    const auto distance = L::max(L::splat(0), L::splat(2) - L::splat(2) * load_lanes(product + j));  // NaN stays
     store_lanes(sums + j, load_lanes(sums + j) + distance / v + L::splat(size) * L::log_of_normal(v));
   }
 }

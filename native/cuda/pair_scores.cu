@@ -25,7 +25,8 @@ pair_scores_kernel(float* y, const float* a, const float* b, const float* varian
       for (int j = 0; j < 4; j++)
         if (row + i < rows && column + j < columns) {
           const float v = variance_a[int64_t(row + i) * groups + k] + variance_b[int64_t(column + j) * groups + k];
-          sums[i][j] += fmaxf(2.0f - 2.0f * product[i][j], 0.0f) / v + float(size) * logf(v);
+          const float distance = 2.0f - 2.0f * product[i][j];
+          sums[i][j] += (distance < 0 ? 0 : distance) / v + float(size) * logf(v);  // NaN stays
         }
   }
   for (int i = 0; i < 4; i++)

@@ -295,6 +295,8 @@ void* Processor::static_shared(const void* key, size_t bytes, size_t alignment) 
 }
 
 void run_grid(const Launch& launch, int threads) {
+  static std::mutex running;  // one grid at a time, also where several threads have the device
+  std::lock_guard one(running);
   static std::vector<std::unique_ptr<Processor>> processors;
   int64_t blocks = volume(launch.grid);
 #if defined(TURL_RACE_CHECK)

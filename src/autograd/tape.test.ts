@@ -179,9 +179,12 @@ for (const device of devices) {
     assert.throws(() => {
       tape.backward(a, ones(2));
     }, /backward: expected a tensor computed on the tape from parameters/);
+    const again = () => new Tape().backward(y, ones(2));
+    assert.throws(again, /backward: expected a tensor computed on the tape from parameters/);
     tape.backward(y, ones(2));
     assert.equal(gradient(a), [3, 3]);
     a.grad?.dispose();
+    assert.throws(() => tape.backward(y, ones(2)), /backward: expected a tensor computed on the tape/);
   });
 
   on('a step leaves as many bytes as there were before it', () => {

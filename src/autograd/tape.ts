@@ -95,9 +95,9 @@ export class Tape {
    * @param loss one element, or any shape together with `seed`, the gradient with respect to it.
    */
   backward(loss: Tensor, seed?: Tensor): void {
-    check(loss.node !== undefined, 'backward', 'a tensor computed on the tape from parameters', () =>
-      loss.toString(),
-    );
+    const { node } = loss;
+    const recorded = node !== undefined && this.#nodes.includes(node);
+    check(recorded, 'backward', 'a tensor computed on the tape from parameters', () => loss.toString());
     if (seed)
       check(sameShape(seed.shape, loss.shape), 'backward', `a seed like ${loss.toString()}`, () =>
         seed.toString(),
@@ -107,7 +107,7 @@ export class Tape {
       noGrad(() => {
         scope(() => {
           const first = seed ? seed.clone() : full(loss.shape, 1, { dtype: loss.dtype, device: loss.device });
-          (loss.node as TapeNode).gradient = keep(first);
+          node.gradient = keep(first);
         });
         while (this.#nodes.length > 0) this.#step(this.#nodes.pop() as TapeNode);
       });

@@ -50,7 +50,7 @@ export interface AugmentOptions {
 
 /**
  * @param images uint8 [B, H, W, 3]
- * @param parameters int32 [B, 12], made by `encodeAugmentation` (checked there is no crop beyond the image)
+ * @param parameters int32 [B, 12], made by `encodeAugmentation`; whoever makes them sees to it that crops lie within the image
  */
 export function augment(images: Tensor, parameters: Tensor, options: AugmentOptions): Tensor {
   const { size, blocks, mean, scale, dtype = 'float32' } = options;

@@ -133,8 +133,10 @@ export class Device {
   allocate(elements: number, dtype: DType, label: string): Storage {
     if (dtype === 'float64' && this.name !== 'cpu')
       throw new UserError(`${label}: float64 tensors exist on cpu only, not on ${this.name}`);
-    const handle = native.allocate(this.index, elements, dtypes.indexOf(dtype));
-    if (handle === 0) throw this.#outOfMemory(label, elements * bytesOf[dtype]);
+    const bytes = elements * bytesOf[dtype];
+    // No address has more than 47 bits, and the addon's numbers no more than 63.
+    const handle = bytes < 2 ** 47 ? native.allocate(this.index, elements, dtypes.indexOf(dtype)) : 0;
+    if (handle === 0) throw this.#outOfMemory(label, bytes);
     const storage = new Storage(this, elements, dtype, label, handle);
     this.storages.add(storage);
     return storage;

@@ -109,6 +109,9 @@ for (const device of devices) {
     try {
       const ask = () => empty([300, 1000], { device, label: 'conv2d y' });
       assert.throws(ask, (e: unknown) => e instanceof OutOfMemoryError && e instanceof UserError);
+      // So many bytes that their number needs more than 64 bits.
+      const vast = () => empty([2 ** 31, 2 ** 31, 4], { device });
+      assert.throws(vast, (e: unknown) => e instanceof OutOfMemoryError);
       assert.throws(
         ask,
         new RegExp(

@@ -22,6 +22,7 @@ export const cases: Record<string, Case> = {
   '1x1 stride 2, few channels': { x: [2, 5, 4, 3], out: 4, kernel: [1, 1], stride: 2 },
   '1x1 stride 2, one channel': { x: [2, 5, 4, 1], out: 4, kernel: [1, 1], stride: 2 },
   'first layer': { x: [2, 9, 8, 3], out: 16, kernel: [3, 3], padding: 1 },
+  'few channels, a wide window': { x: [2, 9, 8, 7], out: 16, kernel: [5, 5], padding: 2 },
   'full lanes': { x: [1, 4, 5, 32], out: 32, kernel: [3, 3], padding: 1 },
   'two groups': { x: [2, 5, 4, 6], out: 10, kernel: [3, 3], padding: 1, groups: 2 },
   'grouped, one channel in': { x: [1, 4, 4, 3], out: 6, kernel: [3, 3], padding: 1, groups: 3 },

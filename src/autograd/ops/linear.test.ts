@@ -73,6 +73,8 @@ test('the gradient equals finite differences', () => {
   checkGradients(linear, [leaf([3, 4], 1), leaf([2, 4], 2), leaf([2], 3)]);
 });
 
+test('no outputs', () => assert.equal(linear(zeros([3, 4]), zeros([0, 4]), zeros([0])).shape, [3, 0]));
+
 test('wrong shapes are refused', () => {
   assert.throws(
     () => linear(zeros([2, 3]), zeros([4, 2])),

@@ -174,7 +174,7 @@ test('wrong shapes are refused', () => {
   const labels = tensor(Int32Array.from([0, 1]));
   assert.throws(
     () => marginSoftmax(zeros([2, 4]), zeros([3, 5]), labels),
-    /marginSoftmax: expected prototypes of float32 \[N, 4\], got float32 \[3, 5\]/,
+    /marginSoftmax: expected prototypes of float32 \[N, 4\], N 1 or more, got float32 \[3, 5\]/,
   );
   assert.throws(
     () => marginSoftmax(zeros([2, 4]), zeros([3, 4]), zeros([2])),

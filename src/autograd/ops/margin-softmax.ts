@@ -40,9 +40,12 @@ export function marginSoftmax(
   check(g.rank === 2, 'marginSoftmax', 'embeddings [B, D]', () => g.toString());
   const [samples, size] = [g.dim(0), g.dim(1)];
   check(
-    prototypes.rank === 2 && prototypes.dim(1) === size && prototypes.dtype === dtype,
+    prototypes.rank === 2 &&
+      prototypes.dim(0) > 0 &&
+      prototypes.dim(1) === size &&
+      prototypes.dtype === dtype,
     'marginSoftmax',
-    `prototypes of ${dtype} [N, ${size}]`,
+    `prototypes of ${dtype} [N, ${size}], N 1 or more`,
     () => prototypes.toString(),
   );
   check(

@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { assertClose, devices, randomTensor, randomValues } from '../../testing.js';
 import { scope } from '../../tensor/scope.js';
-import { tensor, zeros } from '../../tensor/tensor.js';
+import { full, tensor, zeros } from '../../tensor/tensor.js';
 import { groupNormalize } from './group-normalize.js';
 import { pairScores } from './pair-scores.js';
 
@@ -67,6 +67,14 @@ for (const device of devices)
         }
       }));
   }
+
+for (const device of devices)
+  test(`on ${device.name}: NaN is no match`, () =>
+    scope(() => {
+      const f = tensor([1, 0, NaN, 0], [2, 2], { device });
+      const v = full([2, 1], 1, { device });
+      assert.equal(Array.from(pairScores(f, f, v, v).toArray(), Number.isNaN), [false, true, true, true]);
+    }));
 
 test('shapes that do not fit are refused', () => {
   const [a, v] = [zeros([2, 6]), zeros([2, 3])];

@@ -109,6 +109,14 @@ test('NaN wins a maximum; wrong sizes are refused', () => {
     () => averagePool2d(zeros([1, 2, 2, 1]), { kernel: 3 }),
     /an image no smaller than the window of 3 pixels/,
   );
+  for (const shape of [
+    [1, 0, 4, 3],
+    [1, 4, 0, 3],
+  ])
+    assert.throws(
+      () => maxPool2d(zeros(shape), { kernel: 2, padding: 1, stride: 1 }),
+      /an image no smaller than the window of 2 pixels/,
+    );
   assert.throws(
     () => maxPool2d(zeros([1, 9, 9, 1]), { kernel: 3, padding: 2 }),
     /padding of at most half the kernel/,

@@ -34,7 +34,7 @@ function sizesOf(op: string, x: Tensor, { kernel, stride = kernel, padding = 0 }
   );
   const windows = (n: number) => Math.floor((n + 2 * padding - kernel) / stride) + 1;
   check(
-    windows(height) > 0 && windows(width) > 0,
+    height > 0 && width > 0 && windows(height) > 0 && windows(width) > 0,
     op,
     `an image no smaller than the window of ${kernel} pixels`,
     () => x.toString(),
