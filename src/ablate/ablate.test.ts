@@ -12,8 +12,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { configToYaml } from '../config/index.js';
+import { lockRunDirectory } from '../train/run-lock.js';
 import { clear, estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
 import { slurmScript } from './slurm.js';
+import { refuseUntested } from './run.js';
 import { loadSweep, type Cell } from './sweep.js';
 import { buildTable, latex, markdown, writeTables } from './tables.js';
 import { allResults, experimentsOf, readResult, writeResult, type CellResult } from './results.js';
@@ -439,6 +442,44 @@ test('an interrupt of the sweep alone stops the cell under way, which keeps a ch
   assert.is(code, 0, text);
   const [, step] = readdirSync(join(runs, 'base-seed1/checkpoints'));
   assert.match(step ?? '', /^step-(?!003000)/);
+});
+
+test('a sweep with nothing to test on is refused before anything is trained', ({ folder }) => {
+  const text = 'base: base.yaml\nset: { data.held_out_identities: 0 }\nseeds: [1]\n';
+  const pairs = 'tests: [{ name: lfw, set: { evaluate.pairs: lfw.bin } }]\n';
+  refuseUntested(loadSweep(put(folder, text + pairs)));
+  const file = put(folder, text);
+  refuseUntested(loadSweep(file, ['evaluate.pairs=lfw.bin']));
+  const { status, stderr } = spawnSync(process.execPath, [turl, 'ablate', file, '--dry-run'], {
+    encoding: 'utf8',
+  });
+  assert.is(status, 2);
+  assert.match(stderr, /sweep\.yaml: expected pairs to test on \(.*\), found none for cell base-seed1/);
+});
+
+test('a run without a checkpoint is begun anew, unless a process is in it', ({ folder }) => {
+  const sweep = put(folder, 'base: base.yaml\nseeds: [1]\n');
+  const runs = join(folder, 'runs');
+  const directory = join(runs, 'base-seed1');
+  mkdirSync(directory, { recursive: true });
+  const [cell] = loadSweep(sweep).cells;
+  if (!cell) throw new Error('no cell');
+  const kept = configToYaml({ ...cell.config, name: cell.id, work_dir: directory });
+  writeFileSync(join(directory, 'config.yaml'), kept);
+  const run = () =>
+    spawnSync(process.execPath, [turl, 'ablate', sweep, '--out', join(folder, 'out'), '--runs', runs], {
+      encoding: 'utf8',
+    });
+  const release = lockRunDirectory(directory);
+  const refused = run();
+  release();
+  assert.is(refused.status, 2);
+  assert.match(
+    refused.stderr,
+    `base-seed1: ${directory} is in use by process ${process.pid}: wait for it, or choose another folder with --runs`,
+  );
+  assert.is(readFileSync(join(directory, 'config.yaml'), 'utf8'), kept);
+  assert.is(run().status, 0);
 });
 
 test('a cell that starts from the run of another waits for it', ({ folder }) => {

@@ -11,7 +11,7 @@ import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/a
 import { Experiment } from '../train/experiment.js';
 import { checkpoints } from '../train/run-directory.js';
 import { strangers } from './results.js';
-import { changedCells, refuseChanged, runCells } from './run.js';
+import { changedCells, refuseChanged, refuseUntested, runCells } from './run.js';
 import { slurmScript } from './slurm.js';
 import { loadSweep, type Cell, type LoadedSweep } from './sweep.js';
 import { readResults, writeTables } from './tables.js';
@@ -37,6 +37,7 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
   if (!['local', 'slurm'].includes(launcher))
     throw new UserError(`--launcher: expected local or slurm, got ${launcher}`);
   const sweep = loadSweep(file, options.overrides);
+  refuseUntested(sweep);
   const results = options.out ?? join('experiments/results', sweep.name);
   const runs = options.runs ?? join('runs', sweep.name);
   const chosen = chooseCells(sweep, options.cell);

@@ -8,6 +8,7 @@ import { configToYaml, loadConfig, type Config } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { versions } from '../train/environment.js';
+import { lockRunDirectory } from '../train/run-lock.js';
 import {
   changedResult,
   experimentsOf,
@@ -183,6 +184,18 @@ export function refuseChanged([first, ...others]: readonly ChangedCell[]): void 
   );
 }
 
+/** Whether the run has a checkpoint to go on from; one that has none is removed. @throws UserError when a process is in it */
+function continuable(directory: string): boolean {
+  const release = lockRunDirectory(directory, 'choose another folder with --runs');
+  try {
+    const found = existsSync(join(directory, 'checkpoints/latest'));
+    if (!found) rmSync(directory, { recursive: true });
+    return found;
+  } finally {
+    release();
+  }
+}
+
 export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOptions): Promise<CellResult> {
   const threads = Math.max(1, Math.floor(availableParallelism() / options.jobs));
   const directory = join(options.runs, cell.id);
@@ -194,9 +207,7 @@ export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOption
   makeFolder(options.runs);
   const file = join(options.runs, `${cell.id}.yaml`);
   writeAtomic(file, configToYaml(runConfigOf(cell, options.runs)));
-  // A run that has no checkpoint yet begins anew.
-  const resumable = begun && existsSync(join(directory, 'checkpoints/latest'));
-  if (begun && !resumable) rmSync(directory, { recursive: true });
+  const resumable = begun && continuable(directory);
   const args = resumable ? ['train', file, '--resume', directory] : ['train', file];
   const show = (line: string) => {
     if (/^(before|step|stopped)/.test(line)) options.onLine(`${cell.id}: ${line}`);
@@ -236,6 +247,16 @@ export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOption
 }
 
 const heldOut = ({ data, evaluate }: Config) => data.held_out_identities > 0 || evaluate.pairs !== null;
+
+/** @throws UserError if a cell would be trained for nothing: attributes alone are not verified */
+export function refuseUntested({ file, cells, tests }: LoadedSweep): void {
+  if (tests.some(({ set }) => typeof set['evaluate.pairs'] === 'string')) return;
+  const cell = cells.find(({ config }) => config.stage !== 'attributes' && !heldOut(config));
+  if (cell)
+    throw new UserError(
+      `${file}: expected pairs to test on (--set evaluate.pairs=FILE, or data.held_out_identities above 0), found none for cell ${cell.id}`,
+    );
+}
 
 export interface Outcome {
   done: number;

@@ -19,8 +19,8 @@ interface Lock {
 }
 
 /** Takes the directory for this process, until the returned function is called or the process ends. */
-export const lockRunDirectory = (directory: string): (() => void) =>
-  take({ what: directory, folder: directory, prefix: '.lock-', advice: 'choose another --work-dir' });
+export const lockRunDirectory = (directory: string, advice = 'choose another --work-dir'): (() => void) =>
+  take({ what: directory, folder: directory, prefix: '.lock-', advice });
 
 const lockOf = (path: string): Lock => ({
   what: path,
