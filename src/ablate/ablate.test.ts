@@ -18,7 +18,7 @@ import { clear, estimate, pairedDifference, studentCumulative, studentQuantile }
 import { slurmScript } from './slurm.js';
 import { refuseUntested } from './run.js';
 import { loadSweep, type Cell } from './sweep.js';
-import { buildTable, latex, markdown, writeTables } from './tables.js';
+import { buildTable, latex, markdown, missingCells, writeTables } from './tables.js';
 import { allResults, experimentsOf, readResult, writeResult, type CellResult } from './results.js';
 
 const test = suite<{ folder: string }>('ablate');
@@ -125,6 +125,14 @@ seeds: [4, 5]
     [
       'base: base.yaml\ngrid:\n  loss.margn: [1]\n',
       /sweep\.yaml:3: loss\.margn: unknown key, did you mean "margin"/,
+    ],
+    [
+      'base: base.yaml\narms: [{ name: 日本 }]\n',
+      /sweep\.yaml:2: arms\.0\.name: expected a letter from A to Z or a digit/,
+    ],
+    [
+      'base: base.yaml\narms: [{ name: 日本 A }, { name: 中国 A }]\n',
+      /expected arms and values that differ in letters .*, found two cells A-seed1/,
     ],
     ['base: base.yaml\narms: [{ name: A }, { name: A }]\n', /arms of different names, found A twice/],
     [
@@ -259,6 +267,8 @@ test('results.csv has the figures that any cell has; a report keeps its order', 
     allResults(folder).map(({ label }) => label),
     ['Z, a|b', 'A'],
   );
+  mkdirSync(join(folder, 'cells/x.json'));
+  assert.throws(() => allResults(folder), /^cannot read .*x\.json: it is a folder$/);
 });
 
 test('tables: bold only where it is clear, missing cells are said to be', ({ folder }) => {
@@ -287,6 +297,14 @@ test('tables: bold only where it is clear, missing cells are said to be', ({ fol
   assert.match(text, /\| B_1 against A \| \*\*\+10\.67 \[\+9\.23, \+12\.10\]\*\* \|/);
   assert.match(latex([table]), 'B\\_1 & 70.67 $\\pm$');
   assert.match(latex([table]), '% missing: C, seed 3');
+  writeFileSync(join(folder, 'table.md'), text);
+  assert.equal(missingCells(folder), ['C, seed 3']);
+  const odd = loadSweep(put(folder, 'base: base.yaml\narms: [{ name: "a^2~b\\\\c" }]\nseeds: [1]\n'));
+  const one = new Map(odd.cells.map((cell) => [cell.id, resultOf(cell, { accuracy: 0.5 })]));
+  assert.match(
+    latex([buildTable(odd, one, 'accuracy')]),
+    'a\\textasciicircum{}2\\textasciitilde{}b\\textbackslash{}c & 50.00',
+  );
   const two = loadSweep(
     put(folder, 'base: base.yaml\narms: [{ name: A }, { name: B_1 }]\nseeds: [1, 2, 3]\n'),
   );

@@ -6,7 +6,7 @@ import * as z from 'zod';
 import { configFrom, type Config } from '../config/index.js';
 import { describeValue } from '../config/layers.js';
 import { UserError } from '../tensor/errors.js';
-import { makeFolder, writeAtomic } from '../train/atomic.js';
+import { explaining, makeFolder, writeAtomic } from '../train/atomic.js';
 import { essence, testSchema, type Cell, type LoadedSweep } from './sweep.js';
 
 /** The figures of one version of a test's images, as shares. */
@@ -103,10 +103,13 @@ export function readResult(folder: string, cell: Cell, tests: LoadedSweep['tests
   return same ? result : undefined;
 }
 
+export const read = (file: string): string => explaining(`read ${file}`, () => readFileSync(file, 'utf8'));
+
 /** Undefined where the file is no JSON. */
 function readJson(file: string): unknown {
+  const text = read(file);
   try {
-    return JSON.parse(readFileSync(file, 'utf8'));
+    return JSON.parse(text);
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
@@ -126,14 +129,18 @@ export function writeResult(folder: string, cell: Cell, result: CellResult): voi
   writeAtomic(fileOf(folder, cell), `${JSON.stringify(result, null, 1)}\n`);
 }
 
-/** All results kept in a folder, in the order of its table of results. */
-export function allResults(folder: string): CellResult[] {
-  const names = readdirSync(join(folder, 'cells')).filter(
+function cellFiles(folder: string): string[] {
+  const path = join(folder, 'cells');
+  return explaining(`read ${path}`, () => readdirSync(path)).filter(
     (name) => name.endsWith('.json') && !name.startsWith('.'),
   );
-  const results = names.map((name) => parseResult(join(folder, 'cells', name)));
+}
+
+/** All results kept in a folder, in the order of its table of results. */
+export function allResults(folder: string): CellResult[] {
+  const results = cellFiles(folder).map((name) => parseResult(join(folder, 'cells', name)));
   const table = join(folder, 'results.csv');
-  const lines = existsSync(table) ? readFileSync(table, 'utf8').split('\n') : [];
+  const lines = existsSync(table) ? read(table).split('\n') : [];
   // The first column is the label, in quotes where it needs them.
   const labels = lines.map(
     (text) => /^"((?:[^"]|"")*)"/.exec(text)?.[1]?.replaceAll('""', '"') ?? text.split(',')[0],
@@ -145,8 +152,5 @@ export function allResults(folder: string): CellResult[] {
 /** Files of cells that the sweep has no more. */
 export function strangers(folder: string, cells: readonly Cell[]): string[] {
   const known = new Set(cells.map(({ id }) => `${id}.json`));
-  const path = join(folder, 'cells');
-  return existsSync(path)
-    ? readdirSync(path).filter((name) => name.endsWith('.json') && !name.startsWith('.') && !known.has(name))
-    : [];
+  return existsSync(join(folder, 'cells')) ? cellFiles(folder).filter((name) => !known.has(name)) : [];
 }

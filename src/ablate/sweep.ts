@@ -18,7 +18,10 @@ import { UserError } from '../tensor/errors.js';
 const changes = z.record(z.string(), z.unknown());
 
 const armSchema = z.strictObject({
-  name: z.string().min(1).describe('What the arm is called in tables.'),
+  name: z
+    .string()
+    .regex(/[A-Za-z0-9]/, 'expected a letter from A to Z or a digit in it, for the names of files')
+    .describe('What the arm is called in tables.'),
   purpose: z.string().default('').describe('What it adds, in a line.'),
   config: z
     .string()
@@ -217,12 +220,14 @@ export function loadSweep(file: string, overrides: readonly (string | Override)[
         ...(start ? [{ source: `${file}: arm ${variant.arm}: start`, path: 'from', value: start.id }] : []),
         { source: `${file}: seeds`, path: 'seed', value: seed },
       ]);
-      const label = variant.label.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^-/, '');
+      const label = variant.label.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^[-.]+/, '');
       cells.push({ variant, seed, id: `${label}-seed${seed}`, config, start });
     }
   const twice = repeated(cells.map(({ id }) => id));
   if (twice !== undefined)
-    throw new UserError(`${file}: expected different arms, values and seeds, found two cells ${twice}`);
+    throw new UserError(
+      `${file}: expected arms and values that differ in letters from A to Z or digits, found two cells ${twice}`,
+    );
   // What a test changes is checked now, not when the first cell has been trained.
   for (const [i, { name, set }] of sweep.tests.entries()) {
     const changes = flat(set, () => `${layers.origin(['tests', i])}: test ${name}`);

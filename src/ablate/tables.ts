@@ -3,10 +3,11 @@
  * before with its 95 % confidence interval (Student's t over the seeds that both have). The best of a column is marked only where its
  * paired difference to every other is clear of zero. A cell that is missing is said to be.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeToString } from 'fast-csv';
 import { makeFolder, writeAtomic } from '../train/atomic.js';
-import { readResult, type CellResult } from './results.js';
+import { read, readResult, type CellResult } from './results.js';
 import { clear, estimate, pairedDifference, type Estimate } from './statistics.js';
 import type { LoadedSweep } from './sweep.js';
 
@@ -111,6 +112,16 @@ function missingLines({ rows }: Table): string[] {
   return missing.map((row) => `missing: ${row.label}, seed ${row.missing.join(', ')}`);
 }
 
+const listed = '- ';
+
+/** The cells that the tables in a folder say are missing: `C, seed 1, 2`. */
+export function missingCells(folder: string): string[] {
+  const file = join(folder, 'table.md');
+  const start = `${listed}missing: `;
+  const lines = existsSync(file) ? read(file).split('\n') : [];
+  return lines.filter((line) => line.startsWith(start)).map((line) => line.slice(start.length));
+}
+
 export function markdown(sweep: LoadedSweep, tables: readonly Table[]): string {
   // A bar in a name would begin a cell.
   const line = (cells: readonly string[]) =>
@@ -157,13 +168,19 @@ export function markdown(sweep: LoadedSweep, tables: readonly Table[]): string {
     ...(sweep.purpose ? [sweep.purpose, ''] : []),
     `Seeds ${sweep.seeds.join(', ')}. Made by \`turl ablate\`; \`cells/\` has every figure and how it was measured.`,
     '',
-    ...(missing.length > 0 ? ['**Not complete.**', ...missing.map((text) => `- ${text}`), ''] : []),
+    ...(missing.length > 0 ? ['**Not complete.**', ...missing.map((text) => listed + text), ''] : []),
     ...parts,
   ].join('\n');
 }
 
+const latexNames: Readonly<Record<string, string>> = {
+  '^': '\\textasciicircum{}',
+  '~': '\\textasciitilde{}',
+  '\\': '\\textbackslash{}',
+};
+
 export function latex(tables: readonly Table[]): string {
-  const escape = (text: string) => text.replace(/[&%$#_{}]/g, '\\$&');
+  const escape = (text: string) => text.replace(/[&%$#_{}^~\\]/g, (c) => latexNames[c] ?? `\\${c}`);
   const cell = (e: Estimate | undefined) =>
     !e ? '--' : once(e) ? percent(e.mean) : `${percent(e.mean)} $\\pm$ ${percent(e.std)}`;
   return tables

@@ -107,6 +107,9 @@ export const legend = {
 const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
 export const escapeXml = (raw: string): string => raw.replace(/[&<>"]/g, (c) => escapes[c] ?? c);
 
+/** For ids and names of files: what else a name has becomes dashes. */
+export const plainName = (name: string): string => name.replace(/[^a-z0-9]+/gi, '-');
+
 /** @param theme `page`: colours are CSS variables; `light`: a picture of its own, on white */
 export function renderSvg(figure: Figure, theme: 'page' | 'light'): string {
   const { id, title, about, width, height, option } = figure;

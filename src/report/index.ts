@@ -3,10 +3,11 @@ import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { allResults } from '../ablate/results.js';
+import { missingCells } from '../ablate/tables.js';
 import { UserError } from '../tensor/errors.js';
 import { leftOutNote } from '../evaluate/table.js';
 import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
-import { renderSvg, type Figure } from './figure.js';
+import { plainName, renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
 import { confidenceFigure, correlationFigure } from './figures/embedding.js';
 import { severityFigure } from './figures/severity.js';
@@ -30,19 +31,31 @@ const withPrefix = (prefix: string, figure: Figure | undefined): Figure | undefi
 
 const percent = (share: number) => (100 * share).toFixed(2);
 
-function resultTable(runs: readonly RunReport[]): Block {
+/** Runs may be measured at different rates: each has its column. */
+export function resultTable(runs: readonly Pick<RunReport, 'name' | 'tested'>[]) {
+  const rates = [
+    ...new Set(
+      runs.flatMap(({ tested }) =>
+        (tested?.evaluation.rows ?? []).flatMap(({ verification }) =>
+          verification.tarAtFar.map(({ far }) => far),
+        ),
+      ),
+    ),
+  ];
   const rows = runs.flatMap(({ name, tested }) =>
     (tested?.evaluation.rows ?? []).map(({ version, verification: v, intervals }) => [
       name,
       version,
       `${percent(v.accuracy.mean)} ± ${percent(v.accuracy.std)}`,
       intervals ? `${percent(intervals.accuracy.low)} to ${percent(intervals.accuracy.high)}` : '',
-      ...v.tarAtFar.map(({ tar }) => percent(tar)),
+      ...rates.map((rate) => {
+        const found = v.tarAtFar.find(({ far }) => far === rate);
+        return found ? percent(found.tar) : '';
+      }),
       percent(v.auc),
       percent(v.equalErrorRate),
     ]),
   );
-  const far = runs.flatMap(({ tested }) => tested?.evaluation.rows ?? [])[0]?.verification.tarAtFar ?? [];
   return {
     kind: 'table',
     head: [
@@ -50,12 +63,23 @@ function resultTable(runs: readonly RunReport[]): Block {
       'images',
       'accuracy %',
       '95 % interval',
-      ...far.map((one) => `TAR at ${one.far}`),
+      ...rates.map((rate) => `TAR at ${rate}`),
       'AUC %',
       'EER %',
     ],
     rows,
-  };
+  } satisfies Block;
+}
+
+/** The names, with a number behind those that are there already. */
+function distinct(names: readonly string[]): string[] {
+  const taken = new Set<string>();
+  for (const name of names) {
+    let one = name;
+    for (let i = 2; taken.has(one); i++) one = `${name}-${i}`;
+    taken.add(one);
+  }
+  return [...taken];
 }
 
 function runBlocks(run: RunReport, index: number): Block[] {
@@ -133,7 +157,9 @@ async function fillReport(
   out: string,
 ): Promise<ReportResult> {
   const runs: RunReport[] = [];
-  for (const [i, path] of paths.entries()) if (kinds[i] === 'run') runs.push(await collectRun(path));
+  const names = distinct(paths.map((path) => basename(resolve(path))));
+  for (const [i, path] of paths.entries())
+    if (kinds[i] === 'run') runs.push(await collectRun(path, names[i] ?? path));
   const blocks: Block[] = [];
   if (runs.some(({ tested }) => tested)) blocks.push(resultTable(runs));
   if (runs.length > 0)
@@ -144,19 +170,30 @@ async function fillReport(
   for (const [i, path] of paths.entries()) {
     if (kinds[i] !== 'sweep') continue;
     const cells = allResults(path);
-    const name = basename(resolve(path));
+    const name = names[i] ?? path;
+    const missing = missingCells(path);
     const tests = [...new Set(cells.flatMap((cell) => Object.keys(cell.tests)))];
     blocks.push(
       { kind: 'heading', text: `Sweep ${name}` },
       ...(cells.length === 0
         ? [{ kind: 'paragraph', text: 'No cell is done yet.' } as const]
-        : figureBlocks(...tests.map((test) => withPrefix(name, ablationFigure(name, test, cells))))),
+        : figureBlocks(
+            ...tests.map((test) => withPrefix(plainName(name), ablationFigure(name, test, cells))),
+          )),
+      ...(missing.length > 0
+        ? [{ kind: 'paragraph', text: `Missing: ${missing.join('; ')}.` } as const]
+        : []),
     );
   }
   runs.forEach((run, i) => blocks.push(...runBlocks(run, i)));
   if (runs.length > 0)
     blocks.push({ kind: 'heading', text: 'Why confidences' }, ...figureBlocks(toyFigure()));
-  const figures = blocks.flatMap((block) => (block.kind === 'figure' ? [block.figure] : []));
+  const found = blocks.flatMap((block) => (block.kind === 'figure' ? [block] : []));
+  distinct(found.map(({ figure }) => figure.id)).forEach((id, i) => {
+    const block = found[i];
+    if (block) block.figure = { ...block.figure, id };
+  });
+  const figures = found.map(({ figure }) => figure);
   for (const figure of figures) {
     const svg = renderSvg(figure, 'light');
     writeAtomic(join(out, 'pictures', `${figure.id}.svg`), svg);
@@ -165,7 +202,6 @@ async function fillReport(
       await sharp(Buffer.from(svg), { density: 192 }).png().toBuffer(),
     );
   }
-  const names = paths.map((path) => basename(resolve(path)));
   const page = join(out, 'index.html');
   writeAtomic(
     page,

@@ -9,7 +9,7 @@ export type Block =
       readonly head: readonly string[];
       readonly rows: readonly (readonly (string | number)[])[];
     }
-  | { readonly kind: 'figure'; readonly figure: Figure }
+  | { readonly kind: 'figure'; figure: Figure }
   | { readonly kind: 'details'; readonly title: string; readonly text: string }
   | {
       readonly kind: 'images';

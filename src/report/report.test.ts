@@ -1,5 +1,6 @@
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -20,7 +21,8 @@ import { ablationFigure } from './figures/ablation.js';
 import { lossFigure } from './figures/training.js';
 import { severityFigure } from './figures/severity.js';
 import { histogramFigure, rocFigure } from './figures/verification.js';
-import { writeReport } from './index.js';
+import { resultTable, writeReport } from './index.js';
+import type { RunReport } from './run.js';
 
 const test = suite<{ folder: string; run: string }>('report');
 
@@ -137,6 +139,15 @@ test('a sweep: means with intervals, one seed without, a missing version is said
     'sweep-ablation-lfw.png',
     'sweep-ablation-lfw.svg',
   ]);
+  // Of two folders of one name each keeps its pictures; an arm without any cell is said to be missing.
+  const other = join(folder, 'other/sweep');
+  cpSync(sweep, other, { recursive: true });
+  writeFileSync(join(other, 'table.md'), '# sweep\n\n**Not complete.**\n- missing: C<, seed 1, 2\n');
+  const both = await writeReport([sweep, other], join(folder, 'both'));
+  assert.equal(both.pictures, ['sweep-ablation-lfw', 'sweep-2-ablation-lfw']);
+  const html = readFileSync(both.page, 'utf8');
+  assert.match(html, 'Sweep sweep-2');
+  assert.match(html, '<p>Missing: C&lt;, seed 1, 2.</p>');
 });
 
 test('curves: a loss that never was is left out; the ROC’s numbers are those of its definition', () => {
@@ -150,6 +161,41 @@ test('curves: a loss that never was is left out; the ROC’s numbers are those o
   const figure = rocFigure([{ name: 'x', pairs, reject: null }]);
   assert.equal(figure.table.rows, [['x', '33.33 %', '33.33 %', '33.33 %', '33.33 %']]);
   assert.match(renderSvg(figure, 'light'), '<title>ROC</title>');
+});
+
+test('runs measured at different rates: each rate has its column', () => {
+  const measured = (name: string, ...rates: [number, number][]) =>
+    ({
+      name,
+      tested: {
+        evaluation: {
+          rows: [
+            {
+              version: 'clean',
+              intervals: null,
+              verification: {
+                accuracy: { mean: 0.5, std: 0 },
+                tarAtFar: rates.map(([far, tar]) => ({ far, tar })),
+                auc: 0.5,
+                equalErrorRate: 0.5,
+              },
+            },
+          ],
+        },
+      },
+    }) as unknown as RunReport;
+  const { head, rows } = resultTable([
+    measured('A', [0.1, 0.9], [0.01, 0.8]),
+    measured('B', [0.01, 0.7], [0.001, 0.6]),
+  ]);
+  assert.equal(head.slice(4, 7), ['TAR at 0.1', 'TAR at 0.01', 'TAR at 0.001']);
+  assert.equal(
+    rows.map((row) => row.slice(4, 7)),
+    [
+      ['90.00', '80.00', ''],
+      ['', '70.00', '60.00'],
+    ],
+  );
 });
 
 test('ticks: round steps, and the digits that they need', () => {
@@ -198,6 +244,20 @@ test('a run that cannot be shown leaves no folders', async ({ folder, run }) => 
     assert.match(String(error), 'has no checkpoint yet');
   }
   assert.not.ok(existsSync(join(folder, 'none')));
+});
+
+test('a run that was moved is called by its folder', async ({ folder, run }) => {
+  const moved = join(folder, 'moved');
+  cpSync(run, moved, { recursive: true });
+  assert.match(readFileSync((await writeReport([moved], join(folder, 'm'))).page, 'utf8'), '<h2>moved</h2>');
+  rmSync(join(moved, 'metrics.jsonl'));
+  mkdirSync(join(moved, 'metrics.jsonl'));
+  try {
+    await writeReport([moved], join(folder, 'm'));
+    assert.unreachable();
+  } catch (error) {
+    assert.match(String(error), /UserError: cannot read .*metrics\.jsonl: it is a folder/);
+  }
 });
 
 test('what is neither a run nor a sweep is told', async ({ folder }) => {

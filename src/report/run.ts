@@ -1,6 +1,6 @@
 /** What a report shows of one run: its log, and what its network says of the test images. */
 import { readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import sharp from 'sharp';
 import { openDataset } from '../data/dataset.js';
 import { openReader, type FaceSet } from '../data/face-set.js';
@@ -12,6 +12,7 @@ import type { Features } from '../evaluate/scores.js';
 import type { Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
 import { configToYaml, type Config } from '../config/index.js';
+import { explaining } from '../train/atomic.js';
 import { runConfig } from '../train/run-directory.js';
 import type { LogLine } from './figures/training.js';
 import type { VersionScores } from './figures/verification.js';
@@ -45,7 +46,8 @@ export interface Face {
 
 /** The lines of metrics.jsonl; one that was cut off is left out. */
 function readLog(run: string): LogLine[] {
-  return readFileSync(join(run, 'metrics.jsonl'), 'utf8')
+  const file = join(run, 'metrics.jsonl');
+  return explaining(`read ${file}`, () => readFileSync(file, 'utf8'))
     .split('\n')
     .flatMap((text): LogLine[] => {
       try {
@@ -82,9 +84,9 @@ async function surestFaces(features: Features, faces: FaceSet): Promise<NonNulla
   };
 }
 
-export async function collectRun(path: string): Promise<RunReport> {
+/** @param name what the report calls it */
+export async function collectRun(path: string, name: string): Promise<RunReport> {
   const config = runConfig(path);
-  const name = basename(config.work_dir ?? path) || config.name;
   const base = { name, config, yaml: configToYaml(config), log: readLog(path) };
   if (config.stage === 'attributes') return { ...base, tested: undefined };
   const tested = await withRun(path, [], async (experiment): Promise<Tested | undefined> => {

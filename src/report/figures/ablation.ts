@@ -1,7 +1,7 @@
 /** A sweep: what each arm reaches on each version of the test images, with the interval over its seeds. */
 import type { CellResult } from '../../ablate/results.js';
 import { estimate, type Estimate } from '../../ablate/statistics.js';
-import { axis, colourOf, ink, legend, ticks, type Figure } from '../figure.js';
+import { axis, colourOf, ink, legend, plainName, ticks, type Figure } from '../figure.js';
 
 const [barGap, barCategoryGap] = ['10%', '25%'];
 
@@ -69,9 +69,9 @@ export function ablationFigure(name: string, test: string, cells: readonly CellR
     ),
   );
   return {
-    id: `ablation-${test.replace(/[^a-z0-9]+/gi, '-').toLowerCase()}`,
+    id: `ablation-${plainName(test).toLowerCase()}`,
     title: `${name}: accuracy on ${test}`,
-    about: `Mean over seeds (${labels.map((label, i) => `${label}: ${seeds[i] ?? 0}`).join(', ')}) of the share of pairs decided rightly. Whiskers: 95 % interval of the mean, cut where the picture ends; none where there is one seed. The axis does not begin at 0.`,
+    about: `Mean over seeds (${labels.map((label, i) => `${label}: ${seeds[i] ?? 0}`).join(', ')}) of the share of pairs decided rightly. Whiskers: 95 % interval of the mean, cut where the picture ends; none where there is one seed, or all agree. The axis does not begin at 0.`,
     width: 760,
     height: 360,
     option: {
