@@ -30,6 +30,25 @@ export const paper = '#010206';
 export const palette = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#d55e00', '#56b4e9', '#8c8c8c'];
 export const colourOf = (index: number): string => palette[index % palette.length] ?? ink;
 
+/** How often the colours have been used up before `index`. */
+const round = (index: number) => Math.floor(index / palette.length);
+
+/** A curve; those beyond the colours are dashed, then dotted. */
+export const curve = (index: number) => ({
+  type: 'line',
+  symbol: 'none',
+  lineStyle: { width: 2, color: colourOf(index), type: ['solid', 'dashed', 'dotted'][round(index) % 3] },
+  itemStyle: { color: colourOf(index) },
+});
+
+/** The fill of a bar; those beyond the colours have stripes, then dots. */
+export const fill = (index: number) => {
+  const stripes = { symbol: 'rect', dashArrayX: [1, 0], dashArrayY: [2, 4], rotation: -Math.PI / 4 };
+  const dots = { symbol: 'circle', symbolSize: 0.7, dashArrayX: [[6, 6], [0, 6, 6, 0]], dashArrayY: [6, 0] }; // prettier-ignore
+  const pattern = [null, stripes, dots][round(index) % 3];
+  return { color: colourOf(index), decal: pattern && { ...pattern, color: paper } };
+};
+
 const light = { [ink]: '#1b1f24', [faint]: '#59636e', [line]: '#d1d9e0', [paper]: '#ffffff' };
 const variables = {
   [ink]: 'var(--ink)',
@@ -93,6 +112,20 @@ export const power = (value: number): string => {
   return round >= 1e-3 && round < 1e5 ? String(round) : round.toExponential(0);
 };
 
+/** Pixels that a text of 12 pixels may take. */
+export const textWidth = (name: string): number => 7.2 * name.length;
+
+/** The longest of `names` on an axis of categories `width` pixels long: upright, or slanted where they would meet; none is left out. */
+export function categoryLabels(names: readonly string[], width: number) {
+  const longest = Math.min(260, Math.max(0, ...names.map(textWidth)));
+  const rotate = longest + 8 > width / names.length ? 35 : 0;
+  return {
+    axisLabel: { ...text, interval: 0, rotate, width: 260, overflow: 'truncate' },
+    /** Pixels below the axis beyond those of upright ones. */
+    more: rotate === 0 ? 0 : Math.ceil(longest * Math.sin((rotate * Math.PI) / 180)),
+  };
+}
+
 // On the server the width of a text is a guess, often too small: there is room to spare between the entries.
 export const legend = {
   top: 0,
@@ -103,6 +136,21 @@ export const legend = {
   itemHeight: 10,
   icon: 'roundRect',
 };
+
+/**
+ * A legend above a plot: one line where the names find room on it, else a line for each.
+ * @param width of the picture
+ * @returns the legend, and how many pixels the plot goes down for it beyond the first line
+ */
+export function legendOf(names: readonly string[], width: number) {
+  const used = names.reduce((sum, name) => sum + textWidth(name) + 58, 0);
+  const many = names.length > palette.length ? { icon: undefined, itemWidth: 28 } : {};
+  if (used <= width) return { legend: { ...legend, ...many }, more: 0 };
+  return {
+    legend: { ...legend, ...many, orient: 'vertical', left: 40, itemGap: 8 },
+    more: 20 * (names.length - 1),
+  };
+}
 
 const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
 export const escapeXml = (raw: string): string => raw.replace(/[&<>"]/g, (c) => escapes[c] ?? c);
@@ -120,7 +168,7 @@ export function renderSvg(figure: Figure, theme: 'page' | 'light'): string {
     let svg = chart.renderToSVGString();
     // ECharts numbers its classes and clips over the life of the process; a picture's are its own and the same each time.
     const numbers = new Map<string, number>();
-    svg = svg.replace(/zr\d+-(c|g|cls-?)(\d+)/g, (name) => {
+    svg = svg.replace(/zr\d+-(c|g|p|cls-?)(\d+)/g, (name) => {
       if (!numbers.has(name)) numbers.set(name, numbers.size);
       return `${id}-${numbers.get(name) ?? 0}`;
     });

@@ -163,6 +163,30 @@ test('curves: a loss that never was is left out; the ROC’s numbers are those o
   assert.match(renderSvg(figure, 'light'), '<title>ROC</title>');
 });
 
+test('names that are long or many: a line for each in the legend, all on the axis, no two alike', () => {
+  const arms = Array.from({ length: 9 }, (_, i) => `loss.lambda_cls=${i} loss.lambda_adv=0.5`);
+  const versions = Array.from({ length: 9 }, (_, i) => `occlusion=0.${i + 1}`);
+  const found = Object.fromEntries(versions.map((version) => [version, { accuracy: 0.5 }]));
+  const figure = ablationFigure(
+    's',
+    'lfw',
+    arms.map((arm) => ({ ...cell(arm, 1, 0), tests: { lfw: found } })),
+  );
+  const svg = renderSvg(figure, 'light');
+  assertWellFormed(svg);
+  assert.not.match(svg, /zr\d/);
+  const places = (names: string[]) =>
+    names.map((name) => {
+      const [, transform] = new RegExp(`<text[^>]*transform="([^"]*)"[^>]*>${name}</text>`).exec(svg) ?? [];
+      assert.ok(transform, name);
+      return (transform.match(/-?[\d.]+/g) ?? []).map(Number).slice(-2);
+    });
+  const lines = places(arms).map(([, y = 0]) => y);
+  assert.ok(lines.every((y, i) => i === 0 || y - (lines[i - 1] ?? 0) > 14));
+  assert.is(new Set(places(versions).map(String)).size, 9);
+  assert.match(svg, '<pattern');
+});
+
 test('runs measured at different rates: each rate has its column', () => {
   const measured = (name: string, ...rates: [number, number][]) =>
     ({

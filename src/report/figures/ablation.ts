@@ -1,7 +1,7 @@
 /** A sweep: what each arm reaches on each version of the test images, with the interval over its seeds. */
 import type { CellResult } from '../../ablate/results.js';
 import { estimate, type Estimate } from '../../ablate/statistics.js';
-import { axis, colourOf, ink, legend, plainName, ticks, type Figure } from '../figure.js';
+import { axis, categoryLabels, fill, ink, legendOf, plainName, ticks, type Figure } from '../figure.js';
 
 const [barGap, barCategoryGap] = ['10%', '25%'];
 
@@ -68,16 +68,25 @@ export function ablationFigure(name: string, test: string, cells: readonly CellR
       values.flatMap((value, k) => (value ? [value.mean + (margins[i]?.[k] ?? 0)] : [])),
     ),
   );
+  const width = 760;
+  const { legend, more: above } = legendOf(labels, width);
+  const { axisLabel, more: below } = categoryLabels(versions, width - 80);
   return {
     id: `ablation-${plainName(test).toLowerCase()}`,
     title: `${name}: accuracy on ${test}`,
-    about: `Mean over seeds (${labels.map((label, i) => `${label}: ${seeds[i] ?? 0}`).join(', ')}) of the share of pairs decided rightly. Whiskers: 95 % interval of the mean, cut where the picture ends; none where there is one seed, or all agree. The axis does not begin at 0.`,
-    width: 760,
-    height: 360,
+    about: `Mean over seeds (${labels.map((label, i) => `${label}: ${seeds[i] ?? 0}`).join(', ')}) of the share of pairs decided rightly. Whiskers: 95 % interval of the mean, cut where the picture ends; none where there is one seed, or all seeds agree. The axis does not begin at 0.`,
+    width,
+    height: 360 + above + below,
     option: {
-      legend,
-      grid: { left: 60, right: 20, top: 40, bottom: 50 },
-      xAxis: axis('test images', { type: 'category', data: versions, splitLine: { show: false } }),
+      legend: { ...legend, icon: 'roundRect' },
+      grid: { left: 60, right: 20, top: 40 + above, bottom: 50 + below },
+      xAxis: axis('test images', {
+        type: 'category',
+        data: versions,
+        splitLine: { show: false },
+        axisLabel,
+        nameGap: 30 + below,
+      }),
       yAxis: axis('accuracy, %', {
         type: 'value',
         nameGap: 40,
@@ -88,7 +97,7 @@ export function ablationFigure(name: string, test: string, cells: readonly CellR
           name: label,
           type: 'bar',
           data: values.map((value) => value?.mean ?? '-'),
-          itemStyle: { color: colourOf(i) },
+          itemStyle: fill(i),
           barGap,
           barCategoryGap,
         })),

@@ -1,7 +1,7 @@
 /** How the training went: losses and accuracy over the steps, and where the time went. */
 import type { Config } from '../../config/index.js';
 import { phases } from '../../train/learner.js';
-import { axis, colourOf, labels, legend, ticks, type Figure } from '../figure.js';
+import { axis, colourOf, curve, labels, legend, legendOf, textWidth, ticks, type Figure } from '../figure.js';
 
 export interface LogLine {
   readonly step: number;
@@ -57,23 +57,25 @@ export function lossFigure(runs: readonly { name: string; log: readonly LogLine[
       : runs.map(({ name, log }) => ({ name, data: seriesOf(log, 'train/identification') }));
   const series = all.filter(({ data }) => data.some(([, value]) => value !== 0));
   if (series.length === 0) return undefined;
+  const width = 760;
+  const { legend, more } = legendOf(
+    series.map(({ name }) => name),
+    width,
+  );
   return {
     id: 'losses',
     title: 'Losses',
     about: `${runs.length === 1 ? 'The losses' : 'The identification loss of each run'}, mean over the images of the logged steps.${runs.length === 1 ? ' Identification: Eq. 6 and 9; variations told and hidden: Eq. 12 and 13; discriminator: Eq. 11.' : ''}`,
-    width: 760,
-    height: 340,
+    width,
+    height: 340 + more,
     option: {
       legend,
-      grid: { left: 60, right: 20, top: 40, bottom: 50 },
+      grid: { left: 60, right: 20, top: 40 + more, bottom: 50 },
       xAxis: stepAxis(series),
       yAxis: axis('loss', { type: 'value', nameGap: 40 }),
       series: series.map((one, i) => ({
         ...one,
-        type: 'line',
-        symbol: 'none',
-        lineStyle: { width: 2, color: colourOf(i) },
-        itemStyle: { color: colourOf(i) },
+        ...curve(i),
       })),
     },
     table: {
@@ -98,24 +100,26 @@ export function speedFigure(runs: readonly { name: string; log: readonly LogLine
   if (series.length === 0) return undefined;
   const mean = (points: [number, number][]) =>
     points.reduce((sum, [, value]) => sum + value, 0) / points.length;
+  const width = 760;
+  const { legend, more } = legendOf(
+    series.map(({ name }) => name),
+    width,
+  );
   return {
     id: 'speed',
     title: 'Images a second',
     about: 'Training images a second at the logged steps, the loader included.',
-    width: 760,
-    height: 260,
+    width,
+    height: 260 + more,
     option: {
       legend: { ...legend, show: series.length > 1 },
-      grid: { left: 60, right: 20, top: 30, bottom: 50 },
+      grid: { left: 60, right: 20, top: 30 + more, bottom: 50 },
       xAxis: stepAxis(series),
       yAxis: axis('images a second', { type: 'value', nameGap: 40, min: 0 }),
       series: series.map(({ name, data }, i) => ({
         name,
         data,
-        type: 'line',
-        symbol: 'none',
-        lineStyle: { width: 2, color: colourOf(i) },
-        itemStyle: { color: colourOf(i) },
+        ...curve(i),
       })),
     },
     table: {
@@ -150,6 +154,7 @@ export function timeFigure(
     })
     .filter(({ steps }) => steps > 0);
   if (split.length === 0) return undefined;
+  const longest = Math.min(360, Math.max(...split.map(({ name }) => textWidth(name))));
   return {
     id: 'time',
     title: 'Where the time of a step goes',
@@ -157,14 +162,14 @@ export function timeFigure(
     width: 760,
     height: 110 + 40 * split.length,
     option: {
-      legend,
-      grid: { left: 200, right: 20, top: 40, bottom: 50 },
+      legend: { ...legend, itemGap: 28 },
+      grid: { left: longest + 16, right: 20, top: 40, bottom: 50 },
       xAxis: axis('milliseconds', { type: 'value' }),
       yAxis: axis('', {
         type: 'category',
         data: split.map(({ name }) => name),
         inverse: true,
-        axisLabel: { ...labels(String), width: 190, overflow: 'truncate' },
+        axisLabel: { ...labels(String), width: longest, overflow: 'truncate' },
       }),
       series: parts.map((name, i) => ({
         name,

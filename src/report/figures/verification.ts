@@ -1,7 +1,18 @@
 /** Verification: the ROC, the scores of both kinds of pairs, and error against rejection. */
 import { roc, type ScoredPairs } from '../../evaluate/metrics.js';
 import type { RejectCurve } from '../../evaluate/reject.js';
-import { axis, colourOf, labels, legend, line, power, ticks, type Figure } from '../figure.js';
+import {
+  axis,
+  colourOf,
+  curve,
+  labels,
+  legend,
+  legendOf,
+  line,
+  power,
+  ticks,
+  type Figure,
+} from '../figure.js';
 
 export interface VersionScores {
   /** Run and version of the images. */
@@ -35,16 +46,21 @@ export function rocFigure(versions: readonly VersionScores[]): Figure {
     ...versions.map(({ pairs }) => Array.from(pairs.genuine).filter((same) => !same).length),
   );
   const least = Math.max(1e-6, 10 ** Math.floor(Math.log10(1 / fewest)));
+  const width = 560;
+  const { legend, more } = legendOf(
+    curves.map(({ name }) => name),
+    width,
+  );
   return {
     id: 'roc',
     title: 'ROC',
     about:
       'Share of genuine pairs accepted over the share of impostor pairs accepted, for every threshold. Higher and further left is better.',
-    width: 560,
-    height: 420,
+    width,
+    height: 420 + more,
     option: {
       legend,
-      grid: { left: 60, right: 20, top: 60, bottom: 50 },
+      grid: { left: 60, right: 20, top: 60 + more, bottom: 50 },
       xAxis: axis('false accept rate', {
         type: 'log',
         min: least,
@@ -56,10 +72,7 @@ export function rocFigure(versions: readonly VersionScores[]): Figure {
       series: curves.map(({ name, points }, i) => ({
         name,
         data: points,
-        type: 'line',
-        symbol: 'none',
-        lineStyle: { width: 2, color: colourOf(i) },
-        itemStyle: { color: colourOf(i) },
+        ...curve(i),
       })),
     },
     table: {
@@ -144,27 +157,29 @@ export function rejectFigure(versions: readonly VersionScores[]): Figure | undef
     const value = values[i];
     return value === null || value === undefined ? '' : `${(100 * value).toFixed(2)} %`;
   };
+  const width = 560;
+  const { legend, more } = legendOf(
+    curves.map(({ name }) => name),
+    width,
+  );
   return {
     id: 'reject',
     title: 'Error against rejection',
     about: `Genuine pairs refused when the pairs with the least confidence are left out, at the threshold of FAR ${far} of all pairs. A line that falls means that confidence knows which pairs are hard.`,
-    width: 560,
-    height: 340,
+    width,
+    height: 340 + more,
     option: {
       legend,
-      grid: { left: 60, right: 20, top: 60, bottom: 50 },
+      grid: { left: 60, right: 20, top: 60 + more, bottom: 50 },
       xAxis: axis('pairs left out, %', { type: 'value', min: 0, max: 50, splitLine: { show: false } }),
       yAxis: axis('genuine pairs refused, %', { type: 'value', nameGap: 40, ...ticks(errors, 1) }),
       series: curves.map(({ name, reject }, i) => ({
         name,
-        type: 'line',
-        symbol: 'none',
+        ...curve(i),
         data: reject.rejected.flatMap((share, k) => {
           const error = reject.falseReject[k];
           return error === null || error === undefined ? [] : [[100 * share, 100 * error]];
         }),
-        lineStyle: { width: 2, color: colourOf(i) },
-        itemStyle: { color: colourOf(i) },
       })),
     },
     table: {
