@@ -148,7 +148,7 @@ export function writeAll(descriptor: number, data: Uint8Array, position?: number
 
 /** Removes what processes that were killed while writing into `folder` left behind. */
 export function removeTemporaries(folder: string): void {
-  for (const name of readdirSync(folder))
+  for (const name of explaining(`read ${folder}`, () => readdirSync(folder)))
     if (/^\..*\.\d+\.tmp$/.test(name)) rmSync(join(folder, name), { force: true });
 }
 

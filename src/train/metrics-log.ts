@@ -6,7 +6,7 @@ import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { explainFileError, writeAtomic } from './atomic.js';
+import { explaining, writeAtomic } from './atomic.js';
 import { fileVersionRecord, scalarsRecord } from './tensorboard.js';
 
 export type Metrics = Readonly<Record<string, number>>;
@@ -34,14 +34,19 @@ export class MetricsLog {
     this.#rewrite();
   }
 
+  /** Whether a line of `step`, the last that there is, has all these metrics. */
+  has(step: number, metrics: readonly string[]): boolean {
+    for (let i = this.#lines.length - 1; this.#lines[i]?.step === step; i--)
+      if (metrics.every((key) => key in (this.#lines[i] ?? {}))) return true;
+    return false;
+  }
+
   /**
    * Appends one step's metrics, unless they are there: a resumed run evaluates its first or last step again.
    * @param now in milliseconds since 1970
    */
   log(step: number, metrics: Metrics, now = Date.now()): void {
-    const keys = Object.keys(metrics);
-    for (let i = this.#lines.length - 1; this.#lines[i]?.step === step; i--)
-      if (keys.every((key) => key in (this.#lines[i] ?? {}))) return;
+    if (this.has(step, Object.keys(metrics))) return;
     const finite = Object.entries(metrics).map(([key, value]) => [
       key,
       Number.isFinite(value) ? value : null,
@@ -90,7 +95,7 @@ function events({ step, time, ...metrics }: Line): Uint8Array {
 }
 
 function read(file: string): Line[] {
-  const texts = readFileSync(file, 'utf8').split('\n');
+  const texts = explaining(`read ${file}`, () => readFileSync(file, 'utf8')).split('\n');
   // What follows the last line break is nothing, or a line that was cut short.
   texts.pop();
   return texts.map((text, i) => {
@@ -108,9 +113,5 @@ function read(file: string): Line[] {
 }
 
 function append(file: string, content: string | Uint8Array): void {
-  try {
-    appendFileSync(file, content);
-  } catch (error) {
-    throw explainFileError(error, `write ${file}`);
-  }
+  explaining(`write ${file}`, () => appendFileSync(file, content));
 }

@@ -6,6 +6,7 @@ import { variationNames } from '../data/variations.js';
 import { device as deviceOf } from '../tensor/device.js';
 import { loadWeights } from './checkpoint.js';
 import type { TrainingBatch } from './learner.js';
+import { RunDirectory } from './run-directory.js';
 import { buildLearner } from './stages.js';
 import { describeBroken, openInputs, stepsOf } from './trainer.js';
 
@@ -53,6 +54,7 @@ export function measureStepMemory(
  * @throws UserError for what training would refuse
  */
 export async function describePlan(config: Config, resume?: string): Promise<string> {
+  if (resume === undefined) RunDirectory.check(config);
   const { dataset, start, identities } = await openInputs(config, { resume });
   const { train, heldOut, broken } = dataset;
   const { bytes, parameters } = measureStepMemory(config, identities, start);

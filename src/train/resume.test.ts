@@ -169,6 +169,7 @@ test('--resume: other training images than those that the run began with are ref
 
 test('--dry-run refuses what training would, and says what does not fit into memory', ({ file }) => {
   const refusals: [string, RegExp][] = [
+    ['work_dir=/proc/run', /cannot make the run directory \/proc\/run: /],
     ['from=nope', /no such run directory or checkpoint: nope/],
     ['data.images_per_identity=1', /pairs: expected \d+ genuine and as many impostor pairs/],
     ['data.held_out_identities=2', /pairs: expected at least 4 identities for 2 folds, found 2/],

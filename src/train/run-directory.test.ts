@@ -163,6 +163,67 @@ test('where a run is continued from', ({ folder, run: path }) => {
   raises(() => resumePoint(path), /^--resume .*: expected a folder checkpoints in it, found none$/);
 });
 
+test('a run that was stopped before its first `latest`: the newest checkpoint counts', ({ run: path }) => {
+  const run = RunDirectory.create(config(path));
+  const file = run.saveCheckpoint(100, weights);
+  run.close();
+  const latest = join(path, 'checkpoints/latest');
+  rmSync(latest);
+  for (const found of [resumePoint(path), findCheckpoint(path).checkpoint])
+    assert.equal(found, { step: 100, file });
+  mkdirSync(latest);
+  raises(() => resumePoint(path), /^cannot read .*latest: it is a folder$/);
+  rmSync(join(path, 'checkpoints'), { recursive: true });
+  writeFileSync(join(path, 'checkpoints'), '');
+  raises(() => resumePoint(path), /^cannot read .*checkpoints: a part of the path is not a folder$/);
+  raises(() => RunDirectory.resume(path, 0), /^cannot read .*checkpoints: /);
+  rmSync(join(path, 'checkpoints'));
+  mkdirSync(join(path, 'checkpoints'));
+  rmSync(join(path, 'metrics.jsonl'));
+  mkdirSync(join(path, 'metrics.jsonl'));
+  raises(() => RunDirectory.resume(path, 0), /^cannot read .*metrics\.jsonl: it is a folder$/);
+});
+
+test('runs that begin in the same second have directories of their own', ({ folder }) => {
+  const before = process.cwd();
+  process.chdir(folder);
+  try {
+    const unnamed = configFrom({ name: 'trial' });
+    const runs = [1, 2, 3].map(() => RunDirectory.create(unnamed, new Date(0)));
+    const [first] = runs;
+    assert.equal(
+      runs.map(({ path }) => path),
+      [first!.path, `${first!.path}-2`, `${first!.path}-3`],
+    );
+    for (const run of runs) run.close();
+    rmSync('runs', { recursive: true });
+    RunDirectory.check(unnamed);
+    assert.equal(readdirSync('.'), []);
+    writeFileSync('runs', '');
+    raises(() => RunDirectory.check(unnamed), /^cannot make .*runs/);
+    raises(() => RunDirectory.create(unnamed), /^cannot make .*runs/);
+  } finally {
+    process.chdir(before);
+  }
+});
+
+test('what is refused before a run begins, by a check that leaves nothing behind', ({
+  folder,
+  run: path,
+}) => {
+  RunDirectory.check(config(path));
+  assert.equal(readdirSync(folder), []);
+  mkdirSync(path);
+  RunDirectory.check(config(path));
+  assert.equal(readdirSync(path), []);
+  const run = RunDirectory.create(config(path));
+  raises(() => RunDirectory.check(config(path)), /already open in this process/);
+  run.close();
+  raises(() => RunDirectory.check(config(path)), /already holds a run: continue it with --resume/);
+  for (const other of [join(path, 'config.yaml'), join(path, 'config.yaml/below'), '/proc/run'])
+    raises(() => RunDirectory.check(config(other)), /cannot make the run directory/);
+});
+
 test('a second process, and the same one twice', ({ run: path }) => {
   const run = RunDirectory.create(config(path));
   raises(() => RunDirectory.resume(path, 0), /already open in this process/);

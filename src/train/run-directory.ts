@@ -4,12 +4,20 @@
 //   metrics.jsonl, metrics.csv, events.out.tfevents.*
 //   checkpoints/       step-000300.safetensors, ..., and `latest` with the name of the newest whole one
 // Everything but the appended metrics is written atomically; one process at a time may have it open.
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import * as z from 'zod';
 import { configToYaml, loadConfig, type Config, type Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { makeFolder, removeTemporaries, writeAtomic } from './atomic.js';
+import {
+  explainFileError,
+  explaining,
+  makeFolder,
+  missingFolders,
+  removeEmpty,
+  removeTemporaries,
+  writeAtomic,
+} from './atomic.js';
 import { deviceReport, machine, versions } from './environment.js';
 import { MetricsLog, type Metrics } from './metrics-log.js';
 import { lockRunDirectory } from './run-lock.js';
@@ -32,23 +40,34 @@ export class RunDirectory {
   }
 
   /**
-   * A new directory: config.work_dir, or runs/<name>-<time>. One that already holds a run is refused.
+   * A new directory: config.work_dir, or runs/<name>-<time>, with -2, -3, ... where others began in the same second. One that already
+   * holds a run is refused.
    * @param advice what to do about that run instead
    */
-  static create(
-    config: Config,
-    now = new Date(),
-    advice = (path: string) => `continue it with --resume ${path}, or choose another --work-dir`,
-  ): RunDirectory {
-    const path = config.work_dir ?? join('runs', `${config.name}-${stamp(now)}`);
+  static create(config: Config, now = new Date(), advice = continueIt): RunDirectory {
+    const path = config.work_dir ?? makeOwnFolder(join('runs', `${config.name}-${stamp(now)}`));
     makeFolder(join(path, 'checkpoints'), `the run directory ${path}`);
     return RunDirectory.#open(path, 0, now, () => {
-      const file = join(path, 'config.yaml');
-      if (existsSync(file)) throw new UserError(`${path} already holds a run: ${advice(path)}`);
+      refuseRun(path, advice);
       writeAtomic(join(path, 'environment.json'), '[]\n');
-      writeAtomic(file, configToYaml(config));
+      writeAtomic(join(path, 'config.yaml'), configToYaml(config));
       return config;
     });
+  }
+
+  /** @throws UserError when `create` would refuse; nothing that it writes stays */
+  static check(config: Config): void {
+    // Where no directory is named, one of the same kind that nobody else tries.
+    const path = config.work_dir ?? join('runs', `${config.name}-dry-${process.pid}`);
+    const folder = join(path, 'checkpoints');
+    const missing = missingFolders(folder);
+    try {
+      makeFolder(folder, `the run directory ${path}`);
+      lockRunDirectory(path)();
+      refuseRun(path);
+    } finally {
+      removeEmpty(missing);
+    }
   }
 
   /** An earlier run, to continue it after `step`: metrics beyond it are dropped. */
@@ -98,6 +117,27 @@ export class RunDirectory {
   }
 }
 
+const continueIt = (path: string) => `continue it with --resume ${path}, or choose another --work-dir`;
+
+function refuseRun(path: string, advice = continueIt): void {
+  if (existsSync(join(path, 'config.yaml')))
+    throw new UserError(`${path} already holds a run: ${advice(path)}`);
+}
+
+/** Makes the folder `path`, or the first of `path`-2, `path`-3, ... that is not there; returns the one that it made. */
+function makeOwnFolder(path: string): string {
+  makeFolder(dirname(path));
+  for (let n = 1; ; n++) {
+    const tried = n === 1 ? path : `${path}-${n}`;
+    try {
+      mkdirSync(tried);
+      return tried;
+    } catch (error) {
+      if (!existsSync(tried)) throw explainFileError(error, `make the run directory ${tried}`);
+    }
+  }
+}
+
 /** Notes in environment.json that the run starts, or goes on, after `step`. */
 function addStart(path: string, step: number, now: Date, config: Config): void {
   const file = join(path, 'environment.json');
@@ -135,7 +175,7 @@ export interface Checkpoint {
 export function checkpoints(path: string): Checkpoint[] {
   const folder = join(path, 'checkpoints');
   if (!existsSync(folder)) return [];
-  return readdirSync(folder)
+  return explaining(`read ${folder}`, () => readdirSync(folder))
     .flatMap((name) => {
       const step = checkpointName.exec(name)?.[1];
       return step === undefined ? [] : [{ step: Number(step), file: join(folder, name) }];
@@ -157,12 +197,20 @@ export function findCheckpoint(path: string): { run: string; checkpoint: Checkpo
   }
   if (!existsSync(join(path, 'config.yaml')))
     throw new UserError(`${path} is not a run directory: it has no config.yaml`);
+  const checkpoint = latestCheckpoint(path);
+  if (!checkpoint) throw new UserError(`${path} has no checkpoint yet`);
+  return { run: path, checkpoint };
+}
+
+/** The one that `latest` names, or the newest where a run was stopped before it first wrote that. */
+function latestCheckpoint(path: string): Checkpoint | undefined {
+  const all = checkpoints(path);
   const latest = join(path, 'checkpoints', 'latest');
-  if (!existsSync(latest)) throw new UserError(`${path} has no checkpoint yet`);
-  const name = readFileSync(latest, 'utf8').trim();
-  const found = checkpoints(path).find(({ file }) => basename(file) === name);
+  if (!existsSync(latest)) return all.at(-1);
+  const name = explaining(`read ${latest}`, () => readFileSync(latest, 'utf8')).trim();
+  const found = all.find(({ file }) => basename(file) === name);
   if (!found) throw new UserError(`${latest} names ${JSON.stringify(name)}, which is not there`);
-  return { run: path, checkpoint: found };
+  return found;
 }
 
 /**
@@ -173,9 +221,8 @@ export function resumePoint(path: string): Checkpoint | undefined {
   runConfig(path);
   if (!existsSync(join(path, 'checkpoints')))
     throw new UserError(`--resume ${path}: expected a folder checkpoints in it, found none`);
-  if (checkpoints(path).length === 0) return undefined;
-  const { checkpoint } = findCheckpoint(path);
-  if (readSafetensorsMetadata(checkpoint.file)['parts'] === 'network')
+  const checkpoint = latestCheckpoint(path);
+  if (checkpoint && readSafetensorsMetadata(checkpoint.file)['parts'] === 'network')
     throw new UserError(
       `--resume ${path}: expected a run of turl train, found imported weights: start training from them with --set from=${path}`,
     );
@@ -196,7 +243,7 @@ export function newestRun(folder: string, name: string, onSkipped: (line: string
       return undefined;
     }
   };
-  const runs = (existsSync(folder) ? readdirSync(folder) : [])
+  const runs = (existsSync(folder) ? explaining(`read ${folder}`, () => readdirSync(folder)) : [])
     .map((name) => join(folder, name))
     .filter((path) => existsSync(join(path, 'config.yaml')) && nameOf(path) === name)
     .map((path) => ({ path, time: statSync(join(path, 'config.yaml')).mtimeMs }))
