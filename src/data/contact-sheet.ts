@@ -1,6 +1,7 @@
 // A contact sheet: the images of a batch as the network sees them, in a PNG, with a label under each.
 import sharp from 'sharp';
 import { check } from '../tensor/errors.js';
+import { writeAtomic } from '../train/atomic.js';
 
 export interface ContactSheetOptions {
   /** Normalised pixels [B, size, size, 3]: (value - mean) / scale. */
@@ -18,7 +19,7 @@ export interface ContactSheetOptions {
 const escape = (text: string): string =>
   text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] ?? c);
 
-/** Writes the sheet to `file` and returns its size in pixels. */
+/** Writes the sheet to `file`, whole or not at all, and returns its size in pixels. */
 export async function writeContactSheet(
   file: string,
   options: ContactSheetOptions,
@@ -52,9 +53,10 @@ export async function writeContactSheet(
     return `<text x="${x}" y="${y}" text-anchor="middle">${escape(label)}</text>`;
   });
   const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="10">${text.join('')}</svg>`;
-  await sharp(pixels, { raw: { width, height, channels: 3 } })
+  const png = await sharp(pixels, { raw: { width, height, channels: 3 } })
     .composite(band > 0 ? [{ input: Buffer.from(svg), left: 0, top: 0 }] : [])
     .png()
-    .toFile(file);
+    .toBuffer();
+  writeAtomic(file, png);
   return { width, height };
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -6,10 +6,12 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configSchema } from '../config/schema.js';
 import { augmentColumns } from '../data/augment.js';
+import { writeContactSheet } from '../data/contact-sheet.js';
 import { openDataset } from '../data/dataset.js';
 import { copyBatch, type Batch } from '../data/loader.js';
 import { variationNames } from '../data/variations.js';
 import { device } from '../tensor/device.js';
+import { UserError } from '../tensor/errors.js';
 import { augmentedPixels, trainingLoader } from './network-input.js';
 import { batchOf, forced, preview } from './preview.js';
 
@@ -94,6 +96,21 @@ test('the sheet shows those pixels', async () => {
     }
     const { width } = await sharp(variations).metadata();
     assert.is(width, 5 * (24 * zoom + 2));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('a contact sheet that cannot be written: one sentence, and nothing is left', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'turl-sheet-'));
+  try {
+    const file = join(folder, 'faces.png');
+    mkdirSync(file);
+    const sheet = { images: new Float32Array(12), size: 2, mean: 0, scale: 1 };
+    const error = await writeContactSheet(file, sheet).catch((thrown: unknown) => thrown);
+    assert.instance(error, UserError);
+    assert.match((error as Error).message, /^cannot write .*faces\.png: it is a folder$/);
+    assert.equal(readdirSync(folder), ['faces.png']);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -15,7 +15,9 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { loadConfig } from '../config/index.js';
 import { checkpoints } from './run-directory.js';
+import { train } from './trainer.js';
 
 const steps = 24;
 const test = suite<{ folder: string; file: string }>('resume');
@@ -89,6 +91,45 @@ test('killed, interrupted, or left alone: the same weights, bit for bit', async 
       Array.from({ length: steps }, (_, i) => i + 1),
     );
   }
+});
+
+test('killed before an evaluation: it is made up for; no evaluation counts in the speed', async ({
+  folder,
+  file,
+}) => {
+  const path = join(folder, 'run');
+  const sets = ['train.steps=6', 'train.checkpoint_every=2', 'train.evaluate_every=2', `work_dir=${path}`];
+  const config = loadConfig(file, sets);
+  await train(config);
+  const metrics = () =>
+    readFileSync(join(path, 'metrics.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, number>);
+  const whole = metrics();
+  const accuracy = (line: Record<string, number>) => line['test/accuracy/clean'];
+  const evaluated = whole.filter((line) => accuracy(line) !== undefined);
+  assert.equal(
+    evaluated.map((line) => line['step']),
+    [0, 2, 4, 6],
+  );
+  const time = (step: number, key: string) =>
+    whole.find((line) => line['step'] === step && key in line)?.['time'] ?? NaN;
+  const [rate, loss] = ['speed/images_per_second', 'train/identification'];
+  const [before, after, next] = [time(2, loss), time(2, 'test/accuracy/clean'), time(3, loss)];
+  const seconds = 12 / (whole.find((line) => line['step'] === 3 && rate in line)?.[rate] ?? NaN);
+  assert.ok(seconds < next - before - (after - before) / 2, `${seconds} s of ${next - before}`);
+
+  writeFileSync(join(path, 'checkpoints/latest'), 'step-000004.safetensors\n');
+  const kept = whole.filter((line) => line['step']! <= 4 && !(line['step'] === 4 && accuracy(line)));
+  writeFileSync(join(path, 'metrics.jsonl'), kept.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  const result = join(path, 'evaluation-000004.json');
+  const expected = readFileSync(result, 'utf8');
+  rmSync(result);
+  await train(config, { resume: path });
+  assert.is(readFileSync(result, 'utf8'), expected);
+  const shown = ({ step, ...line }: Record<string, number>) => [step, line[loss], accuracy(line)];
+  assert.equal(metrics().map(shown), whole.map(shown));
 });
 
 test('damaged checkpoints and unfit inputs: one sentence, exit code 2', ({ folder, file }) => {

@@ -94,6 +94,11 @@ export class RunDirectory {
     this.#metrics.log(step, metrics);
   }
 
+  /** Whether a line of `step`, the last that there is, has all these metrics. */
+  logged(step: number, metrics: readonly string[]): boolean {
+    return this.#metrics.has(step, metrics);
+  }
+
   /** Writes a checkpoint, makes it the latest, and removes the oldest beyond config.train.keep. Returns its file. */
   saveCheckpoint(
     step: number,

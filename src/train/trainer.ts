@@ -63,7 +63,7 @@ export function describeBroken(broken: Dataset['broken']): string | undefined {
 export interface Inputs {
   dataset: Dataset;
   test: TestSet | undefined;
-  /** The checkpoint to start from. */
+  /** The checkpoint whose weights it starts from: that to go on from, else that of config.from. */
   start: string | undefined;
   /** N, of the prototypes. */
   identities: number;
@@ -77,9 +77,10 @@ export async function openInputs(
   config: Config,
   { render = false, resume }: { render?: boolean; resume?: string | undefined } = {},
 ): Promise<Inputs> {
-  const start = config.from === null ? undefined : findCheckpoint(config.from).checkpoint.file;
-  const dataset = await openDataset(config, { render });
   const latest = resume === undefined ? undefined : resumePoint(resume);
+  const from = config.from === null || latest ? undefined : findCheckpoint(config.from).checkpoint.file;
+  const start = latest?.file ?? from;
+  const dataset = await openDataset(config, { render });
   if (resume !== undefined && latest) checkTrainingSet(resume, latest.file, dataset.train);
   // The batches are drawn later; that there are identities enough for one is checked now.
   if (config.data.sampling !== null) balancedSampling(dataset.train, config.data.sampling, config.seed);
@@ -150,6 +151,13 @@ class Trainer {
     let evaluation: Evaluation | undefined;
     try {
       if (first === 0 && this.test) await this.#evaluate(this.test, 0, 'before training', [{}]);
+      // A run may have been stopped after a checkpoint, before the evaluation that follows it.
+      else if (
+        this.test &&
+        this.#isEvaluated(first) &&
+        !this.directory.logged(first, ['test/accuracy/clean'])
+      )
+        await this.#evaluate(this.test, first);
       let mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
       while (step < this.#steps) {
         // Batches that are ready follow one another without a turn of the event loop: Ctrl-C would not be heard.
@@ -194,10 +202,11 @@ class Trainer {
           this.#progress.log(step, shown);
           mark = { step, time: performance.now(), waited: loader.waitedMilliseconds };
         } else this.#progress.step(step, shown);
+        // What is not training does not count in its speed.
+        const pause = performance.now();
         if (step % config.train.checkpoint_every === 0 && step < this.#steps) this.#checkpoint(step);
-        const every = config.train.evaluate_every;
-        if (every !== null && step % every === 0 && step < this.#steps && this.test)
-          await this.#evaluate(this.test, step);
+        if (this.test && this.#isEvaluated(step)) await this.#evaluate(this.test, step);
+        mark.time += performance.now() - pause;
       }
       if (step > first) this.#checkpoint(step);
       if (step === this.#steps && this.test) evaluation = await this.#evaluate(this.test, step);
@@ -206,6 +215,12 @@ class Trainer {
       await loader.close();
     }
     return { run: this.directory.path, step, interrupted: step < this.#steps, evaluation };
+  }
+
+  /** Whether the network is evaluated after `step` updates, before the last one. */
+  #isEvaluated(step: number): boolean {
+    const every = this.learner.config.train.evaluate_every;
+    return every !== null && step % every === 0 && step < this.#steps;
   }
 
   #update(batches: readonly TrainingBatch[], step: number, clock: PhaseClock | undefined): UpdateReport {

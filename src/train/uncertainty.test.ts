@@ -1,5 +1,5 @@
 // Stage uncertainty from a run: everything but the confidence branch keeps its bits.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -73,8 +73,13 @@ test('the loss falls, all else keeps its bits, and the score is Eq. 16', async (
     train: { ...changed.train, checkpoint_every: 10 },
   };
   const stop = new AbortController();
-  setTimeout(() => stop.abort(), 0);
-  await train(configFrom(half), { signal: stop.signal });
+  const latest = join(half.work_dir, 'checkpoints/latest');
+  const timer = setInterval(() => existsSync(latest) && stop.abort(), 1);
+  const { interrupted } = await train(configFrom(half), { signal: stop.signal });
+  clearInterval(timer);
+  assert.ok(interrupted);
+  // The run that it started from is not needed any more.
+  renameSync(first, `${first}-gone`);
   await train(configFrom(half), { resume: half.work_dir });
   const resumed = readSafetensors(findCheckpoint(half.work_dir).checkpoint.file).tensors;
   for (const [name, stored] of after ?? [])
