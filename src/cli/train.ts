@@ -59,14 +59,18 @@ export async function runTraining(
       throw new UserError(
         `a resumed run keeps its own configuration: expected no other option beside --resume`,
       );
-    const { name } = config;
+    const asked = config;
     // Whether it can be continued at all is said first, --dry-run or not.
     resumePoint(resume);
     config = runConfig(resume);
-    if (config.name !== name)
+    if (config.name !== asked.name)
       throw new UserError(
-        `--resume ${resume}: expected a run of ${name}, found one of ${config.name}: continue it with ${continuing(resume)}`,
+        `--resume ${resume}: expected a run of ${asked.name}, found one of ${config.name}: continue it with ${continuing(resume)}`,
       );
+    const { firstDifference } = await import('../ablate/results.js');
+    const now = { ...asked, work_dir: config.work_dir };
+    const difference = firstDifference(config, now, join(resume, 'config.yaml'));
+    if (difference) process.stderr.write(`--resume keeps the run's own configuration: ${difference.text}\n`);
   }
   if (options.dryRun) {
     const { describePlan } = await import('../train/plan.js');

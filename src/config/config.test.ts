@@ -174,6 +174,16 @@ test('malformed YAML: file and line', ({ folder }) => {
     'a.yaml:2: malformed YAML: expected one document, found a second one',
   );
   assert.match(complaint(folder, 'seed: *missing\n'), /^a\.yaml: .*alias/);
+  assert.is(
+    complaint(folder, 'seed: 1\n? [a, b]\n: 2\n'),
+    'a.yaml:2: malformed YAML: expected text as a key',
+  );
+  for (const round of ['train: &t {x: *t}\n', 'evaluate: {degrade: &a [*a]}\n'])
+    assert.is(
+      complaint(folder, round),
+      'a.yaml: expected no alias (*) inside what it stands for (&), found one',
+    );
+  assert.is(loadConfig(write(folder, 'a.yaml', 'loss: {margin: &m 4, groups: *m}\n')).loss.groups, 4);
   assert.is(complaint(folder, '- 1\n'), 'a.yaml:1: expected a mapping (key: value), got [1]');
   assert.is(complaint(folder, ''), 'a.yaml:1: expected a mapping (key: value), got nothing');
 });
@@ -232,6 +242,7 @@ test('--set: values as in YAML, the same checks, the override named', ({ folder 
     ['__proto__.x=1', /^--set __proto__\.x=1: __proto__: unknown key/],
     ['seed', '--set seed: expected key.key=value, for example loss.margin=20'],
     ['a..b=1', '--set a..b=1: expected key.key=value, for example loss.margin=20'],
+    ['train=&a {steps: *a}', /^--set train=&a \{steps: \*a\}: expected no alias \(\*\) inside/],
     ['seed=[1', /^--set seed=\[1: the value is not valid YAML/],
   ] as const) {
     const message = messageOf(() => loadConfig(file, [override]));

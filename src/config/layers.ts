@@ -76,7 +76,7 @@ export function parseOverride(text: string): Override {
   const path = text.slice(0, equals).trim();
   if (equals < 0 || path.split('.').some((key) => key === ''))
     throw new UserError(`${source}: expected key.key=value, for example loss.margin=20`);
-  const document = YAML.parseDocument(text.slice(equals + 1));
+  const document = YAML.parseDocument(text.slice(equals + 1), { stringKeys: true });
   const error = document.errors[0];
   if (error) throw new UserError(`${source}: the value is not valid YAML: ${reason(error)}`);
   return { source, path, value: toPlain(document, source) };
@@ -93,7 +93,7 @@ export function addFile(layers: Layers, file: string, chain: readonly string[] =
       `${from} goes round in a circle: ${[...chain.slice(chain.indexOf(real)), real].map((f) => basename(f)).join(' -> ')}`,
     );
   const lines = new YAML.LineCounter();
-  const document = YAML.parseDocument(text, { lineCounter: lines });
+  const document = YAML.parseDocument(text, { lineCounter: lines, stringKeys: true });
   const error = document.errors[0];
   if (error)
     throw new UserError(`${shown}:${lines.linePos(error.pos[0]).line}: malformed YAML: ${reason(error)}`);
@@ -137,12 +137,21 @@ function filesIn(folder: string): string[] {
 }
 
 function toPlain(document: YAML.Document, shown: string): unknown {
+  let value: unknown;
   try {
-    return document.toJS() as unknown;
+    value = document.toJS();
   } catch (error) {
     throw new UserError(`${shown}: ${error instanceof Error ? firstLine(error.message) : String(error)}`);
   }
+  if (isCyclic(value))
+    throw new UserError(`${shown}: expected no alias (*) inside what it stands for (&), found one`);
+  return value;
 }
+
+const isCyclic = (value: unknown, around: readonly unknown[] = []): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (around.includes(value) || Object.values(value).some((inner) => isCyclic(inner, [...around, value])));
 
 /** The line a key stands on; for a list item, that of the item. */
 function lineOf(document: YAML.Document, lines: YAML.LineCounter, path: Path): number {
@@ -170,8 +179,10 @@ const firstLine = (message: string) =>
   (message.split('\n')[0] ?? '').replace(/ at line \d+, column \d+:?$/, '');
 
 /** What is wrong with a document. */
-const reason = (error: YAML.YAMLError) =>
-  error.code === 'MULTIPLE_DOCS' ? 'expected one document, found a second one' : firstLine(error.message);
+function reason({ code, message }: YAML.YAMLError): string {
+  if (code === 'MULTIPLE_DOCS') return 'expected one document, found a second one';
+  return code === 'NON_STRING_KEY' ? 'expected text as a key' : firstLine(message);
+}
 
 /** A value as a message shows it. */
 export function describeValue(value: unknown): string {

@@ -31,7 +31,10 @@ test('drawn pairs: balanced, true to the labels, not repeated, no identity in tw
 });
 
 test('too few identities or images are named', () => {
-  assert.throws(() => drawPairs([0, 0, 1, 1], 20, 10, 1), /at least 20 identities for 10 folds, found 2/);
+  assert.throws(
+    () => drawPairs([0, 0, 1, 1], 20, 10, 1),
+    /^evaluate\.folds: expected at least 20 held-out identities .* 10 folds, found 2$/,
+  );
   assert.throws(
     () => drawPairs(labels, 10000, 10, 1),
     /fold 0 has 4 identities and 20 images, enough for 40 and 150/,

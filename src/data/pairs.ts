@@ -51,7 +51,7 @@ export function drawPairs(labels: ArrayLike<number>, count: number, folds: numbe
   }
   if (identities.length < 2 * folds)
     throw new UserError(
-      `pairs: expected at least ${2 * folds} identities for ${folds} folds, found ${identities.length}`,
+      `evaluate.folds: expected at least ${2 * folds} held-out identities (data.held_out_identities) for ${folds} folds, found ${identities.length}`,
     );
   const rows: [number, number, boolean, number][] = [];
   for (let fold = 0; fold < folds; fold++) {
@@ -66,7 +66,7 @@ export function drawPairs(labels: ArrayLike<number>, count: number, folds: numbe
       throw new UserError(
         `pairs: expected ${wanted} genuine and as many impostor pairs in each of ${folds} folds, but fold ${fold} has ` +
           `${own.length} identities and ${images} images, enough for ${possible} and ${impossible}; ` +
-          'ask for fewer pairs or hold out more identities',
+          'lower evaluate.pair_count or raise data.held_out_identities',
       );
     const seen = new Set<string>();
     const pick = <T>(list: readonly T[]) => list[draws.int(list.length)] as T;

@@ -171,7 +171,16 @@ test('--resume: a run of another experiment, or without its checkpoints, is refu
     }
   };
   refused(other, /expected a run of other, found one of trial: continue it with turl train .*config\.yaml/);
-  assert.is(run('train', join(path, 'config.yaml'), '--resume', path).status, 0);
+  const edited = join(folder, 'edited.yaml');
+  writeFileSync(edited, readFileSync(file, 'utf8').replace('margin: 2', 'margin: 4'));
+  const note =
+    /^--resume keeps the run's own configuration: expected loss\.margin to be 2, as in .*config\.yaml, found 4$/m;
+  const noted = run('train', edited, '--resume', path, '--dry-run');
+  assert.is(noted.status, 0, noted.stderr);
+  assert.match(noted.stderr, note);
+  const own = run('train', join(path, 'config.yaml'), '--resume', path);
+  assert.is(own.status, 0, own.stderr);
+  assert.not.match(own.stderr, /configuration/);
   rmSync(join(path, 'checkpoints'), { recursive: true });
   refused(file, /expected a folder checkpoints in it, found none/);
 });
@@ -212,8 +221,14 @@ test('--dry-run refuses what training would, and says what does not fit into mem
   const refusals: [string, RegExp][] = [
     ['work_dir=/proc/run', /cannot make the run directory \/proc\/run: /],
     ['from=nope', /no such run directory or checkpoint: nope/],
-    ['data.images_per_identity=1', /pairs: expected \d+ genuine and as many impostor pairs/],
-    ['data.held_out_identities=2', /pairs: expected at least 4 identities for 2 folds, found 2/],
+    [
+      'data.images_per_identity=1',
+      /pairs: expected \d+ genuine and as many impostor pairs .*; lower evaluate\.pair_count/,
+    ],
+    [
+      'data.held_out_identities=2',
+      /evaluate\.folds: expected at least 4 held-out identities \(data\.held_out_identities\) for 2 folds, found 2/,
+    ],
     ['data.sampling={identities: 12, images: 1}', /data\.sampling: expected at most the 6 identities/],
   ];
   for (const [set, pattern] of refusals) {
