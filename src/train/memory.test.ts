@@ -1,8 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../config/index.js';
+import { device } from '../tensor/device.js';
 import { devices } from '../testing.js';
 import { Experiment } from './experiment.js';
+import { measureStepMemory } from './plan.js';
 import { drawnBatch, identities, side, tinyNetwork } from './testing.js';
 
 const test = suite('memory of training');
@@ -39,5 +41,24 @@ for (const device of devices)
       experiment.dispose();
       assert.is(device.statistics().live, before);
     });
+
+test('what is foreseen of a large batch, from smaller ones, is what its step holds', () => {
+  const size = 2 * side;
+  const config = configFrom({
+    model: { ...tinyNetwork, input_size: size, channels: [8, 8, 16, 16] },
+    data: { source: 'synthetic', identities, image_size: size },
+    loss: { groups: 4, margin: 2, confidence: { initial: 4 } },
+    train: { batch_size: 2000 },
+  });
+  const { bytes } = measureStepMemory(config, identities);
+  const cpu = device();
+  const before = cpu.statistics().live;
+  const experiment = new Experiment(config, identities);
+  cpu.configure({ resetPeak: true });
+  experiment.update([drawnBatch(0, config.train.batch_size, size)], 0, 1);
+  const held = cpu.statistics().peak - before;
+  experiment.dispose();
+  assert.ok(Math.abs(bytes / held - 1) < 0.1, `${bytes} bytes foreseen, ${held} held`);
+});
 
 test.run();

@@ -1,4 +1,5 @@
 /** What a training will be, without training: the resolved experiment, counts, parameters and memory. */
+import { randomFillSync } from 'node:crypto';
 import prettyBytes from 'pretty-bytes';
 import { configToYaml, type Config } from '../config/index.js';
 import { augmentColumns } from '../data/augment.js';
@@ -10,11 +11,11 @@ import { RunDirectory } from './run-directory.js';
 import { buildLearner } from './stages.js';
 import { describeBroken, openInputs, stepsOf } from './trainer.js';
 
-/** A batch of grey images, to measure with. */
-function greyBatch({ data, mined, stage }: Config, images: number): TrainingBatch {
+/** A batch of noise, two images of each identity, to measure with: of images that are all the same, gradients need not be finite. */
+function noiseBatch({ data, mined, stage }: Config, identities: number, images: number): TrainingBatch {
   return {
-    pixels: new Uint8Array(images * data.image_size ** 2 * 3).fill(128),
-    labels: new Int32Array(images),
+    pixels: randomFillSync(new Uint8Array(images * data.image_size ** 2 * 3)),
+    labels: Int32Array.from({ length: images }, (_, i) => (i >> 1) % identities),
     augmentation: new Int32Array(images * augmentColumns),
     variations: new Float32Array(images * variationNames.length),
     soft:
@@ -24,9 +25,13 @@ function greyBatch({ data, mined, stage }: Config, images: number): TrainingBatc
   };
 }
 
+/** Bytes that batches to measure with may hold beyond the smallest one, so that all of them are quick. */
+const measuredBytes = 1 << 28;
+
 /**
- * The most bytes that training will hold. Memory grows linearly with the batch, so updates with 2 and 4 images are run and the
- * line through their peaks is followed to the batch size. With `start`, its weights must fit.
+ * The most bytes that the tensors of training will hold. Updates with 2, 4, 8, ... images are run, up to the batch size or while that is
+ * quick, and the line through the last two peaks is followed to the batch size: memory grows linearly with large batches, but not yet
+ * with small ones. With `start`, its weights must fit.
  */
 export function measureStepMemory(
   config: Config,
@@ -35,18 +40,29 @@ export function measureStepMemory(
 ): { bytes: number; parameters: number } {
   const device = deviceOf(config.device);
   const before = device.statistics().live;
-  const experiment = buildLearner(config, identities);
+  const { optimizer, discriminator, train } = config;
+  // Nothing is learned, so that no update can fail for what another did.
+  const still = {
+    ...config,
+    optimizer: { ...optimizer, lr: 0 },
+    discriminator: { ...discriminator, optimizer: { ...discriminator.optimizer, lr: 0 } },
+  };
+  const experiment = buildLearner(still, identities);
   if (start !== undefined) loadWeights(start, experiment);
   const peak = (images: number) => {
     device.configure({ resetPeak: true });
-    experiment.update([greyBatch(config, images)], 0, 1);
-    return device.statistics().peak - before;
+    experiment.update([noiseBatch(config, identities, images)], 0, 1);
+    return { images, bytes: device.statistics().peak - before };
   };
-  const [two, four] = [peak(2), peak(4)];
+  const smallest = peak(2);
+  let [last, next] = [smallest, peak(4)];
+  while (next.images < train.batch_size && next.bytes - smallest.bytes < measuredBytes)
+    [last, next] = [next, peak(Math.min(2 * next.images, train.batch_size))];
   const parameters = experiment.parameterCount;
   experiment.dispose();
   device.configure({ trim: true });
-  return { bytes: two + ((four - two) / 2) * (config.train.batch_size - 2), parameters };
+  const each = (next.bytes - last.bytes) / (next.images - last.images);
+  return { bytes: next.bytes + each * (train.batch_size - next.images), parameters };
 }
 
 /**
@@ -69,6 +85,6 @@ export async function describePlan(config: Config, resume?: string): Promise<str
     ...[describeBroken(broken)].filter((line) => line !== undefined),
     `updates: ${stepsOf(config, train.images)} of ${config.train.batch_size * config.train.accumulate} images`,
     `parameters: ${parameters.toLocaleString('en-US')}`,
-    `memory of a step on ${config.device}: about ${binary(bytes)}; ${binary(available)} are available${enough}`,
+    `memory of a step's tensors on ${config.device}: about ${binary(bytes)}; ${binary(available)} are available${enough}`,
   ].join('\n');
 }

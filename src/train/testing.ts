@@ -14,8 +14,8 @@ export const tinyNetwork = {
   embedding_size: 16,
 } as const;
 
-/** `count` images [side, side, 3], flipped, blurred and occluded (of 3 x 3 blocks) in turns; another batch for each step. */
-export function drawnBatch(step: number, count = 8): TrainingBatch {
+/** `count` images [size, size, 3], flipped, blurred and occluded (of 3 x 3 blocks) in turns; another batch for each step. */
+export function drawnBatch(step: number, count = 8, size = side): TrainingBatch {
   const draw = (n: number, values: number, salt: number) =>
     randomValues(n, 10 * step + salt).map((v) => Math.floor(((v + 1) / 2) * values));
   const augmentation = new Int32Array(count * augmentColumns);
@@ -28,7 +28,7 @@ export function drawnBatch(step: number, count = 8): TrainingBatch {
       occluded: i % 3 === 0 ? [(step + i) % 9] : [],
     });
   return {
-    pixels: Uint8Array.from(draw(count * side * side * 3, 256, 1)),
+    pixels: Uint8Array.from(draw(count * size * size * 3, 256, 1)),
     labels: Int32Array.from(draw(count, identities, 2)),
     augmentation,
     variations: Float32Array.from(draw(count * variationNames.length, 2, 3)),
