@@ -130,6 +130,12 @@ test('killed before an evaluation: it is made up for; no evaluation counts in th
   assert.is(readFileSync(result, 'utf8'), expected);
   const shown = ({ step, ...line }: Record<string, number>) => [step, line[loss], accuracy(line)];
   assert.equal(metrics().map(shown), whole.map(shown));
+
+  // The last good checkpoint is the one resumed from, not a later one.
+  writeFileSync(join(path, 'checkpoints/latest'), 'step-000002.safetensors\n');
+  const wild = { ...config, optimizer: { ...config.optimizer, lr: 1e30 } };
+  const error = await train(wild, { resume: path }).catch((thrown: unknown) => thrown);
+  assert.match(String(error), /stopped at step 4: .* last good checkpoint: .*step-000002\.safetensors$/);
 });
 
 test('damaged checkpoints and unfit inputs: one sentence, exit code 2', ({ folder, file }) => {

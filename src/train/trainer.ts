@@ -27,7 +27,7 @@ import { trainingLoader } from './network-input.js';
 import { writeBatchSheet } from './preview.js';
 import { PhaseClock } from './phase-clock.js';
 import { Progress } from './progress.js';
-import { checkpoints, findCheckpoint, resumePoint, RunDirectory } from './run-directory.js';
+import { findCheckpoint, resumePoint, RunDirectory, type Checkpoint } from './run-directory.js';
 
 export interface TrainOptions {
   /** Continue the run in this directory instead of starting one. */
@@ -109,7 +109,7 @@ export async function train(config: Config, { resume, signal }: TrainOptions = {
       test && learner instanceof Experiment
         ? (versions?: Versions) => evaluate(learner, test, versions)
         : undefined;
-    const trainer = new Trainer(run, learner, dataset, tested);
+    const trainer = new Trainer(run, learner, dataset, tested, latest);
     return await trainer.run(first, signal);
   } finally {
     run.close();
@@ -130,10 +130,12 @@ class Trainer {
     readonly learner: Learner,
     readonly dataset: Dataset,
     readonly test: ((versions?: Versions) => Promise<Evaluation>) | undefined,
+    latest: Checkpoint | undefined,
   ) {
     this.#steps = stepsOf(learner.config, dataset.train.images);
     this.#trainingSet = dataset.train.digest();
-    this.#progress = new Progress({ total: this.#steps });
+    this.#progress = new Progress({ total: this.#steps, done: latest?.step ?? 0 });
+    this.#lastGood = latest?.file;
   }
 
   async run(first: number, signal: AbortSignal | undefined): Promise<TrainResult> {
@@ -145,7 +147,6 @@ class Trainer {
       this.#progress.note(
         `${soft.missing} of ${train.images} training images have no labels of ${soft.names.join(', ')}`,
       );
-    this.#lastGood = checkpoints(this.directory.path).at(-1)?.file;
     const loader = trainingLoader(config, this.dataset.train, first * config.train.accumulate);
     let step = first;
     let evaluation: Evaluation | undefined;
