@@ -3,8 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
-import { configFrom, type Config } from '../config/index.js';
-import { describeValue } from '../config/layers.js';
+import { configFrom, firstDifference, type Config, type Difference } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { explaining, makeFolder, writeAtomic } from '../train/atomic.js';
 import { essence, testSchema, type Cell, type LoadedSweep } from './sweep.js';
@@ -46,38 +45,6 @@ function keptExperiments({ experiments }: CellResult): CellResult['experiments']
     if (error instanceof UserError) return experiments; // a key that is no more
     throw error;
   }
-}
-
-const isTree = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
-/** A key of an experiment that is kept in a file or folder and is another now. */
-export interface Difference {
-  place: string;
-  /** What was expected there, and what was found. */
-  text: string;
-}
-
-/** The first key of `kept` that is another in `now`. */
-export function firstDifference(
-  kept: Readonly<Record<string, unknown>>,
-  now: Readonly<Record<string, unknown>>,
-  place: string,
-  path: readonly string[] = [],
-): Difference | undefined {
-  for (const key of new Set([...Object.keys(kept), ...Object.keys(now)])) {
-    const value = kept[key];
-    if (isDeepStrictEqual(value, now[key])) continue;
-    const at = [...path, key];
-    if (isTree(value) && isTree(now[key])) {
-      const within = firstDifference(value, now[key], place, at);
-      if (within) return within;
-      continue;
-    }
-    const [expected, found] = [describeValue(value), describeValue(now[key])];
-    return { place, text: `expected ${at.join('.')} to be ${expected}, as in ${place}, found ${found}` };
-  }
-  return undefined;
 }
 
 /** How the cell differs from the experiment that its result is of, if it has one. */

@@ -4,20 +4,12 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
-import { configToYaml, loadConfig, type Config } from '../config/index.js';
+import { configToYaml, firstDifference, loadConfig, type Config, type Difference } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { versions } from '../train/environment.js';
 import { lockRunDirectory } from '../train/run-lock.js';
-import {
-  changedResult,
-  experimentsOf,
-  firstDifference,
-  readResult,
-  writeResult,
-  type CellResult,
-  type Difference,
-} from './results.js';
+import { changedResult, experimentsOf, readResult, writeResult, type CellResult } from './results.js';
 import { ownTest, type Cell, type LoadedSweep } from './sweep.js';
 
 const turl = join(import.meta.dirname, '../../bin/turl.js');

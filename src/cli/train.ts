@@ -46,7 +46,7 @@ export async function runTraining(
   file: string,
   options: TrainCommandOptions,
 ): Promise<TrainResult | undefined> {
-  const { loadConfig } = await import('../config/index.js');
+  const { firstDifference, loadConfig } = await import('../config/index.js');
   const overrides = overridesOf(options);
   let config = loadConfig(file, overrides);
   const { newestRun, resumePoint, runConfig } = await import('../train/run-directory.js');
@@ -67,7 +67,6 @@ export async function runTraining(
       throw new UserError(
         `--resume ${resume}: expected a run of ${asked.name}, found one of ${config.name}: continue it with ${continuing(resume)}`,
       );
-    const { firstDifference } = await import('../ablate/results.js');
     const now = { ...asked, work_dir: config.work_dir };
     const difference = firstDifference(config, now, join(resume, 'config.yaml'));
     if (difference) process.stderr.write(`--resume keeps the run's own configuration: ${difference.text}\n`);

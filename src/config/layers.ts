@@ -18,7 +18,7 @@ export interface Override {
 
 type Tree = Record<string, unknown>;
 
-const isTree = (value: unknown): value is Tree =>
+export const isTree = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 export class Layers {
