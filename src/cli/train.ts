@@ -13,15 +13,28 @@ export interface TrainCommandOptions extends OverrideOptions {
 export function trainCommand(): Command {
   const command = new Command('train')
     .description('Train an experiment.')
-    .argument('<config>', 'the experiment, a YAML file');
+    .argument('[config]', 'the experiment, a YAML file; may be left out with --resume RUN');
   return addTrainOptions(command, 'train on these images: a folder of <identity>/<image>, or a file').action(
-    async (file: string, options: TrainCommandOptions) => {
-      const result = await runTraining(file, options);
+    async (file: string | undefined, options: TrainCommandOptions) => {
+      const result = await runTraining(...withExperiment(file, options));
       if (!result?.evaluation) return;
       const { evaluationTable } = await import('../evaluate/table.js');
       console.log(evaluationTable(result.evaluation));
     },
   );
+}
+
+/** The experiment that `train` is given: before --resume or behind it, or that of the run to continue. */
+function withExperiment(
+  file: string | undefined,
+  options: TrainCommandOptions,
+): [file: string, options: TrainCommandOptions] {
+  const { resume } = options;
+  if (file !== undefined) return [file, options];
+  if (typeof resume !== 'string') throw new UserError('train: expected an experiment, a YAML file, got none');
+  return /\.ya?ml$/.test(resume)
+    ? [resume, { ...options, resume: true }]
+    : [join(resume, 'config.yaml'), options];
 }
 
 /** The options of every command that trains. */
@@ -39,7 +52,7 @@ export function addTrainOptions(command: Command, data: string): Command {
 }
 
 /** The command that continues a run, whatever its experiment was read from. */
-const continuing = (run: string) => `turl train ${join(run, 'config.yaml')} --resume ${run}`;
+const continuing = (run: string) => `turl train --resume ${run}`;
 
 /** Trains, says where the run is, and gives what came of it; nothing when it was only to be planned. */
 export async function runTraining(

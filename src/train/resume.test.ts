@@ -176,7 +176,7 @@ test('--resume: a run of another experiment, or without its checkpoints, is refu
       assert.is(stderr.trimEnd().split('\n').length, 1, stderr);
     }
   };
-  refused(other, /expected a run of other, found one of trial: continue it with turl train .*config\.yaml/);
+  refused(other, /expected a run of other, found one of trial: continue it with turl train --resume .*run$/m);
   const edited = join(folder, 'edited.yaml');
   writeFileSync(edited, readFileSync(file, 'utf8').replace('margin: 2', 'margin: 4'));
   const note =
@@ -184,9 +184,10 @@ test('--resume: a run of another experiment, or without its checkpoints, is refu
   const noted = run('train', edited, '--resume', path, '--dry-run');
   assert.is(noted.status, 0, noted.stderr);
   assert.match(noted.stderr, note);
-  const own = run('train', join(path, 'config.yaml'), '--resume', path);
+  const own = run('train', '--resume', path);
   assert.is(own.status, 0, own.stderr);
   assert.not.match(own.stderr, /configuration/);
+  assert.match(run('train', '--resume', file).stderr, /there is no run of trial in runs to resume/);
   rmSync(join(path, 'checkpoints'), { recursive: true });
   refused(file, /expected a folder checkpoints in it, found none/);
 });
