@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { configToYaml } from '../config/index.js';
+import { RunDirectory } from '../train/run-directory.js';
 import { lockRunDirectory } from '../train/run-lock.js';
 import { clear, estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
 import { slurmScript } from './slurm.js';
@@ -475,15 +475,14 @@ test('a sweep with nothing to test on is refused before anything is trained', ({
   assert.match(stderr, /sweep\.yaml: expected pairs to test on \(.*\), found none for cell base-seed1/);
 });
 
-test('a run without a checkpoint is begun anew, unless a process is in it', ({ folder }) => {
+test('a run without a checkpoint goes on, unless a process is in it', ({ folder }) => {
   const sweep = put(folder, 'base: base.yaml\nseeds: [1]\n');
   const runs = join(folder, 'runs');
   const directory = join(runs, 'base-seed1');
-  mkdirSync(directory, { recursive: true });
   const [cell] = loadSweep(sweep).cells;
   if (!cell) throw new Error('no cell');
-  const kept = configToYaml({ ...cell.config, name: cell.id, work_dir: directory });
-  writeFileSync(join(directory, 'config.yaml'), kept);
+  RunDirectory.create({ ...cell.config, name: cell.id, work_dir: directory }).close();
+  const kept = readFileSync(join(directory, 'config.yaml'), 'utf8');
   const run = () =>
     spawnSync(process.execPath, [turl, 'ablate', sweep, '--out', join(folder, 'out'), '--runs', runs], {
       encoding: 'utf8',

@@ -176,18 +176,6 @@ export function refuseChanged([first, ...others]: readonly ChangedCell[]): void 
   );
 }
 
-/** Whether the run has a checkpoint to go on from; one that has none is removed. @throws UserError when a process is in it */
-function continuable(directory: string): boolean {
-  const release = lockRunDirectory(directory, 'choose another folder with --runs');
-  try {
-    const found = existsSync(join(directory, 'checkpoints/latest'));
-    if (!found) rmSync(directory, { recursive: true });
-    return found;
-  } finally {
-    release();
-  }
-}
-
 export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOptions): Promise<CellResult> {
   const threads = Math.max(1, Math.floor(availableParallelism() / options.jobs));
   const directory = join(options.runs, cell.id);
@@ -196,11 +184,11 @@ export async function runCell(sweep: LoadedSweep, cell: Cell, options: RunOption
     throw new UserError(`it starts from the run of ${start.id}, which is not done`);
   refuseChanged(changedCells([cell], [cell], options));
   const begun = existsSync(join(directory, 'config.yaml'));
+  if (begun) lockRunDirectory(directory, 'choose another folder with --runs')(); // whoever is in it is told before anything is written
   makeFolder(options.runs);
   const file = join(options.runs, `${cell.id}.yaml`);
   writeAtomic(file, configToYaml(runConfigOf(cell, options.runs)));
-  const resumable = begun && continuable(directory);
-  const args = resumable ? ['train', file, '--resume', directory] : ['train', file];
+  const args = begun ? ['train', file, '--resume', directory] : ['train', file];
   const show = (line: string) => {
     if (/^(before|step|stopped)/.test(line)) options.onLine(`${cell.id}: ${line}`);
   };

@@ -5,14 +5,8 @@ import { UserError } from '../tensor/errors.js';
 import { permuted, purposes } from '../tensor/philox.js';
 import { archiveKind, openArchive, type Archive } from './formats/archive.js';
 import { imageFile, openSource, type SourceReader } from './formats/image-source.js';
-import {
-  checkTarget,
-  createArchive,
-  isWithin,
-  type ArchiveWriter,
-  type Content,
-  type Origin,
-} from './formats/writers.js';
+import { checkTarget, isWithin, type Content, type Origin } from './formats/target.js';
+import { createArchive, type ArchiveWriter } from './formats/writers.js';
 import { readSize } from './image-file.js';
 import { stampOf } from './photographs.js';
 

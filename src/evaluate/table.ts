@@ -87,7 +87,7 @@ export function evaluationTable(evaluation: Evaluation): string {
     `score: ${protocol.score}; pairs left out because an image could not be used: ${protocol.failures}${firstOf(evaluation.failed)}`,
     `mean absolute correlation between sub-embeddings: ${correlation === null ? 'not defined' : correlation.toFixed(3)}`,
     ...intervalNote(rows[0]?.intervals),
-    ...rareNote(first),
+    ...(first ? rareNote(first.tarAtFar.map(({ far }) => far), first.impostorPairs) : []), // prettier-ignore
     ...rejectNote(rows[0]),
     ...fewer,
     ...leftOutNote(evaluation),
@@ -116,12 +116,15 @@ const intervalNote = (intervals: Intervals | null | undefined) =>
       ]
     : [];
 
-/** Rates that this many impostor pairs cannot show but by no false accept at all. */
-function rareNote(first: Verification | undefined): string[] {
-  const rare = (first?.tarAtFar ?? []).filter(({ far }) => far * (first?.impostorPairs ?? 0) < 1);
+/** 1e-6, 0.001, 0.1. */
+export const rateName = (rate: number) => (rate < 1e-3 ? rate.toExponential() : String(rate));
+
+/** Which of the rates asked for so many impostor pairs cannot show but by no false accept at all. */
+export function rareNote(rates: readonly number[], impostors: number): string[] {
+  const rare = rates.filter((rate) => rate * impostors < 1);
   return rare.length > 0
     ? [
-        `FAR ${rare.map(({ far }) => far).join(', ')}: too few impostor pairs to reach it; no false accept is allowed there`,
+        `FAR ${rare.map(rateName).join(', ')}: too few impostor pairs to reach it; no false accept is allowed there`,
       ]
     : [];
 }

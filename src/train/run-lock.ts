@@ -7,7 +7,7 @@ import { closeSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { UserError } from '../tensor/errors.js';
-import { explainFileError } from './atomic.js';
+import { explainFileError, explaining } from './atomic.js';
 
 /** What is locked, where the files of the processes lie, and what their names begin with. */
 interface Lock {
@@ -65,7 +65,7 @@ function take(lock: Lock): () => void {
 function refuseOthers(lock: Lock): void {
   const { what, folder, prefix, advice } = lock;
   const own = ownName(lock);
-  for (const name of readdirSync(folder)) {
+  for (const name of explaining(`read ${folder}`, () => readdirSync(folder))) {
     if (name === own || !name.startsWith(prefix)) continue;
     const [, where, pid, start] = /^([^-]*)-(\d+)-(\d*)$/.exec(name.slice(prefix.length)) ?? [];
     if (where === undefined || pid === undefined) continue;

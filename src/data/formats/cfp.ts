@@ -8,7 +8,7 @@ import { basename, dirname, join } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
 import { collectPairs } from '../pairs.js';
 import type { Archive } from './archive.js';
-import { byName } from './identities.js';
+import { byName, numberIdentities } from './identities.js';
 
 /** Whether `path` is such a split. */
 export const isCfpSplit = (path: string): boolean =>
@@ -45,12 +45,8 @@ function peopleOf(
   const folders = files.map((file) => dirname(dirname(file)));
   const agree = pairs.every(([first, second, genuine]) => (folders[first] === folders[second]) === genuine);
   if (!agree) return { labels: new Int32Array(files.length).fill(-1), names: [] };
-  const people = [...new Set(folders)].sort(byName);
-  const numbers = new Map(people.map((folder, i) => [folder, i]));
-  return {
-    labels: Int32Array.from(folders, (folder) => numbers.get(folder) ?? -1),
-    names: people.map((folder) => basename(folder)),
-  };
+  const { labels, names } = numberIdentities(folders);
+  return { labels, names: names.map((folder) => basename(folder)) };
 }
 
 /** Opens a split, PROTOCOL/Split/FP or FF, as a verification set. */

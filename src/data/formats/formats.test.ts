@@ -27,7 +27,8 @@ import { openSource } from './image-source.js';
 import { ParquetUnpacker } from './parquet.js';
 import { readPickle } from './pickle.js';
 import { header, imageRecord, magic, openRecordIo, record } from './recordio.js';
-import { checkCounts, createArchive } from './writers.js';
+import { checkCounts } from './target.js';
+import { createArchive } from './writers.js';
 
 const test = suite<{ root: string }>('formats');
 const home = process.cwd();

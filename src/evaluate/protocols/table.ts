@@ -2,6 +2,7 @@
 import Table from 'cli-table3';
 import { writeToString } from 'fast-csv';
 import type { Interval } from '../bootstrap.js';
+import { rareNote, rateName } from '../table.js';
 import type { Mean, TaskResult } from './measure.js';
 import type { ProtocolEvaluation } from './run.js';
 
@@ -13,9 +14,6 @@ export interface Figure {
   readonly std: number | null;
   readonly interval: Interval | null;
 }
-
-/** 1e-6, 0.001, 0.1. */
-const rateName = (rate: number) => (rate < 1e-3 ? rate.toExponential() : String(rate));
 
 /** The figures of a task, in the order of its table. */
 export function figuresOf(task: TaskResult): Figure[] {
@@ -90,12 +88,15 @@ function extent(task: TaskResult): string {
   }
 }
 
-/** The rates asked for that this many comparisons cannot show but by 0. */
-function tooRare(task: TaskResult): number[] {
+/** Which rates its comparisons are too few for. */
+function tooRare(task: TaskResult): string[] {
   const parts =
     task.kind === 'verification' ? task.parts : task.kind === 'distractors' ? [task.verification] : [];
   const fewest = Math.min(...parts.map(({ impostor }) => impostor));
-  return (parts[0]?.tarAtFar ?? []).map(({ limit }) => limit).filter((limit) => limit * fewest < 1);
+  return rareNote(
+    (parts[0]?.tarAtFar ?? []).map(({ limit }) => limit),
+    fewest,
+  );
 }
 
 const percent = (share: number) => (100 * share).toFixed(2);
@@ -124,12 +125,7 @@ export function protocolTable({ protocol, failed, versions }: ProtocolEvaluation
       const own = measured[k];
       if (own) table.push([version, ...figuresOf(own).map(cell)]);
     }
-    lines.push(table.toString(), extent(task));
-    const rare = tooRare(task);
-    if (rare.length > 0)
-      lines.push(
-        `FAR ${rare.map(rateName).join(', ')}: too few impostor pairs to reach it; no false accept is allowed there`,
-      );
+    lines.push(table.toString(), extent(task), ...tooRare(task));
   });
   lines.push(
     `set: ${protocol.set}, ${count(protocol.images, 'image')}, ${count(protocol.templates, 'template')}`,
