@@ -9,7 +9,7 @@ import { Background } from './background.js';
 import { buildHead, headTopology } from './head.js';
 
 /** The camera's distance in half widths of the face: an arm's length or so. With it the yaw that the mesh measures on the result is
- *  the one asked for (docs/pose.md); from further away faces look turned less. */
+ *  the one asked for (docs/alignment-and-pose.md); from further away faces look turned less. */
 const distance = 8;
 const empty = 1e9; // depth of a pixel without a head
 
