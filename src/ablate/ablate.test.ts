@@ -206,6 +206,15 @@ test('the sweeps that come with turl load, say what they are for, and each of th
   assert.equal([arm('+DE')?.loss.lambda_adv, arm('+DE')?.loss.groups, arm('+DE')?.train.epochs], [2, 16, 27]);
 });
 
+test('+ME and +DE of the sweeps for a CPU change of the loss what they say, and nothing else', () => {
+  for (const file of ['quick', 'small']) {
+    const { cells } = loadSweep(join(import.meta.dirname, `../../experiments/ablation/${file}.yaml`));
+    const loss = (name: string) => cells.find(({ variant }) => variant.arm === name)?.config.loss;
+    assert.equal({ ...loss('+ME'), groups: 1 }, loss('+CI'), file);
+    assert.equal({ ...loss('+DE'), lambda_cls: 0, lambda_adv: 0 }, loss('+ME'), file);
+  }
+});
+
 test('a result counts while the experiments that it depends on are the same', ({ folder }) => {
   const text = `base: base.yaml
 set: { data.source: photographs, data.path: /a/faces, data.sampling: { identities: 2, images: 2 } }
