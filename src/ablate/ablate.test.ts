@@ -12,6 +12,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { softLabelCount } from '../config/index.js';
+import { UniversalLoss } from '../method/universal-loss.js';
+import { activeVariations } from '../method/variations.js';
+import { Initialiser } from '../nn/initialise.js';
+import { scope } from '../tensor/scope.js';
 import { RunDirectory } from '../train/run-directory.js';
 import { lockRunDirectory } from '../train/run-lock.js';
 import { clear, estimate, pairedDifference, studentCumulative, studentQuantile } from './statistics.js';
@@ -171,19 +176,43 @@ seeds: [4, 5]
   );
 });
 
-test('the sweeps that come with turl load, and say what they are for', () => {
+test('the sweeps that come with turl load, say what they are for, and each of their losses can be built', () => {
   const root = join(import.meta.dirname, '../../experiments/ablation');
   const files = readdirSync(root).filter((name) => name.endsWith('.yaml'));
   assert.ok(files.length >= 8);
   for (const file of files) {
     const sweep = loadSweep(join(root, file));
     assert.ok(sweep.purpose.length > 10 && sweep.seeds.length >= 3, file);
+    for (const { config } of sweep.cells)
+      scope(() => {
+        const variations = activeVariations(config.augment).length + softLabelCount(config);
+        const sizes = {
+          identities: 2,
+          embeddingSize: config.model.embedding_size,
+          featureSize: 1,
+          variations,
+        };
+        void new UniversalLoss(new Initialiser(config.seed), sizes, config.loss);
+      });
   }
   const { cells } = loadSweep(join(root, 'paper.yaml'));
   const arm = (name: string) => cells.find(({ variant }) => variant.arm === name)?.config;
   assert.equal([arm('Baseline')?.loss.type, arm('Baseline')?.train.epochs], ['cosface', 18]);
   assert.equal([arm('+PA')?.stage, arm('+PA')?.from], ['uncertainty', 'DE-seed1']);
+  assert.equal(
+    [arm('+PA')?.evaluate.score, arm('+PA')?.evaluate.fusion, arm('+DE')?.evaluate.fusion],
+    ['uncertainty', 'precision', 'mean'],
+  );
   assert.equal([arm('+DE')?.loss.lambda_adv, arm('+DE')?.loss.groups, arm('+DE')?.train.epochs], [2, 16, 27]);
+});
+
+test('+ME and +DE of the sweeps for a CPU change of the loss what they say, and nothing else', () => {
+  for (const file of ['quick', 'small']) {
+    const { cells } = loadSweep(join(import.meta.dirname, `../../experiments/ablation/${file}.yaml`));
+    const loss = (name: string) => cells.find(({ variant }) => variant.arm === name)?.config.loss;
+    assert.equal({ ...loss('+ME'), groups: 1 }, loss('+CI'), file);
+    assert.equal({ ...loss('+DE'), lambda_cls: 0, lambda_adv: 0 }, loss('+ME'), file);
+  }
 });
 
 test('a result counts while the experiments that it depends on are the same', ({ folder }) => {

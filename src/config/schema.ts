@@ -220,7 +220,7 @@ const loss = z
           .max(1)
           .default(1)
           .describe(
-            'Share of its gradient that the branch learns from. With few groups it learns too fast and s falls to 0.',
+            'Share of its gradient that the branch learns from in stage identification. With few groups it learns too fast and s falls to 0.',
           ),
       })
       .prefault({})
@@ -312,7 +312,9 @@ const train = z
       .positive()
       .nullable()
       .default(null)
-      .describe('Largest norm of all gradients together; null: none.'),
+      .describe(
+        'Largest norm of the gradients of `optimizer` all together; those of `discriminator.optimizer` are as they are. null: none.',
+      ),
     checkpoint_every: count().default(1000).describe('Steps between checkpoints.'),
     log_every: count().default(20).describe('Steps between logged metrics.'),
     evaluate_every: count()

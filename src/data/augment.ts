@@ -1,5 +1,5 @@
 /**
- * Batch augmentation on the device (§3.1: low resolution and occlusion): crop, mirror, Gaussian blur or a smaller image, black blocks and
+ * Batch augmentation on the device (§3: low resolution and occlusion): crop, mirror, Gaussian blur or a smaller image, black blocks and
  * normalisation in one kernel, from uint8 images [B, H, W, 3] to [B, h, w, 3]. The parameters of an image are one row of int32.
  */
 import { check } from '../tensor/errors.js';

@@ -19,8 +19,9 @@ export function shuffledSampling(faces: FaceSet, batchSize: number, seed: number
 }
 
 /**
- * Batches of P identities with Q images each, side by side. The identities go round in random orders; an identity shows Q of its images
- * in a random order, new in each round, over again when it has fewer.
+ * Batches of P identities with Q images each, side by side. The identities go round in random orders, of which each round leaves out the
+ * last ones that make no whole batch: no batch has an identity twice. An identity shows Q of its images in a random order, new in each
+ * round, over again when it has fewer.
  */
 export function balancedSampling(
   faces: FaceSet,
@@ -33,10 +34,11 @@ export function balancedSampling(
     throw new UserError(
       `data.sampling: expected at most the ${count} identities there are in a batch, got ${perBatch}`,
     );
+  const batches = Math.floor(count / perBatch);
   return (step, i) => {
-    const turn = step * perBatch + Math.floor(i / each);
-    const round = Math.floor(turn / count);
-    const identity = permuted(turn % count, count, seed, purposes.balancedIdentity, round);
+    const round = Math.floor(step / batches);
+    const turn = (step % batches) * perBatch + Math.floor(i / each);
+    const identity = permuted(turn, count, seed, purposes.balancedIdentity, round);
     const images = groups[identity] ?? [];
     const place = i % each;
     const order = (round * count + identity) % 2 ** 32;

@@ -1,4 +1,4 @@
-// What is drawn for each training image (§3.1, §4): crop, mirror and the augmentable variations, low resolution (blur), occlusion
+// What is drawn for each training image (§3, §4): crop, mirror and the augmentable variations, low resolution (blur), occlusion
 // and pose, applied independently so that they combine. A draw depends on (seed, epoch, image) only.
 import { Draws, purposes } from '../tensor/philox.js';
 

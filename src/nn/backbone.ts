@@ -10,7 +10,7 @@ import { Module } from './module.js';
 export interface BackboneOutput {
   /** [B, D], float32, not normalised. */
   embedding: Tensor;
-  /** [B, F], of the type of the images: what the last linear layer reads; the confidence branch reads it too. */
+  /** [B, F], of the type of the images: what the last linear layer reads, before dropout; the confidence branch reads it too. */
   features: Tensor;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Turns the head of a photograph to another yaw (§3.1: pose). The head around the face mesh (head.ts) is rotated about its own vertical
+ * Turns the head of a photograph to another yaw (§3: pose). The head around the face mesh (head.ts) is rotated about its own vertical
  * axis, brought back to the five points of the photograph, and drawn with a depth buffer. Its texture is the photograph; what was
  * turned away from the camera there is taken from the other half of the face where that is seen better.
  */
