@@ -7,12 +7,12 @@ import type { Initialiser } from './initialise.js';
 import { BatchNorm, Dropout, Linear, type Layer } from './layers.js';
 import { Module } from './module.js';
 
-export interface BackboneOutput {
+export type BackboneOutput = {
   /** [B, D], float32, not normalised. */
   embedding: Tensor;
   /** [B, F], of the type of the images: what the last linear layer reads; the confidence branch reads it too. */
   features: Tensor;
-}
+};
 
 /**
  * A body of blocks, then flatten, dropout, linear and batch normalisation. The input is [B, size, size, 3], float32 or bfloat16;
@@ -49,7 +49,7 @@ export class Backbone extends Module {
     return scope(() => {
       const y = this.body.reduce((x, block) => {
         const next = scope(() => block.forward(x));
-        if (x !== images) x.dispose();
+        if (x !== images && x !== next) x.dispose();
         return next;
       }, images);
       const features = reshape(y, [y.dim(0), this.featureSize]);

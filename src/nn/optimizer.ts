@@ -28,13 +28,20 @@ export class Optimizer {
   /** Those whose gradients were measured last. */
   #measured: readonly string[] = [];
 
-  /** @param parameters by name; all on one device. The optimiser's state takes one (SGD) or two (AdamW) tensors for each. */
+  /** @param parameters by name, each once; all on one device. The optimiser's state takes one (SGD) or two (AdamW) tensors for each. */
   constructor(
     readonly parameters: ReadonlyMap<string, Tensor>,
     readonly options: OptimizerOptions,
   ) {
     const [first] = parameters.values();
     if (!first) throw new UserError('an optimiser expects at least one parameter, found none');
+    const names = new Map<Tensor, string>();
+    for (const [name, p] of parameters) {
+      const other = names.get(p);
+      if (other !== undefined)
+        throw new UserError(`an optimiser expects each parameter once, found one as ${other} and as ${name}`);
+      names.set(p, name);
+    }
     const { device } = first;
     this.#slots = new Map();
     for (const [name, { shape, dtype }] of parameters)

@@ -2,6 +2,7 @@
  * Scopes free what is temporary: every tensor made inside is disposed at the end, except those returned, which move to the
  * scope around. Scopes are synchronous and nest.
  */
+import { check } from './errors.js';
 import type { Tensor } from './tensor.js';
 
 const scopes: Set<Tensor>[] = [];
@@ -36,13 +37,24 @@ function handOver(value: unknown, own: Set<Tensor>): void {
     for (const item of Object.values(value)) handOver(item, own);
 }
 
+/** The result, unless `f` is asynchronous: what it did later would be outside of what `op` does around it. */
+export function refusePromise<T>(op: string, result: T): T {
+  check(
+    !(result instanceof Promise),
+    op,
+    'a function that is done when it returns',
+    () => 'an asynchronous one',
+  );
+  return result;
+}
+
 /** Runs `f`, then frees every tensor it made except those in its result (a tensor, or arrays and plain objects of them). */
 export function scope<T extends Kept | void>(f: () => T): T {
   const own = new Set<Tensor>();
   scopes.push(own);
   let result: T;
   try {
-    result = f();
+    result = refusePromise('scope', f());
   } catch (error) {
     scopes.pop();
     for (const tensor of own) tensor.dispose();

@@ -46,7 +46,7 @@ export function decorrelation(
   const losses = empty([samples, 3], { dtype, device, label: 'decorrelation losses' });
   const logits = empty([samples, variations, variations], { dtype, device, label: 'decorrelation logits' });
   device.kernels.decorrelation_forward(losses, logits, f, weight, bias, masks, targets, ...sizes);
-  return record(
+  const result = record(
     'decorrelation',
     losses,
     [f, weight, bias],
@@ -70,4 +70,6 @@ export function decorrelation(
       return [df, dweight, dbias];
     },
   );
+  logits.dispose();
+  return result;
 }
