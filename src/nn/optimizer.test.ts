@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { assertClose, devices, randomTensor, randomValues } from '../testing.js';
-import { parameter, tensor, type Tensor } from '../tensor/tensor.js';
+import { parameter, tensor, zeros, type Tensor } from '../tensor/tensor.js';
 import { Initialiser } from './initialise.js';
 import { Linear } from './layers.js';
 import { Module } from './module.js';
@@ -125,6 +125,22 @@ for (const device of devices)
     assertClose(parameters[0]?.toArray() ?? [], [(before[0] ?? 0) - (g[0] ?? 0) / Math.sqrt(total)], 1e-6);
     optimizer.dispose();
   });
+
+test('a gradient of another shape or type than its parameter is refused', () => {
+  const p = parameter(zeros([1000]));
+  const optimizer = new Optimizer(new Map([['p', p]]), { name: 'sgd' });
+  for (const [grad, found] of [
+    [zeros([2]), /optimizer: expected a gradient of p like float32 \[1000\], got float32 \[2\]/],
+    [zeros([1000], { dtype: 'float64' }), /like float32 \[1000\], got float64 \[1000\]/],
+  ] as const) {
+    p.grad = grad;
+    assert.throws(() => optimizer.step(1), found);
+    assert.throws(() => optimizer.measureGradients(), found);
+    grad.dispose();
+  }
+  p.grad = undefined;
+  optimizer.dispose();
+});
 
 test('a parameter that two modules share has one name and is updated once', () => {
   class Tied extends Module {

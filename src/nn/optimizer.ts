@@ -2,8 +2,9 @@
  * Optimisers: SGD with momentum and AdamW, one fused kernel for many parameters. Weight decay applies to matrices and filters only:
  * tensors of rank 0 and 1 (batch normalisation, biases, PReLU slopes) have none.
  */
-import { UserError } from '../tensor/errors.js';
+import { check, UserError } from '../tensor/errors.js';
 import { HostNumber } from '../tensor/recording.js';
+import { sameShape } from '../tensor/shape.js';
 import { full, zeros, type Tensor } from '../tensor/tensor.js';
 
 export interface SgdOptions {
@@ -79,7 +80,17 @@ export class Optimizer {
 
   /** The parameters that have a gradient. */
   #learned(): { name: string; p: Tensor; grad: Tensor }[] {
-    return [...this.parameters].flatMap(([name, p]) => (p.grad ? [{ name, p, grad: p.grad }] : []));
+    return [...this.parameters].flatMap(([name, p]) => {
+      const { grad } = p;
+      if (!grad) return [];
+      check(
+        sameShape(grad.shape, p.shape) && grad.dtype === p.dtype,
+        'optimizer',
+        () => `a gradient of ${name} like ${p.toString()}`,
+        () => grad.toString(),
+      );
+      return [{ name, p, grad }];
+    });
   }
 
   /** From now on gradients are multiplied so that a norm beyond `maxNorm` becomes `maxNorm`; uses what was measured last. */
