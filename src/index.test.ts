@@ -113,13 +113,21 @@ for (const device of devices) {
   });
 }
 
-test('what the library returns may leave a scope, by its type too', () => {
+test('what the library returns, and host arrays, may leave a scope by their types; what would be freed inside may not', () => {
   const sizes = { inputSize: 8, embeddingSize: 4, channels: [4, 4], blocks: [1, 1] };
   const network = iresnet(new Initialiser(1), sizes);
   const { embedding, features } = scope(() => network.forward(randomTensor([2, 8, 8, 3])));
   const labels = tensor(Int32Array.of(0, 1));
   const { loss, hit } = scope(() => marginSoftmax(embedding, randomTensor([3, 4]), labels));
   assert.not(embedding.disposed || features.disposed || loss.disposed || hit.disposed);
+  assert.equal(
+    scope(() => labels.toArray()),
+    Int32Array.of(0, 1),
+  );
+  // @ts-expect-error: a map
+  scope(() => new Map([['labels', labels]]));
+  // @ts-expect-error: an object with methods
+  scope(() => ({ network }));
 });
 
 test('a thread that ends gives its memory back', async () => {

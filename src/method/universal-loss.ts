@@ -61,12 +61,12 @@ export const lossParts = [
 ] as const;
 export type LossPart = (typeof lossParts)[number];
 
-export type UniversalLossResult = {
+export interface UniversalLossResult {
   /** One element: what to call backward on. */
   total: Tensor;
   /** [7], without gradient, in the order of `lossParts`: one read-back serves the log. */
   parts: Tensor;
-};
+}
 
 export class UniversalLoss extends Module {
   readonly prototypes: Tensor;

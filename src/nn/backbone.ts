@@ -7,12 +7,12 @@ import type { Initialiser } from './initialise.js';
 import { BatchNorm, Dropout, Linear, type Layer } from './layers.js';
 import { Module } from './module.js';
 
-export type BackboneOutput = {
+export interface BackboneOutput {
   /** [B, D], float32, not normalised. */
   embedding: Tensor;
   /** [B, F], of the type of the images: what the last linear layer reads; the confidence branch reads it too. */
   features: Tensor;
-};
+}
 
 /**
  * A body of blocks, then flatten, dropout, linear and batch normalisation. The input is [B, size, size, 3], float32 or bfloat16;

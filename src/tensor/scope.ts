@@ -3,6 +3,7 @@
  * scope around. Scopes are synchronous and nest.
  */
 import { check } from './errors.js';
+import type { HostArray } from './dtype.js';
 import type { Tensor } from './tensor.js';
 
 const scopes: Set<Tensor>[] = [];
@@ -18,15 +19,12 @@ export function keep<T extends Tensor>(tensor: T): T {
   return tensor;
 }
 
-type Kept =
-  | Tensor
-  | readonly Kept[]
-  | { readonly [key: string]: unknown }
-  | undefined
-  | null
-  | string
-  | number
-  | boolean;
+/** What may leave a scope, seen from a type: functions may not, and so no promises, maps or objects with methods. */
+type Kept<T> = T extends Tensor | HostArray | undefined | null | void | string | number | boolean
+  ? T
+  : T extends (...args: never[]) => unknown
+    ? never
+    : { readonly [Key in keyof T]: Kept<T[Key]> };
 
 /** Moves the tensors of `value` that `own` holds to the scope around. */
 function handOver(value: unknown, own: Set<Tensor>): void {
@@ -48,8 +46,11 @@ export function refusePromise<T>(op: string, result: T): T {
   return result;
 }
 
-/** Runs `f`, then frees every tensor it made except those in its result (a tensor, or arrays and plain objects of them). */
-export function scope<T extends Kept | void>(f: () => T): T {
+/**
+ * Runs `f`, then frees every tensor it made except those in its result: a tensor, or arrays and plain objects of them, among which there may
+ * be numbers, texts and host arrays.
+ */
+export function scope<T>(f: () => T & Kept<T>): T {
   const own = new Set<Tensor>();
   scopes.push(own);
   let result: T;

@@ -23,12 +23,12 @@ export interface MarginSoftmaxOptions {
   epsilon?: number;
 }
 
-export type MarginSoftmax = {
+export interface MarginSoftmax {
   /** One loss for each sample [B]. */
   loss: Tensor;
   /** 1 where the label's logit, without margin, is above all others, else 0 [B]; without gradient. */
   hit: Tensor;
-};
+}
 
 export function marginSoftmax(
   g: Tensor,
