@@ -16,7 +16,7 @@ export class Tensor {
   requiresGrad = false;
   /** The gradient, of the same shape, after `Tape.backward`; only leaves (parameters) keep one. */
   grad: Tensor | undefined;
-  /** The operation that made it, while a tape records. */
+  /** The operation that made it, while a tape holds that. */
   node: TapeNode | undefined;
   /** Mean and variance [2, C] of each channel (the last axis), if the operation that made it left them; freed with it. */
   statistics: Tensor | undefined;

@@ -36,6 +36,7 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = 
   check(
     weight.rank === 4 &&
       weight.dtype === dtype &&
+      Number.isInteger(groups) &&
       weight.dim(3) * groups === channels &&
       weight.dim(0) % groups === 0,
     'conv2d',

@@ -87,6 +87,11 @@ test('wrong shapes are refused', () => {
     () => linear(zeros([2, 3]), zeros([4, 3]), zeros([3])),
     /linear: expected a bias of float32 \[4\], got float32 \[3\]/,
   );
+  const whole = zeros([2, 3], { dtype: 'int32' });
+  assert.throws(
+    () => linear(whole, zeros([4, 3])),
+    /linear: expected x as floating \[..., in\], got int32 \[2, 3\]/,
+  );
 });
 
 test.run();

@@ -3,7 +3,7 @@
  * float32, and so are their gradients.
  */
 import { check } from '../../tensor/errors.js';
-import { accumulator } from '../../tensor/dtype.js';
+import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { scope } from '../../tensor/scope.js';
 import { sizeOf } from '../../tensor/shape.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
@@ -11,6 +11,7 @@ import { record } from '../tape.js';
 import { matmulValue } from './matmul.js';
 
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  check(isFloat(x.dtype) && x.rank >= 1, 'linear', 'x as floating [..., in]', () => x.toString());
   const features = x.dim(-1);
   const dtype = accumulator(x.dtype);
   check(
