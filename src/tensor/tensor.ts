@@ -170,7 +170,7 @@ export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
 }
 
 /**
- * A tensor of given values. `dtype` defaults to the typed array's own (plain arrays: float32); bfloat16 is rounded from
+ * A tensor of given values. `dtype` defaults to the typed array's own (other arrays: float32); bfloat16 is rounded from
  * float32.
  */
 export function tensor(
