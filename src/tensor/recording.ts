@@ -3,8 +3,8 @@
  * sections, while they are made as ever; a replay makes them again, with the same tensors, which hold what they hold by then. The memory
  * of those is kept, whoever disposes of them. On CUDA a replay is one launch of a graph.
  *
- * What a replay cannot do is an error while it is noted: copies from and to the host, and replays. Numbers are those of the recording, except a
- * `HostNumber`, which is read at each replay. Whoever replays promises that nothing else would differ.
+ * What a replay cannot do is an error while it is noted: copies from and to the host, and replays. Numbers are those of the recording,
+ * except a `HostNumber`, which is read at each replay. Whoever replays promises that nothing else would differ.
  */
 import type { Device, KernelArgument, Storage } from './device.js';
 import { native } from './native.js';
