@@ -12,6 +12,7 @@ namespace turl {
 class Pool {
  public:
   explicit Pool(Backend& backend) : backend_(backend) {}
+  ~Pool();
   void* take(size_t bytes);  // nullptr when the limit or the device's memory is reached
   void give(void* data, size_t bytes);
   // A block that is kept for nobody else: cached ones go back to the system before, and it does so itself when it is given.
@@ -55,14 +56,16 @@ struct Buffer {
   bool live = false;
 };
 
-// Slots are reused; a handle of a freed buffer is recognised by its generation.
+// Slots are reused; a handle of a freed buffer is recognised by its generation. What is live when a thread of JavaScript ends is freed.
 class BufferTable {
  public:
+  ~BufferTable();
   double add(Device* device, void* data, int64_t size, DType dtype);
   Buffer& get(double handle);  // throws for a freed or foreign handle
   void remove(double handle);
 
  private:
+  static void give(Buffer& b);
   std::vector<Buffer> slots_;
   std::vector<uint32_t> empty_;
 };

@@ -13,6 +13,13 @@ size_t Pool::class_size(size_t bytes) const {
   return (bytes + step - 1) / step * step;
 }
 
+Pool::~Pool() {
+  try {
+    trim();
+  } catch (const std::exception&) {  // a device that has failed: what made it fail has been told
+  }
+}
+
 void* Pool::take(size_t bytes) {
   size_t size = class_size(bytes);
   auto found = free_.find(size);
@@ -101,12 +108,23 @@ Buffer& BufferTable::get(double handle) {
   return slots_[slot];
 }
 
-void BufferTable::remove(double handle) {
-  Buffer& b = get(handle);
+void BufferTable::give(Buffer& b) {
   if (b.recording) b.recording->died(b.block);
   else b.device->pool->give(b.data, size_t(b.size) * bytes_of(b.dtype));
   b.recording.reset();
   b.live = false;
+}
+
+BufferTable::~BufferTable() {
+  try {
+    for (Buffer& b : slots_)
+      if (b.live) give(b);
+  } catch (const std::exception&) {  // as above
+  }
+}
+
+void BufferTable::remove(double handle) {
+  give(get(handle));
   empty_.push_back(uint32_t(uint64_t(handle) & ((uint64_t(1) << slot_bits) - 1)));
 }
 

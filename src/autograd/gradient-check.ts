@@ -1,4 +1,5 @@
 /** Gradients against finite differences in double precision. */
+import { check } from '../tensor/errors.js';
 import { scope } from '../tensor/scope.js';
 import { tensor, type Tensor } from '../tensor/tensor.js';
 import { Tape } from './tape.js';
@@ -12,7 +13,8 @@ export interface GradientCheckOptions {
 
 /**
  * Compares the gradients of sum(f(inputs) * r), r a fixed pseudo-random weight for each output, with central differences, for
- * every element of every input with `requiresGrad`. Inputs are float64 on cpu. Throws an Error naming the worst element.
+ * every element of every input with `requiresGrad`, whose `grad` is freed. Those are float64 on cpu. Throws an Error naming the first
+ * element beyond the tolerance.
  * @returns the largest error found.
  */
 export function checkGradients(
@@ -30,6 +32,12 @@ export function checkGradients(
       return total;
     });
   for (const input of inputs) {
+    check(
+      !input.requiresGrad || input.dtype === 'float64',
+      'checkGradients',
+      'float64 where a gradient is wanted',
+      () => input.toString(),
+    );
     input.grad?.dispose();
     input.grad = undefined;
   }

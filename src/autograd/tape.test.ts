@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert';
 import { assertClose, devices } from '../testing.js';
 import { scope } from '../tensor/scope.js';
 import { full, parameter, tensor, zeros, type Tensor } from '../tensor/tensor.js';
+import { checkGradients } from './gradient-check.js';
 import { isRecording, noGrad, record, Tape } from './tape.js';
 
 const test = suite('tape');
@@ -175,7 +176,14 @@ for (const device of devices) {
     }, /backward: expected a loss of one element, got float32 \[2\]/);
     assert.throws(() => {
       tape.backward(y, ones(3));
-    }, /backward: expected a seed like float32 \[2\], got float32 \[3\]/);
+    }, /backward: expected a seed like float32 \[2\] on \w+, got float32 \[3\] on \w+/);
+    assert.throws(() => {
+      tape.backward(y, tensor([1, 1], [2], { device, dtype: 'bfloat16' }));
+    }, /backward: expected a seed like float32 \[2\] on \w+, got bfloat16 \[2\] on \w+/);
+    if (device.name !== 'cpu')
+      assert.throws(() => {
+        tape.backward(y, tensor([1, 1]));
+      }, /backward: expected a seed like float32 \[2\] on \w+, got float32 \[2\] on cpu/);
     assert.throws(() => {
       tape.backward(a, ones(2));
     }, /backward: expected a tensor computed on the tape from parameters/);
@@ -185,6 +193,25 @@ for (const device of devices) {
     assert.equal(gradient(a), [3, 3]);
     a.grad?.dispose();
     assert.throws(() => tape.backward(y, ones(2)), /backward: expected a tensor computed on the tape/);
+  });
+
+  on('what a tape that is done computed is a constant for the next, to which no gradient goes', () => {
+    const a = leaf(1);
+    let state = ones(1);
+    for (let i = 0; i < 3; i++) {
+      const tape = new Tape();
+      state = tape.record(() => plus(triple(a), state));
+      assert.ok(state.requiresGrad);
+      tape.backward(state);
+      assert.not(state.requiresGrad);
+      assert.is(state.node, undefined);
+    }
+    assert.equal(gradient(a), [9]);
+    const dropped = new Tape();
+    const y = dropped.record(() => triple(a));
+    dropped.dispose();
+    assert.not(y.requiresGrad);
+    a.grad?.dispose();
   });
 
   on('a step leaves as many bytes as there were before it', () => {
@@ -205,5 +232,19 @@ for (const device of devices) {
     assert.is(live(), before);
   });
 }
+
+test('an asynchronous function is refused: what it does later would not be recorded', () => {
+  const later = () => Promise.resolve();
+  assert.throws(() => new Tape().record(later), /record: expected a function that is done when it returns/);
+  assert.throws(() => noGrad(later), /noGrad: expected a function that is done when it returns/);
+  assert.not(isRecording());
+});
+
+test('gradients are checked in double precision only', () => {
+  assert.throws(
+    () => checkGradients((x) => triple(x), [parameter(zeros([2]))]),
+    /checkGradients: expected float64 where a gradient is wanted, got float32 \[2\]/,
+  );
+});
 
 test.run();

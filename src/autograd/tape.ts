@@ -4,7 +4,7 @@
  * meet at one tensor, and frees what a node saved as soon as it has been used.
  */
 import { check } from '../tensor/errors.js';
-import { keep, onScopeCreate, scope } from '../tensor/scope.js';
+import { keep, onScopeCreate, refusePromise, scope } from '../tensor/scope.js';
 import { full, type Tensor } from '../tensor/tensor.js';
 import { sameShape } from '../tensor/shape.js';
 
@@ -13,6 +13,7 @@ export type Backward = (dy: Tensor, needs: readonly boolean[]) => readonly (Tens
 
 export interface TapeNode {
   readonly op: string;
+  readonly output: Tensor;
   readonly inputs: readonly Tensor[];
   readonly saved: readonly Tensor[];
   readonly backward: Backward;
@@ -34,7 +35,7 @@ export function record(
   backward: Backward,
 ): Tensor {
   if (!recording || !inputs.some((input) => input.requiresGrad)) return y;
-  recording.add(y, { op, inputs, saved, backward, gradient: undefined });
+  recording.add({ op, output: y, inputs, saved, backward, gradient: undefined });
   return y;
 }
 
@@ -55,7 +56,7 @@ export function isRecording(): boolean {
   return recording !== undefined;
 }
 
-/** Runs `f` without recording. */
+/** Runs `f`, which is not asynchronous, without recording. */
 export function noGrad<T>(f: () => T): T {
   return recordingOn(undefined, f);
 }
@@ -64,7 +65,7 @@ function recordingOn<T>(tape: Tape | undefined, f: () => T): T {
   const outer = recording;
   recording = tape;
   try {
-    return f();
+    return refusePromise(tape ? 'record' : 'noGrad', f());
   } finally {
     recording = outer;
   }
@@ -73,7 +74,7 @@ function recordingOn<T>(tape: Tape | undefined, f: () => T): T {
 export class Tape {
   #nodes: TapeNode[] = [];
 
-  /** Runs `f`, recording its operations. A tape records once or several times, then goes backward once. */
+  /** Runs `f`, which is not asynchronous, recording its operations. A tape records once or several times, then goes backward once. */
   record<T>(f: () => T): T {
     try {
       return recordingOn(this, f);
@@ -83,24 +84,29 @@ export class Tape {
     }
   }
 
-  add(y: Tensor, node: TapeNode): void {
+  add(node: TapeNode): void {
     for (const tensor of node.saved) tensor.storage.retain();
-    y.requiresGrad = true;
-    y.node = node;
+    node.output.requiresGrad = true;
+    node.output.node = node;
     this.#nodes.push(node);
   }
 
   /**
-   * Adds the gradient of `loss` with respect to every parameter it depends on to that parameter's `grad`.
-   * @param loss one element, or any shape together with `seed`, the gradient with respect to it.
+   * Adds the gradient of `loss` with respect to every parameter it depends on to that parameter's `grad`. What was computed on the
+   * tape needs no gradient from then on.
+   * @param loss one element, or any shape together with `seed`, the gradient with respect to it, of its type and on its device.
    */
   backward(loss: Tensor, seed?: Tensor): void {
     const { node } = loss;
     const recorded = node !== undefined && this.#nodes.includes(node);
     check(recorded, 'backward', 'a tensor computed on the tape from parameters', () => loss.toString());
+    const where = (t: Tensor) => `${t.toString()} on ${t.device.name}`;
     if (seed)
-      check(sameShape(seed.shape, loss.shape), 'backward', `a seed like ${loss.toString()}`, () =>
-        seed.toString(),
+      check(
+        sameShape(seed.shape, loss.shape) && seed.dtype === loss.dtype && seed.device === loss.device,
+        'backward',
+        () => `a seed like ${where(loss)}`,
+        () => where(seed),
       );
     else check(loss.size === 1, 'backward', 'a loss of one element', () => loss.toString());
     try {
@@ -138,20 +144,23 @@ export class Tape {
           });
         });
     } finally {
-      dy?.dispose();
-      node.gradient = undefined;
-      for (const tensor of node.saved) tensor.storage.release();
+      finish(node);
     }
   }
 
   /** Frees everything the tape holds. `backward` does so by itself. */
   dispose(): void {
-    for (const node of this.#nodes) {
-      node.gradient?.dispose();
-      for (const tensor of node.saved) tensor.storage.release();
-    }
+    this.#nodes.forEach(finish);
     this.#nodes = [];
   }
+}
+
+/** Frees what a node holds. Its output is a constant then: a gradient that still arrived there would go nowhere. */
+function finish(node: TapeNode): void {
+  node.gradient?.dispose();
+  node.gradient = node.output.node = undefined;
+  node.output.requiresGrad = false;
+  for (const tensor of node.saved) tensor.storage.release();
 }
 
 /**

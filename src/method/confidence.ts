@@ -8,6 +8,7 @@ import { mean } from '../autograd/ops/reduce.js';
 import { affine, exp, softplus, square } from '../autograd/ops/unary.js';
 import { noGrad } from '../autograd/tape.js';
 import { UserError } from '../tensor/errors.js';
+import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from '../nn/initialise.js';
 import { Module } from '../nn/module.js';
@@ -49,7 +50,7 @@ export class ConfidenceHead extends Module {
   /** x [B, features] to s [B, K]. */
   forward(x: Tensor): Tensor {
     const activation = this.options.activation === 'exp' ? exp : softplus;
-    return add(activation(linear(x, this.weight, this.bias)), this.minimum);
+    return scope(() => add(activation(linear(x, this.weight, this.bias)), this.minimum));
   }
 }
 
@@ -65,5 +66,5 @@ export function slowed(s: Tensor, share: number): Tensor {
 
 /** Eq. 10, for each image [B]: L_reg = (1/K) Σ_k (s^(k))². */
 export function confidenceRegulariser(s: Tensor): Tensor {
-  return mean(square(s), 1);
+  return scope(() => mean(square(s), 1));
 }

@@ -17,14 +17,17 @@ import { marginSoftmax, type MarginSoftmax } from '../autograd/ops/margin-softma
 import { reshape } from '../autograd/ops/shape.js';
 import type { FloatType } from '../tensor/dtype.js';
 import type { HostNumber } from '../tensor/recording.js';
+import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 /** g [B, D]: each group of f [B, D] times its confidence s [B, K], over K. */
 export function scaleByConfidence(f: Tensor, s: Tensor): Tensor {
   const [samples, size, groups] = [f.dim(0), f.dim(1), s.dim(1)];
-  const parts = reshape(f, [samples, groups, size / groups]);
-  const scales = reshape(affine(s, 1 / groups), [samples, groups, 1]);
-  return reshape(mul(parts, scales), [samples, size]);
+  return scope(() => {
+    const parts = reshape(f, [samples, groups, size / groups]);
+    const scales = reshape(affine(s, 1 / groups), [samples, groups, 1]);
+    return reshape(mul(parts, scales), [samples, size]);
+  });
 }
 
 const rounded = (g: Tensor, precision: FloatType | undefined) => (precision ? cast(g, precision) : g);
@@ -38,8 +41,10 @@ export function confidenceSoftmax(
   margin: number | HostNumber,
   precision?: FloatType,
 ): MarginSoftmax {
-  const g = rounded(scaleByConfidence(f, s), precision);
-  return marginSoftmax(g, prototypes, labels, { groups: s.dim(1), margin });
+  return scope(() => {
+    const g = rounded(scaleByConfidence(f, s), precision);
+    return marginSoftmax(g, prototypes, labels, { groups: s.dim(1), margin });
+  });
 }
 
 export interface CosFaceOptions {
@@ -57,6 +62,8 @@ export function cosFace(
   labels: Tensor,
   { scale, margin, groups = 1, precision }: CosFaceOptions,
 ): MarginSoftmax {
-  const g = rounded(affine(f, scale / groups), precision);
-  return marginSoftmax(g, prototypes, labels, { groups, margin });
+  return scope(() => {
+    const g = rounded(affine(f, scale / groups), precision);
+    return marginSoftmax(g, prototypes, labels, { groups, margin });
+  });
 }

@@ -136,6 +136,7 @@ for (const device of complete)
       const dtype = device.name === 'cpu' ? 'float64' : 'float32';
       const tolerance = dtype === 'float64' ? 1e-12 : 1e-5;
       const { loss, batch } = setUp(options, new Initialiser(3, { dtype, device }), dtype);
+      const before = device.statistics().live;
       const { total, parts } = loss.forward(batch);
       const expected = naive(loss, batch.embedding, batch.features);
       const found = readLossParts(parts);
@@ -160,6 +161,9 @@ for (const device of complete)
         tolerance,
         'total',
       );
+      total.dispose();
+      parts.dispose();
+      assert.is(device.statistics().live, before);
     });
 
 test('gradients: L without L_C reaches network, prototypes and confidences; L_C reaches the discriminator', () => {

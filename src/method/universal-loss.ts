@@ -18,6 +18,7 @@ import type { Config } from '../config/schema.js';
 import { UserError } from '../tensor/errors.js';
 import { accumulator } from '../tensor/dtype.js';
 import { HostNumber } from '../tensor/recording.js';
+import { scope } from '../tensor/scope.js';
 import { full, tensor, type Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from '../nn/initialise.js';
 import { Module } from '../nn/module.js';
@@ -119,37 +120,39 @@ export class UniversalLoss extends Module {
   }
 
   forward({ embedding, features, labels, targets }: LossBatch): UniversalLossResult {
-    const { groups, lambda_reg, scale, confidence } = this.options;
-    // Sub-embeddings and losses are float32 also when activations are bfloat16; only the margin softmax takes g as bfloat16.
-    const wide = (x: Tensor) => cast(x, accumulator(x.dtype));
-    const f = groupNormalize(wide(embedding), groups);
-    const s = this.confidence && slowed(this.confidence.forward(wide(features)), confidence.gradient_scale);
-    const { loss, hit } = s
-      ? confidenceSoftmax(f, s, this.prototypes, labels, this.#margin, this.precision)
-      : cosFace(f, this.prototypes, labels, {
-          scale,
-          margin: this.#margin,
-          groups,
-          precision: this.precision,
-        });
-    const identification = mean(loss);
-    const regulariser = s && mean(confidenceRegulariser(s));
-    const variation = this.discriminator && mean(this.discriminator.forward(f, this.#targets(targets)), 0);
-    let total = identification;
-    if (regulariser && lambda_reg > 0) total = add(total, affine(regulariser, lambda_reg));
-    if (variation) total = add(total, sum(mul(variation, this.#weights)));
-    const parts = noGrad(() => {
-      const { dtype, device } = loss;
-      const constant = (n: number, value: number) => full([n], value, { dtype, device });
-      return concat([
-        reshape(identification, [1]),
-        regulariser ? reshape(regulariser, [1]) : constant(1, 0),
-        variation ?? constant(3, 0),
-        s ? reshape(mean(s), [1]) : constant(1, NaN),
-        reshape(mean(hit), [1]),
-      ]);
+    return scope(() => {
+      const { groups, lambda_reg, scale, confidence } = this.options;
+      // Sub-embeddings and losses are float32 also when activations are bfloat16; only the margin softmax takes g as bfloat16.
+      const wide = (x: Tensor) => cast(x, accumulator(x.dtype));
+      const f = groupNormalize(wide(embedding), groups);
+      const s = this.confidence && slowed(this.confidence.forward(wide(features)), confidence.gradient_scale);
+      const { loss, hit } = s
+        ? confidenceSoftmax(f, s, this.prototypes, labels, this.#margin, this.precision)
+        : cosFace(f, this.prototypes, labels, {
+            scale,
+            margin: this.#margin,
+            groups,
+            precision: this.precision,
+          });
+      const identification = mean(loss);
+      const regulariser = s && mean(confidenceRegulariser(s));
+      const variation = this.discriminator && mean(this.discriminator.forward(f, this.#targets(targets)), 0);
+      let total = identification;
+      if (regulariser && lambda_reg > 0) total = add(total, affine(regulariser, lambda_reg));
+      if (variation) total = add(total, sum(mul(variation, this.#weights)));
+      const parts = noGrad(() => {
+        const { dtype, device } = loss;
+        const constant = (n: number, value: number) => full([n], value, { dtype, device });
+        return concat([
+          reshape(identification, [1]),
+          regulariser ? reshape(regulariser, [1]) : constant(1, 0),
+          variation ?? constant(3, 0),
+          s ? reshape(mean(s), [1]) : constant(1, NaN),
+          reshape(mean(hit), [1]),
+        ]);
+      });
+      return { total, parts };
     });
-    return { total, parts };
   }
 
   #targets(targets: Tensor | undefined): Tensor {

@@ -49,7 +49,7 @@ export class Backbone extends Module {
     return scope(() => {
       const y = this.body.reduce((x, block) => {
         const next = scope(() => block.forward(x));
-        if (x !== images) x.dispose();
+        if (x !== images && x !== next) x.dispose();
         return next;
       }, images);
       const features = reshape(y, [y.dim(0), this.featureSize]);

@@ -2,6 +2,8 @@
  * IResNet (Duta et al., "Improved Residual Networks", 2020, in the form the field uses for faces): a 3x3 stem, four stages of
  * blocks BN-conv-BN-PReLU-conv-BN whose first block halves the size, then BN and a linear layer over all positions.
  */
+import { check } from '../tensor/errors.js';
+import { formatShape } from '../tensor/shape.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { Backbone } from './backbone.js';
 import type { Initialiser } from './initialise.js';
@@ -50,6 +52,12 @@ export class Block extends Module implements Layer {
 
 export function iresnet(init: Initialiser, options: IResNetOptions): Backbone {
   const { inputSize, embeddingSize, channels, blocks, dropout = 0 } = options;
+  check(
+    channels.length > 0 && blocks.length === channels.length,
+    'iresnet',
+    'channels and blocks of each stage',
+    () => `channels ${formatShape(channels)} and blocks ${formatShape(blocks)}`,
+  );
   let inputs = channels[0] as number;
   let side = inputSize;
   const body: Layer[] = [

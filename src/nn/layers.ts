@@ -1,4 +1,4 @@
-/** Layers with parameters. Images are NHWC; parameters are float32 whatever the type of the activations. */
+/** Layers with parameters. Images are NHWC; parameters are float32, or float64 where all is, whatever the type of the activations. */
 import {
   batchNorm,
   batchNormAdd,
@@ -9,6 +9,7 @@ import { conv2d } from '../autograd/ops/conv2d.js';
 import { dropout } from '../autograd/ops/dropout.js';
 import { linear } from '../autograd/ops/linear.js';
 import { HostNumber } from '../tensor/recording.js';
+import { scope } from '../tensor/scope.js';
 import { full, type Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from './initialise.js';
 import { Module } from './module.js';
@@ -72,7 +73,7 @@ export class BatchNorm extends Module implements Layer {
     super();
     this.gamma = init.constant([channels], 1);
     this.beta = init.constant([channels], 0);
-    const buffer = { ...init.options, dtype: 'float32', label: 'running statistics' } as const;
+    const buffer = { ...init.options, label: 'running statistics' };
     this.mean = full([channels], 0, buffer);
     this.variance = full([channels], 1, buffer);
   }
@@ -109,7 +110,7 @@ export class BatchNormPReLU extends Module implements Layer {
   }
 }
 
-/** Sets elements to zero with a probability while training. `step` makes the draw; whoever trains advances it. */
+/** Sets elements to zero with a probability while training. `seed` and `step` make the draw; whoever trains advances the step. */
 export class Dropout extends Module implements Layer {
   readonly step = new HostNumber();
   constructor(
@@ -124,7 +125,7 @@ export class Dropout extends Module implements Layer {
   }
 }
 
-/** Layers in a row. */
+/** Layers in a row; what they give each other is freed at the end. */
 export class Sequential extends Module implements Layer {
   readonly layers: readonly Layer[];
   constructor(...layers: Layer[]) {
@@ -132,6 +133,6 @@ export class Sequential extends Module implements Layer {
     this.layers = layers;
   }
   forward(x: Tensor): Tensor {
-    return this.layers.reduce((y, layer) => layer.forward(y), x);
+    return scope(() => this.layers.reduce((y, layer) => layer.forward(y), x));
   }
 }

@@ -6,10 +6,12 @@ import { scope } from '../tensor/scope.js';
 import { Tape } from '../autograd/tape.js';
 import { mean } from '../autograd/ops/reduce.js';
 import { square } from '../autograd/ops/unary.js';
-import { assertClose, devices, randomTensor } from '../testing.js';
-import type { Backbone } from './backbone.js';
+import { assertClose, devices, leaf, randomTensor } from '../testing.js';
+import { checkGradients } from '../autograd/gradient-check.js';
+import { Backbone } from './backbone.js';
 import { Initialiser } from './initialise.js';
-import { iresnetBlocks } from './iresnet.js';
+import { iresnet, iresnetBlocks } from './iresnet.js';
+import { BatchNormPReLU, Convolution, Dropout, Linear, Sequential } from './layers.js';
 import { buildBackbone } from './models.js';
 
 const test = suite('models');
@@ -130,6 +132,22 @@ test('evaluation does not depend on the rest of the batch, and frees activations
   backbone.dispose();
 });
 
+test('a block may give back what it got', () => {
+  const init = new Initialiser(1);
+  const body = [new Convolution(init, 3, 4, { size: 3 }), new Dropout(0.5, 1)];
+  const backbone = new Backbone(init, body, 4, 64, 2, 0, true).evaluate();
+  scope(() => assert.equal(backbone.forward(randomTensor([2, 4, 4, 3])).embedding.shape, [2, 2]));
+  backbone.dispose();
+});
+
+test('networks compute in double precision where their parameters are in it', () => {
+  const init = new Initialiser(1, { dtype: 'float64' });
+  const network = new Sequential(new Linear(init, 3, 4), new BatchNormPReLU(init, 4));
+  // No value before the PReLU is within the step of 0; third derivatives of 5 normalised values are of order 1.
+  checkGradients((x) => network.forward(x), [leaf([5, 3], 1), ...network.parameters().values()]);
+  network.dispose();
+});
+
 test('networks of one seed are equal, of two seeds are not', () => {
   const models = [3, 3, 4].map((seed) => build(tiny, seed));
   const [a, b, c] = models.map((model) => [...model.state()].map(([name, t]) => [name, t.toBits()]));
@@ -147,6 +165,14 @@ test('images of another size are refused', () => {
     ),
   );
   backbone.dispose();
+});
+
+test('stages with channels but without a number of blocks are refused', () => {
+  const sizes = { inputSize: 8, embeddingSize: 4, channels: [4, 4], blocks: [1] };
+  assert.throws(
+    () => iresnet(new Initialiser(1), sizes),
+    /iresnet: expected channels and blocks of each stage, got channels \[4, 4\] and blocks \[1\]/,
+  );
 });
 
 test.run();

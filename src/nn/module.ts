@@ -28,8 +28,11 @@ export abstract class Module {
   state(): Map<string, Tensor> {
     return new Map(this.#tensors());
   }
+  /** One that several modules share has the first of its names. */
   parameters(): Map<string, Tensor> {
-    return new Map([...this.#tensors()].filter(([, tensor]) => tensor.requiresGrad));
+    const found = new Set<Tensor>();
+    const isNew = (tensor: Tensor) => found.size < found.add(tensor).size;
+    return new Map([...this.#tensors()].filter(([, tensor]) => tensor.requiresGrad && isNew(tensor)));
   }
   buffers(): Map<string, Tensor> {
     return new Map([...this.#tensors()].filter(([, tensor]) => !tensor.requiresGrad));

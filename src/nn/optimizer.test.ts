@@ -1,7 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { assertClose, devices, randomTensor, randomValues } from '../testing.js';
-import { parameter, tensor, type Tensor } from '../tensor/tensor.js';
+import { parameter, tensor, zeros, type Tensor } from '../tensor/tensor.js';
+import { Initialiser } from './initialise.js';
+import { Linear } from './layers.js';
+import { Module } from './module.js';
 import { Optimizer, type OptimizerOptions } from './optimizer.js';
 import { rateFactor, type Schedule } from './schedule.js';
 
@@ -123,6 +126,37 @@ for (const device of devices)
     optimizer.dispose();
   });
 
+test('a gradient of another shape or type than its parameter is refused', () => {
+  const p = parameter(zeros([1000]));
+  const optimizer = new Optimizer(new Map([['p', p]]), { name: 'sgd' });
+  for (const [grad, found] of [
+    [zeros([2]), /optimizer: expected a gradient of p like float32 \[1000\], got float32 \[2\]/],
+    [zeros([1000], { dtype: 'float64' }), /like float32 \[1000\], got float64 \[1000\]/],
+  ] as const) {
+    p.grad = grad;
+    assert.throws(() => optimizer.step(1), found);
+    assert.throws(() => optimizer.measureGradients(), found);
+    grad.dispose();
+  }
+  p.grad = undefined;
+  optimizer.dispose();
+});
+
+test('a parameter that two modules share has one name and is updated once', () => {
+  class Tied extends Module {
+    readonly first = new Linear(new Initialiser(1), 1, 1, { bias: false });
+    readonly second = this.first;
+  }
+  const tied = new Tied();
+  assert.equal([...tied.parameters().keys()], ['first.weight']);
+  assert.equal([...tied.state().keys()], ['first.weight', 'second.weight']);
+  const again = () => new Optimizer(tied.state(), { name: 'sgd' });
+  assert.throws(
+    again,
+    /an optimiser expects each parameter once, found one as first.weight and as second.weight/,
+  );
+});
+
 test('schedules', () => {
   const base: Schedule = {
     name: 'step',
@@ -148,6 +182,10 @@ test('schedules', () => {
     [1, 0.5, 0],
     1e-12,
   );
+  for (const name of ['step', 'polynomial', 'cosine'] as const) {
+    const schedule: Schedule = { ...base, name, power: 0.9, final: 0.01 };
+    assert.is(rateFactor(schedule, 130, 100), rateFactor(schedule, 100, 100)); // beyond the end
+  }
 });
 
 test.run();

@@ -2,8 +2,9 @@
  * Optimisers: SGD with momentum and AdamW, one fused kernel for many parameters. Weight decay applies to matrices and filters only:
  * tensors of rank 0 and 1 (batch normalisation, biases, PReLU slopes) have none.
  */
-import { UserError } from '../tensor/errors.js';
+import { check, UserError } from '../tensor/errors.js';
 import { HostNumber } from '../tensor/recording.js';
+import { sameShape } from '../tensor/shape.js';
 import { full, zeros, type Tensor } from '../tensor/tensor.js';
 
 export interface SgdOptions {
@@ -28,13 +29,20 @@ export class Optimizer {
   /** Those whose gradients were measured last. */
   #measured: readonly string[] = [];
 
-  /** @param parameters by name; all on one device. The optimiser's state takes one (SGD) or two (AdamW) tensors for each. */
+  /** @param parameters by name, each once; all on one device. The optimiser's state takes one (SGD) or two (AdamW) tensors for each. */
   constructor(
     readonly parameters: ReadonlyMap<string, Tensor>,
     readonly options: OptimizerOptions,
   ) {
     const [first] = parameters.values();
     if (!first) throw new UserError('an optimiser expects at least one parameter, found none');
+    const names = new Map<Tensor, string>();
+    for (const [name, p] of parameters) {
+      const other = names.get(p);
+      if (other !== undefined)
+        throw new UserError(`an optimiser expects each parameter once, found one as ${other} and as ${name}`);
+      names.set(p, name);
+    }
     const { device } = first;
     this.#slots = new Map();
     for (const [name, { shape, dtype }] of parameters)
@@ -72,7 +80,17 @@ export class Optimizer {
 
   /** The parameters that have a gradient. */
   #learned(): { name: string; p: Tensor; grad: Tensor }[] {
-    return [...this.parameters].flatMap(([name, p]) => (p.grad ? [{ name, p, grad: p.grad }] : []));
+    return [...this.parameters].flatMap(([name, p]) => {
+      const { grad } = p;
+      if (!grad) return [];
+      check(
+        sameShape(grad.shape, p.shape) && grad.dtype === p.dtype,
+        'optimizer',
+        () => `a gradient of ${name} like ${p.toString()}`,
+        () => grad.toString(),
+      );
+      return [{ name, p, grad }];
+    });
   }
 
   /** From now on gradients are multiplied so that a norm beyond `maxNorm` becomes `maxNorm`; uses what was measured last. */

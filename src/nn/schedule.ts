@@ -13,11 +13,12 @@ export interface Schedule {
   readonly final: number;
 }
 
-/** The factor of the rate at `step` (from 0) of `steps`. */
+/** The factor of the rate at `step` (from 0) of `steps`; beyond them it is that of the end. */
 export function rateFactor(schedule: Schedule, step: number, steps: number): number {
   const { name, warmupSteps, milestones, gamma, power, final } = schedule;
   if (step < warmupSteps) return (step + 1) / warmupSteps;
-  const passed = name === 'step' ? step / steps : (step - warmupSteps) / Math.max(1, steps - warmupSteps);
+  const before = name === 'step' ? 0 : warmupSteps;
+  const passed = Math.min(1, (step - before) / Math.max(1, steps - before));
   switch (name) {
     case 'step':
       return gamma ** milestones.filter((milestone) => passed >= milestone).length;

@@ -7,7 +7,7 @@ import { bytesOf, dtypes, type DType, type HostArray } from './dtype.js';
 import { OutOfMemoryError, UserError } from './errors.js';
 import { kernelSignatures, type Kernels } from './kernels.js';
 import { native, type DeviceStatistics, type NativeKernel } from './native.js';
-import { HostNumber } from './recording.js';
+import { HostNumber, type Recording } from './recording.js';
 import type { Tensor } from './tensor.js';
 
 export const deviceNames = ['cpu', 'cuda', 'emulated'] as const;
@@ -15,10 +15,12 @@ export type DeviceName = (typeof deviceNames)[number];
 
 const binary = (bytes: number) => prettyBytes(bytes, { binary: true });
 
-/** Native memory of a tensor and its views, counted by references; freed when the last of them lets go. */
+/** Native memory of a tensor and its views, which count as references; freed when the last of them lets go. */
 export class Storage {
   #handle: number;
-  #references = 1;
+  /** The recording that notes its birth. */
+  readonly recording: Recording | undefined;
+  #references = 0;
   constructor(
     readonly device: Device,
     readonly elements: number,
@@ -28,6 +30,7 @@ export class Storage {
     handle: number,
   ) {
     this.#handle = handle;
+    this.recording = device.recording;
   }
 
   get handle(): number {
@@ -56,7 +59,7 @@ export class Storage {
   }
 }
 
-type KernelArgument = Tensor | undefined | readonly Tensor[] | number | HostNumber | Int32Array;
+export type KernelArgument = Tensor | undefined | readonly Tensor[] | number | HostNumber | Int32Array;
 
 function nativeArgument(argument: KernelArgument): number | Int32Array | Float64Array {
   if (typeof argument === 'number') return argument;
@@ -74,6 +77,8 @@ export class Device {
   readonly missingKernels: readonly string[];
   /** Everything live, for messages about memory. */
   readonly storages = new Set<Storage>();
+  /** The recording that notes its kernel calls now. */
+  recording: Recording | undefined;
   /** Its number in the addon. */
   readonly index: number;
 
@@ -108,6 +113,7 @@ export class Device {
       this.explained(() => {
         run(...values);
       });
+      this.recording?.note(args);
     };
   }
 
@@ -133,6 +139,8 @@ export class Device {
   allocate(elements: number, dtype: DType, label: string): Storage {
     if (dtype === 'float64' && this.name !== 'cpu')
       throw new UserError(`${label}: float64 tensors exist on cpu only, not on ${this.name}`);
+    if (!dtypes.includes(dtype))
+      throw new UserError(`${label}: expected a type of ${dtypes.join(', ')}, got ${String(dtype)}`);
     const bytes = elements * bytesOf[dtype];
     // No address has more than 47 bits, and the addon's numbers no more than 63.
     const handle = bytes < 2 ** 47 ? native.allocate(this.index, elements, dtypes.indexOf(dtype)) : 0;

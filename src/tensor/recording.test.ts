@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { devices, randomTensor } from '../testing.js';
 import { HostNumber, Recording } from './recording.js';
 import { scope } from './scope.js';
-import { empty, tensor } from './tensor.js';
+import { empty, full, tensor } from './tensor.js';
 
 const test = suite('recording');
 
@@ -50,6 +50,52 @@ for (const device of devices) {
     x.dispose();
     recording.dispose();
     recording.dispose();
+    assert.is(device.statistics().live, before);
+  });
+
+  test(`${device.name}: memory from outside lives as long as the recording that uses it`, () => {
+    const before = device.statistics().live;
+    const recording = new Recording(device);
+    const [early, between] = [full([64], 1, { device }), empty([64], { device })];
+    between.dispose(); // its block is free for the next that asks
+    recording.begin('sum');
+    const y = recording.hold(empty([64], { device }));
+    device.kernels.add(y, early, early);
+    early.dispose();
+    recording.end();
+    const late = full([64], 5, { device });
+    recording.begin('difference');
+    device.kernels.add(y, y, late);
+    recording.end();
+    late.dispose();
+    assert.ok(recording.plan());
+    // Of the size of those that were freed: they would get their memory.
+    const others = [1, 2, 3].map(() => full([64], NaN, { device }));
+    recording.replay('sum');
+    recording.replay('difference');
+    assert.equal([...y.toArray()], new Array(64).fill(7));
+    for (const other of others) other.dispose();
+    recording.dispose();
+    assert.is(device.statistics().live, before);
+  });
+
+  test(`${device.name}: a tensor of one recording that another uses outlives the one`, () => {
+    const before = device.statistics().live;
+    const [one, other] = [new Recording(device), new Recording(device)];
+    one.begin('x');
+    const x = one.hold(full([64], 3, { device }));
+    one.end();
+    other.begin('y');
+    const y = other.hold(empty([64], { device }));
+    device.kernels.add(y, x, x);
+    assert.ok(other.plan()); // ends the section
+    device.kernels.fill(y, 0);
+    one.dispose();
+    const stranger = full([64], NaN, { device });
+    other.replay('y');
+    assert.equal([...y.toArray()], new Array(64).fill(6));
+    stranger.dispose();
+    other.dispose();
     assert.is(device.statistics().live, before);
   });
 
@@ -149,6 +195,12 @@ for (const device of devices) {
     assert.throws(() => {
       recording.begin('late');
     }, /it notes nothing more/);
+    const around = new Recording(device);
+    around.begin('with a replay inside');
+    assert.throws(() => {
+      recording.replay('once');
+    }, /a replay while other work is recorded/);
+    around.dispose();
     recording.dispose();
     assert.throws(() => {
       recording.replay('once');

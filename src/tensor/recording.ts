@@ -1,12 +1,12 @@
 /**
  * Work that is done again and again, as a training step is, without JavaScript. A recording notes the kernel calls of a device, in
- * sections, while they are made as ever; a replay makes them again, with the same tensors, which hold what they hold by then. On CUDA
- * a replay is one launch of a graph.
+ * sections, while they are made as ever; a replay makes them again, with the same tensors, which hold what they hold by then. The memory
+ * of those is kept, whoever disposes of them. On CUDA a replay is one launch of a graph.
  *
- * What a replay cannot do is an error while it is noted: copies from and to the host. Numbers are those of the recording, except a
- * `HostNumber`, which is read at each replay. Whoever replays promises that nothing else would differ.
+ * What a replay cannot do is an error while it is noted: copies from and to the host, and replays. Numbers are those of the recording,
+ * except a `HostNumber`, which is read at each replay. Whoever replays promises that nothing else would differ.
  */
-import type { Device } from './device.js';
+import type { Device, KernelArgument, Storage } from './device.js';
 import { native } from './native.js';
 import { keep } from './scope.js';
 import type { Tensor } from './tensor.js';
@@ -30,6 +30,8 @@ export class Recording {
   readonly #number: number;
   readonly #sections: string[] = [];
   readonly #held: Tensor[] = [];
+  /** Memory that is not its own: taken before, or between two sections. */
+  readonly #outside = new Set<Storage>();
   #listening = false;
   #disposed = false;
 
@@ -43,12 +45,26 @@ export class Recording {
     if (this.#sections.includes(section)) throw new Error(`section ${section} was recorded before`);
     native.listen(this.#number, true);
     this.#listening = true;
+    this.device.recording = this;
     this.#sections.push(section);
   }
 
   end(): void {
-    if (this.#listening) native.listen(this.#number, false);
+    if (!this.#listening) return;
+    native.listen(this.#number, false);
     this.#listening = false;
+    this.device.recording = undefined;
+  }
+
+  /** For the device: a kernel was called with these arguments. */
+  note(args: readonly KernelArgument[]): void {
+    for (const one of args.flat())
+      if (typeof one === 'object' && 'storage' in one) {
+        const { storage } = one;
+        if (storage.recording === this || this.#outside.has(storage)) continue;
+        storage.retain();
+        this.#outside.add(storage);
+      }
   }
 
   /** A tensor that replays read or write: it is disposed with the recording. Returns it. */
@@ -58,10 +74,12 @@ export class Recording {
   }
 
   /**
-   * Takes the memory that replays need: what the recorded work had at most at a time. Nothing more is noted from then on.
+   * Takes the memory that replays need: what the recorded work had at most at a time. The section under way ends, and nothing more is
+   * noted.
    * @returns false when there is not as much: no replay is possible then
    */
   plan(): boolean {
+    this.end();
     return native.plan(this.#number);
   }
 
@@ -69,6 +87,9 @@ export class Recording {
   replay(section: string): void {
     const index = this.#sections.indexOf(section);
     if (index < 0) throw new Error(`no section ${section} was recorded`);
+    const { recording } = this.device;
+    if (recording && recording !== this)
+      throw new Error('a replay while other work is recorded: a replay of that would not do it');
     this.device.explained(() => {
       native.replay(this.#number, index);
     });
@@ -80,6 +101,7 @@ export class Recording {
     this.#disposed = true;
     this.end();
     for (const tensor of this.#held) tensor.dispose();
+    for (const storage of this.#outside) storage.release();
     native.forget(this.#number);
   }
 }

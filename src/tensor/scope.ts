@@ -2,6 +2,8 @@
  * Scopes free what is temporary: every tensor made inside is disposed at the end, except those returned, which move to the
  * scope around. Scopes are synchronous and nest.
  */
+import { check } from './errors.js';
+import type { HostArray } from './dtype.js';
 import type { Tensor } from './tensor.js';
 
 const scopes: Set<Tensor>[] = [];
@@ -17,15 +19,12 @@ export function keep<T extends Tensor>(tensor: T): T {
   return tensor;
 }
 
-type Kept =
-  | Tensor
-  | readonly Kept[]
-  | { readonly [key: string]: unknown }
-  | undefined
-  | null
-  | string
-  | number
-  | boolean;
+/** What may leave a scope, seen from a type: functions may not, and so no promises, maps or objects with methods. */
+type Kept<T> = T extends Tensor | HostArray | undefined | null | void | string | number | boolean
+  ? T
+  : T extends (...args: never[]) => unknown
+    ? never
+    : { readonly [Key in keyof T]: Kept<T[Key]> };
 
 /** Moves the tensors of `value` that `own` holds to the scope around. */
 function handOver(value: unknown, own: Set<Tensor>): void {
@@ -36,13 +35,27 @@ function handOver(value: unknown, own: Set<Tensor>): void {
     for (const item of Object.values(value)) handOver(item, own);
 }
 
-/** Runs `f`, then frees every tensor it made except those in its result (a tensor, or arrays and plain objects of them). */
-export function scope<T extends Kept | void>(f: () => T): T {
+/** The result, unless `f` is asynchronous: what it did later would be outside of what `op` does around it. */
+export function refusePromise<T>(op: string, result: T): T {
+  check(
+    !(result instanceof Promise),
+    op,
+    'a function that is done when it returns',
+    () => 'an asynchronous one',
+  );
+  return result;
+}
+
+/**
+ * Runs `f`, then frees every tensor it made except those in its result: a tensor, or arrays and plain objects of them, among which there may
+ * be numbers, texts and host arrays.
+ */
+export function scope<T>(f: () => T & Kept<T>): T {
   const own = new Set<Tensor>();
   scopes.push(own);
   let result: T;
   try {
-    result = f();
+    result = refusePromise('scope', f());
   } catch (error) {
     scopes.pop();
     for (const tensor of own) tensor.dispose();

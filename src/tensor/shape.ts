@@ -7,6 +7,11 @@ export function sizeOf(shape: Shape): number {
   return shape.reduce((size, n) => size * n, 1);
 }
 
+/** Whether all sizes are whole numbers, 0 or more. */
+export function isShape(sizes: readonly number[]): boolean {
+  return sizes.every((n) => Number.isInteger(n) && n >= 0);
+}
+
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((n, i) => n === b[i]);
 }

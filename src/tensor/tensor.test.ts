@@ -46,6 +46,7 @@ for (const device of devices) {
     const held = live() - before;
     const v = t.view([2, 2]);
     assert.is(live() - before, held);
+    assert.throws(() => t.view([3]), /expected a shape of 4 elements/); // and takes no share
     v.set(Float32Array.of(5, 6, 7, 8));
     assertClose(t.toArray(), [5, 6, 7, 8], 0);
     t.dispose();
@@ -175,6 +176,8 @@ test('wrong sizes and types are refused with what was expected and found', () =>
     refuse(() => tensor([1, 2], [3]), /tensor: expected 3 values for \[3\], got 2/);
     refuse(() => zeros([2, -1]), /expected a shape of whole numbers, got \[2, -1\]/);
     refuse(() => t.view([4]), /expected a shape of 6 elements, got \[4\]/);
+    refuse(() => t.view([-2, -3]), /expected a shape of 6 elements, got \[-2, -3\]/);
+    refuse(() => t.view([1.5, 4]), /expected a shape of 6 elements, got \[1.5, 4\]/);
     refuse(() => t.item(), /item: expected one element, got float32 \[2, 3\]/);
     refuse(() => t.dim(2), /dim: expected an axis of \[2, 3\], got 2/);
     refuse(() => {
@@ -191,6 +194,28 @@ test('wrong sizes and types are refused with what was expected and found', () =>
   assert.equal(broadcastShape('add', [4, 1, 3], [5, 1]), [4, 5, 3]);
   assert.equal(broadcastShape('add', [0, 3], [1]), [0, 3]);
   assert.equal(stridesOf([4, 5, 3]), [15, 3, 1]);
+});
+
+test('a type that there is not is refused by name', () => {
+  assert.throws(
+    () => zeros([2], { dtype: 'float16' as 'float32' }),
+    (e: unknown) =>
+      e instanceof UserError &&
+      e.message === 'zeros: expected a type of float32, bfloat16, float64, int32, uint8, got float16',
+  );
+});
+
+test('a scope refuses an asynchronous function, and frees what it made', () => {
+  let made: Tensor | undefined;
+  const later = async () => {
+    made = zeros([2]);
+    await Promise.resolve();
+  };
+  assert.throws(
+    () => scope(later as () => void),
+    /scope: expected a function that is done when it returns, got an asynchronous one/,
+  );
+  assert.ok(made?.disposed);
 });
 
 test('values in shared memory and subclasses of the typed arrays are taken', () => {

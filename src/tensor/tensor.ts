@@ -5,18 +5,18 @@
 import { asHostArray, hostArray, isFloat, unshared, type DType, type HostArray } from './dtype.js';
 import { device as deviceOf, type Device, type DeviceName, type Storage } from './device.js';
 import { check } from './errors.js';
-import { formatShape, sizeOf, type Shape } from './shape.js';
+import { formatShape, isShape, sizeOf, type Shape } from './shape.js';
 import { onScopeCreate } from './scope.js';
 import type { TapeNode } from '../autograd/tape.js';
 
 export class Tensor {
   readonly storage: Storage;
   readonly shape: Shape;
-  /** Whether a tape computes this tensor's gradient: true of parameters and of what is computed from them. */
+  /** Whether a tape computes this tensor's gradient: true of parameters, and of what a tape holds that is computed from them. */
   requiresGrad = false;
   /** The gradient, of the same shape, after `Tape.backward`; only leaves (parameters) keep one. */
   grad: Tensor | undefined;
-  /** The operation that made it, while a tape records. */
+  /** The operation that made it, while a tape holds that. */
   node: TapeNode | undefined;
   /** Mean and variance [2, C] of each channel (the last axis), if the operation that made it left them; freed with it. */
   statistics: Tensor | undefined;
@@ -24,11 +24,12 @@ export class Tensor {
 
   constructor(storage: Storage, shape: Shape) {
     check(
-      sizeOf(shape) === storage.elements,
+      sizeOf(shape) === storage.elements && isShape(shape),
       'Tensor',
       () => `a shape of ${storage.elements} elements`,
       () => formatShape(shape),
     );
+    storage.retain();
     this.storage = storage;
     this.shape = shape;
     onScopeCreate(this);
@@ -67,7 +68,6 @@ export class Tensor {
 
   /** The same memory under another shape of the same size, outside of any tape (`reshape` is the differentiable one). */
   view(shape: Shape): Tensor {
-    this.storage.retain();
     return new Tensor(this.storage, shape);
   }
 
@@ -120,6 +120,8 @@ export class Tensor {
       () => `${array.length} of ${array.constructor.name}`,
     );
     if (this.size > 0) this.device.write(this.storage, unshared(array));
+    this.statistics?.dispose();
+    this.statistics = undefined;
   }
 
   /** The same values in another element type. Not differentiable; `cast` of autograd is. */
@@ -147,12 +149,7 @@ export interface TensorOptions {
 /** A tensor with undefined contents. */
 export function empty(shape: Shape, options: TensorOptions = {}): Tensor {
   const { dtype = 'float32', device = 'cpu', label = 'tensor' } = options;
-  check(
-    shape.every((n) => Number.isInteger(n) && n >= 0),
-    label,
-    'a shape of whole numbers',
-    () => formatShape(shape),
-  );
+  check(isShape(shape), label, 'a shape of whole numbers', () => formatShape(shape));
   const owner = typeof device === 'string' ? deviceOf(device) : device;
   return new Tensor(owner.allocate(sizeOf(shape), dtype, label), [...shape]);
 }
@@ -173,7 +170,7 @@ export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
 }
 
 /**
- * A tensor of given values. `dtype` defaults to the typed array's own (plain arrays: float32); bfloat16 is rounded from
+ * A tensor of given values. `dtype` defaults to the typed array's own (other arrays: float32); bfloat16 is rounded from
  * float32.
  */
 export function tensor(

@@ -40,7 +40,7 @@ export function augmentedInput(config: Config, bytes: Tensor, rows: Tensor): Ten
 
 /** The same, read back. */
 export function augmentedPixels(config: Config, device: Device, images: Images): Float32Array {
-  return scope(() => ({ images: Float32Array.from(networkInput(config, device, images).toArray()) })).images;
+  return scope(() => Float32Array.from(networkInput(config, device, images).toArray()));
 }
 
 /** The batches of a training from `step` on, counted in batches. `variations` replaces those of the configuration. */

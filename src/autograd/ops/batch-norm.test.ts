@@ -235,7 +235,7 @@ for (const device of devices)
           });
     });
 
-test('statistics live as long as the result', () => {
+test('statistics live as long as the result, and as its contents', () => {
   const x = randomTensor([8, 4], 1);
   const before = x.device.statistics().live;
   const y = scope(() =>
@@ -247,7 +247,11 @@ test('statistics live as long as the result', () => {
       { training: true, statistics: true },
     ),
   );
-  assert.is(y.statistics?.disposed, false);
+  const { statistics } = y;
+  assert.is(statistics?.disposed, false);
+  y.set(new Float32Array(32));
+  assert.ok(statistics?.disposed);
+  assert.is(y.statistics, undefined);
   y.dispose();
   assert.is(x.device.statistics().live, before);
 });

@@ -95,13 +95,15 @@ export function div(a: Tensor | number, b: Tensor | number): Tensor {
   const top = typeof a === 'number' ? full([1], a, { dtype: b.dtype, device: b.device }) : a;
   const y = compute('div', top, b);
   // d(a / b) = da / b - (a / b) db / b
-  return record('div', y, [top, b], [b, y], (dy, needs) => {
+  const result = record('div', y, [top, b], [b, y], (dy, needs) => {
     const da = compute('div', dy, b);
     return [
       needs[0] ? sumTo(da, top.shape) : undefined,
       needs[1] ? affine(sumTo(compute('mul', da, y), b.shape), -1) : undefined,
     ];
   });
+  if (top !== a) top.dispose();
+  return result;
 }
 
 /** The larger of a and b, NaN where either is; where they are equal the gradient goes to a. */

@@ -125,6 +125,7 @@ test('wrong shapes are refused', () => {
     /expected a weight of float32 \[out, kh, kw, 6\].*got float32 \[2, 3, 3, 5\]/,
   );
   refused(() => conv2d(x, zeros([3, 3, 3, 3]), { groups: 2 }), /a multiple of 2 groups/);
+  refused(() => conv2d(x, zeros([1, 3, 3, 12]), { groups: 0.5 }), /a multiple of 0.5 groups/);
   refused(
     () => conv2d(x, zeros([2, 5, 5, 6])),
     /an image no smaller than the window of 5 x 5 after padding 0, got \[1, 4, 4, 6\]/,

@@ -36,6 +36,7 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = 
   check(
     weight.rank === 4 &&
       weight.dtype === dtype &&
+      Number.isInteger(groups) &&
       weight.dim(3) * groups === channels &&
       weight.dim(0) % groups === 0,
     'conv2d',
@@ -67,11 +68,13 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = 
     groups,
   ] as const;
   device.kernels.conv2d_forward(y, statistics ? roomForStatistics(y) : undefined, x, rounded, ...sizes);
-  return record('conv2d', y, [x, weight], [x, rounded], (dy, needs) => {
+  const result = record('conv2d', y, [x, weight], [x, rounded], (dy, needs) => {
     const dx = needs[0] ? x.like('conv2d dx') : undefined;
     if (dx) device.kernels.conv2d_backward_data(dx, dy, rounded, ...sizes);
     const dweight = needs[1] ? weight.like('conv2d dweight') : undefined;
     if (dweight) device.kernels.conv2d_backward_weight(dweight, dy, x, ...sizes);
     return [dx, dweight];
   });
+  if (rounded !== weight) rounded.dispose();
+  return result;
 }

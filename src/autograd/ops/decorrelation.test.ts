@@ -195,6 +195,10 @@ test('wrong shapes are refused', () => {
     () => decorrelation(zeros([2, 8]), zeros([3, 8]), zeros([3]), masks, zeros([2, 2])),
     /expected targets of float32 \[2, 3\]/,
   );
+  assert.throws(
+    () => decorrelation(zeros([2, 8], { dtype: 'int32' }), zeros([3, 8]), zeros([3]), masks, u),
+    /decorrelation: expected floating embeddings \[B, D\], got int32 \[2, 8\]/,
+  );
 });
 
 test.run();

@@ -10,7 +10,7 @@
  * unknown and leaves Eq. 11 and 12, while Eq. 13 needs none. Returns [B, 3]: (L_C, L_cls, L_adv).
  */
 import { check } from '../../tensor/errors.js';
-import { accumulator } from '../../tensor/dtype.js';
+import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { sameShape } from '../../tensor/shape.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
@@ -23,7 +23,7 @@ export function decorrelation(
   targets: Tensor,
 ): Tensor {
   const dtype = accumulator(f.dtype);
-  check(f.rank === 2, 'decorrelation', 'embeddings [B, D]', () => f.toString());
+  check(isFloat(f.dtype) && f.rank === 2, 'decorrelation', 'floating embeddings [B, D]', () => f.toString());
   check(masks.rank === 2 && masks.dtype === 'uint8', 'decorrelation', 'masks of uint8 [V, K]', () =>
     masks.toString(),
   );
@@ -46,7 +46,7 @@ export function decorrelation(
   const losses = empty([samples, 3], { dtype, device, label: 'decorrelation losses' });
   const logits = empty([samples, variations, variations], { dtype, device, label: 'decorrelation logits' });
   device.kernels.decorrelation_forward(losses, logits, f, weight, bias, masks, targets, ...sizes);
-  return record(
+  const result = record(
     'decorrelation',
     losses,
     [f, weight, bias],
@@ -70,4 +70,6 @@ export function decorrelation(
       return [df, dweight, dbias];
     },
   );
+  logits.dispose();
+  return result;
 }

@@ -10,7 +10,7 @@ import { record } from '../tape.js';
 
 export interface DropoutOptions {
   seed: number;
-  /** The training step: each step draws another mask. */
+  /** The training step, as it is in the forward pass: each step draws another mask. */
   step: number | HostNumber;
   /** Which dropout of the network it is. */
   layer?: number;
@@ -20,9 +20,11 @@ export function dropout(x: Tensor, probability: number, options: DropoutOptions)
   const { seed, step, layer = 0 } = options;
   check(isFloat(x.dtype), 'dropout', 'a floating type', () => x.toString());
   check(probability >= 0 && probability < 1, 'dropout', 'a probability in [0, 1)', () => String(probability));
+  // Only a replay reads it anew: the gradient is that of the mask drawn here.
+  const drawn = typeof step === 'number' || x.device.recording ? step : step.value;
   const apply = (t: Tensor) => {
     const y = t.like('dropout');
-    t.device.kernels.dropout(y, t, probability, seed, step, layer);
+    t.device.kernels.dropout(y, t, probability, seed, drawn, layer);
     return y;
   };
   return record('dropout', apply(x), [x], [], (dy) => [apply(dy)]);

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { checkGradients } from '../gradient-check.js';
 import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
 import { Tape } from '../tape.js';
-import { parameter, tensor, zeros, type Tensor } from '../../tensor/tensor.js';
+import { ones, parameter, tensor, zeros, type Tensor } from '../../tensor/tensor.js';
 import { scope } from '../../tensor/scope.js';
 import * as unary from './unary.js';
 import { add, div, maximum, mul, sub } from './binary.js';
@@ -240,6 +240,13 @@ for (const device of devices)
     assertClose(x.grad?.toArray() ?? [], expected, 3e-7, 'dx');
     const outside = gatherRows(x, tensor(Int32Array.of(6, -1), [2], { device }));
     assert.ok(outside.toArray().every(Number.isNaN));
+    // In bfloat16 256 + 1 is 256.
+    const low = parameter(zeros([2, 3], { device, dtype: 'bfloat16' }));
+    const often = new Tape();
+    const taken = often.record(() => gatherRows(low, zeros([1000], { device, dtype: 'int32' })));
+    often.backward(taken, ones(taken.shape, { device, dtype: 'bfloat16' }));
+    assert.is(low.grad?.dtype, 'bfloat16');
+    assert.equal([...(low.grad?.toArray() ?? [])], [1000, 1000, 1000, 0, 0, 0]);
   });
 
 test('wrong shapes and types are refused', () => {
@@ -253,6 +260,11 @@ test('wrong shapes and types are refused', () => {
   );
   assert.throws(() => unary.exp(tensor(Int32Array.of(1))), /exp: expected a floating type, got int32 \[1\]/);
   assert.throws(() => gatherRows(zeros([2, 3]), zeros([2])), /gatherRows: expected/);
+  const whole = zeros([2, 3], { dtype: 'int32' });
+  assert.throws(
+    () => gatherRows(whole, zeros([2], { dtype: 'int32' })),
+    /gatherRows: expected x as floating/,
+  );
 });
 
 test.run();

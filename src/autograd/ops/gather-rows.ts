@@ -1,13 +1,17 @@
-/** y[i] = x[index[i]]: x [N, D], index int32 [B], y [B, D]. An index outside of [0, N) gives NaN. */
+/**
+ * y[i] = x[index[i]]: x [N, D], index int32 [B], y [B, D]. An index outside of [0, N) gives NaN. Gradients of a row that was taken
+ * several times are added in float32 for bfloat16.
+ */
+import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { check } from '../../tensor/errors.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 
 export function gatherRows(x: Tensor, index: Tensor): Tensor {
   check(
-    x.rank === 2 && index.rank === 1 && index.dtype === 'int32',
+    x.rank === 2 && isFloat(x.dtype) && index.rank === 1 && index.dtype === 'int32',
     'gatherRows',
-    'x [N, D] and an index of int32 [B]',
+    'x as floating [N, D] and an index of int32 [B]',
     () => `${x.toString()} and ${index.toString()}`,
   );
   const { device, dtype } = x;
@@ -15,8 +19,9 @@ export function gatherRows(x: Tensor, index: Tensor): Tensor {
   const y = empty([index.size, columns], { dtype, device, label: 'gatherRows' });
   device.kernels.gather_rows(y, x, index, rows, columns);
   return record('gatherRows', y, [x], [index], (dy) => {
-    const dx = x.like('gatherRows dx');
-    device.kernels.gather_rows_backward(dx, dy, index, rows, columns);
-    return [dx];
+    const dx = x.like('gatherRows dx', accumulator(dtype));
+    const wide = dtype === dx.dtype ? dy : dy.to(dx.dtype);
+    device.kernels.gather_rows_backward(dx, wide, index, rows, columns);
+    return [dtype === dx.dtype ? dx : dx.to(dtype)];
   });
 }

@@ -64,6 +64,11 @@ test('zeros stay zeros, NaN stays in its group, wrong groups are refused', () =>
     () => groupNormalize(zeros([2, 10]), 3),
     /groupNormalize: expected a last dimension in 3 equal groups, got float32 \[2, 10\]/,
   );
+  assert.throws(() => groupNormalize(zeros([2, 10]), 2.5), /groupNormalize: expected .* 2.5 equal groups/);
+  assert.throws(
+    () => groupNormalize(zeros([2], { dtype: 'uint8' }), 1),
+    /expected x as floating \[..., D\], got uint8/,
+  );
 });
 
 test.run();

@@ -2,6 +2,7 @@
  * Group-wise l2 normalisation (METHOD.md §3): x [..., D], each of the K runs of D / K elements divided by its own norm,
  * y = x / max(|x|, epsilon). K = 1 normalises the whole embedding.
  */
+import { isFloat } from '../../tensor/dtype.js';
 import { check } from '../../tensor/errors.js';
 import type { Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
@@ -9,9 +10,10 @@ import { record } from '../tape.js';
 export const defaultEpsilon = 1e-12;
 
 export function groupNormalize(x: Tensor, groups: number, epsilon = defaultEpsilon): Tensor {
+  check(isFloat(x.dtype) && x.rank >= 1, 'groupNormalize', 'x as floating [..., D]', () => x.toString());
   const size = x.dim(-1);
   check(
-    groups >= 1 && size % groups === 0 && size > 0,
+    Number.isInteger(groups) && groups >= 1 && size % groups === 0 && size > 0,
     'groupNormalize',
     `a last dimension in ${groups} equal groups`,
     () => x.toString(),

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { checkGradients } from '../gradient-check.js';
 import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
 import { Tape } from '../tape.js';
-import { parameter, zeros } from '../../tensor/tensor.js';
+import { ones, parameter, zeros } from '../../tensor/tensor.js';
 import { linear } from './linear.js';
 
 const test = suite('linear');
@@ -73,7 +73,10 @@ test('the gradient equals finite differences', () => {
   checkGradients(linear, [leaf([3, 4], 1), leaf([2, 4], 2), leaf([2], 3)]);
 });
 
-test('no outputs', () => assert.equal(linear(zeros([3, 4]), zeros([0, 4]), zeros([0])).shape, [3, 0]));
+test('no outputs, no features', () => {
+  assert.equal(linear(zeros([3, 4]), zeros([0, 4]), zeros([0])).shape, [3, 0]);
+  assertClose(linear(zeros([2, 0]), zeros([2, 0]), ones([2])).toArray(), [1, 1, 1, 1], 0);
+});
 
 test('wrong shapes are refused', () => {
   assert.throws(
@@ -83,6 +86,11 @@ test('wrong shapes are refused', () => {
   assert.throws(
     () => linear(zeros([2, 3]), zeros([4, 3]), zeros([3])),
     /linear: expected a bias of float32 \[4\], got float32 \[3\]/,
+  );
+  const whole = zeros([2, 3], { dtype: 'int32' });
+  assert.throws(
+    () => linear(whole, zeros([4, 3])),
+    /linear: expected x as floating \[..., in\], got int32 \[2, 3\]/,
   );
 });
 

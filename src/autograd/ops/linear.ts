@@ -3,12 +3,15 @@
  * float32, and so are their gradients.
  */
 import { check } from '../../tensor/errors.js';
-import { accumulator } from '../../tensor/dtype.js';
+import { accumulator, isFloat } from '../../tensor/dtype.js';
+import { scope } from '../../tensor/scope.js';
+import { sizeOf } from '../../tensor/shape.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 import { matmulValue } from './matmul.js';
 
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  check(isFloat(x.dtype) && x.rank >= 1, 'linear', 'x as floating [..., in]', () => x.toString());
   const features = x.dim(-1);
   const dtype = accumulator(x.dtype);
   check(
@@ -25,19 +28,18 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
     () => String(bias),
   );
   const leading = x.shape.slice(0, -1);
-  const rows = features === 0 ? 0 : x.size / features;
-  const y = matmulValue(x.view([rows, features]), weight, { transposeB: true }, dtype).view([
-    ...leading,
-    out,
-  ]);
-  record('linear', y, [x, weight], [x, weight], (dy, needs) => {
-    const dy2 = dy.view([rows, out]);
-    return [
-      needs[0] ? matmulValue(dy2, weight, {}, x.dtype).view(x.shape) : undefined,
-      needs[1] ? matmulValue(dy2, x.view([rows, features]), { transposeA: true }, dtype) : undefined,
-    ];
+  const rows = sizeOf(leading);
+  return scope(() => {
+    const product = matmulValue(x.view([rows, features]), weight, { transposeB: true }, dtype);
+    const y = record('linear', product.view([...leading, out]), [x, weight], [x, weight], (dy, needs) => {
+      const dy2 = dy.view([rows, out]);
+      return [
+        needs[0] ? matmulValue(dy2, weight, {}, x.dtype).view(x.shape) : undefined,
+        needs[1] ? matmulValue(dy2, x.view([rows, features]), { transposeA: true }, dtype) : undefined,
+      ];
+    });
+    return bias ? addBias(y, bias) : y;
   });
-  return bias ? addBias(y, bias) : y;
 }
 
 /** x [..., C] plus bias [C]. */

@@ -1,4 +1,5 @@
 /** log Σ exp x over the last axis, without overflow: x [..., N], result [...]. Composed: m + log Σ exp(x − m), m the maximum. */
+import { scope } from '../../tensor/scope.js';
 import type { Tensor } from '../../tensor/tensor.js';
 import { noGrad } from '../tape.js';
 import { add, sub } from './binary.js';
@@ -7,7 +8,9 @@ import { reshape } from './shape.js';
 import { exp, log } from './unary.js';
 
 export function logSumExp(x: Tensor): Tensor {
-  // What is subtracted is added again, so that its gradient is nothing.
-  const most = noGrad(() => max(x, -1, true));
-  return add(log(sum(exp(sub(x, most)), -1)), reshape(most, x.shape.slice(0, -1)));
+  return scope(() => {
+    // What is subtracted is added again, so that its gradient is nothing.
+    const most = noGrad(() => max(x, -1, true));
+    return add(log(sum(exp(sub(x, most)), -1)), reshape(most, x.shape.slice(0, -1)));
+  });
 }

@@ -180,7 +180,15 @@ test('wrong shapes are refused', () => {
     () => marginSoftmax(zeros([2, 4]), zeros([3, 4]), zeros([2])),
     /expected labels of int32 \[2\], got float32 \[2\]/,
   );
-  assert.throws(() => marginSoftmax(zeros([2, 4]), zeros([3, 4]), labels, { groups: 3 }), /3 equal groups/);
+  for (const groups of [3, 1.6])
+    assert.throws(
+      () => marginSoftmax(zeros([2, 4]), zeros([3, 4]), labels, { groups }),
+      /marginSoftmax: expected [\d.]+ equal groups/,
+    );
+  assert.throws(
+    () => marginSoftmax(zeros([2, 4], { dtype: 'int32' }), zeros([3, 4]), labels),
+    /marginSoftmax: expected floating embeddings \[B, D\], got int32 \[2, 4\]/,
+  );
 });
 
 test('memory beside prototypes and their gradient does not grow with the classes', () => {

@@ -9,7 +9,7 @@
  * outside [0, N) gives a NaN loss and NaN gradients, on every device: whoever makes the labels checks them.
  */
 import { check } from '../../tensor/errors.js';
-import { accumulator } from '../../tensor/dtype.js';
+import { accumulator, isFloat } from '../../tensor/dtype.js';
 import type { HostNumber } from '../../tensor/recording.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
@@ -37,7 +37,7 @@ export function marginSoftmax(
   { groups = 1, margin = 0, epsilon = defaultEpsilon }: MarginSoftmaxOptions = {},
 ): MarginSoftmax {
   const dtype = accumulator(g.dtype);
-  check(g.rank === 2, 'marginSoftmax', 'embeddings [B, D]', () => g.toString());
+  check(isFloat(g.dtype) && g.rank === 2, 'marginSoftmax', 'floating embeddings [B, D]', () => g.toString());
   const [samples, size] = [g.dim(0), g.dim(1)];
   check(
     prototypes.rank === 2 &&
@@ -55,7 +55,7 @@ export function marginSoftmax(
     () => labels.toString(),
   );
   check(
-    groups >= 1 && size > 0 && size % groups === 0,
+    Number.isInteger(groups) && groups >= 1 && size > 0 && size % groups === 0,
     'marginSoftmax',
     `${groups} equal groups`,
     () => `D = ${size}`,
@@ -94,5 +94,6 @@ export function marginSoftmax(
     );
     return [dg, dw];
   });
+  logsumexp.dispose();
   return { loss, hit };
 }

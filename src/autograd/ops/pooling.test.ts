@@ -3,7 +3,8 @@ import * as assert from 'uvu/assert';
 import { checkGradients } from '../gradient-check.js';
 import { assertClose, devices, leaf, randomTensor } from '../../testing.js';
 import { Tape } from '../tape.js';
-import { parameter, tensor, zeros } from '../../tensor/tensor.js';
+import { HostNumber } from '../../tensor/recording.js';
+import { ones, parameter, tensor, zeros } from '../../tensor/tensor.js';
 import { scope } from '../../tensor/scope.js';
 import { randomUniform, purposes } from '../../tensor/philox.js';
 import { averagePool2d, globalAveragePool, maxPool2d, type PoolingOptions } from './pooling.js';
@@ -97,6 +98,16 @@ for (const device of devices)
     );
     assert.is(dropout(zeros([0], { device }), 0.5, options).size, 0);
   });
+
+test('the gradient of dropout has the mask of the forward pass, though the step has advanced since', () => {
+  const x = parameter(ones([64]));
+  const step = new HostNumber(5);
+  const tape = new Tape();
+  const y = tape.record(() => dropout(x, 0.5, { seed: 1, step }));
+  step.value++;
+  tape.backward(y, ones([64]));
+  assert.equal(x.grad?.toArray(), y.toArray());
+});
 
 test('NaN wins a maximum; wrong sizes are refused', () => {
   const x = tensor([1, NaN, 3, 4], [1, 2, 2, 1]);

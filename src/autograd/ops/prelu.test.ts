@@ -79,6 +79,15 @@ test('extremes pass through; a wrong slope is refused', () => {
     () => prelu(zeros([2, 3]), zeros([4])),
     /prelu: expected a slope of float32 \[3\], got float32 \[4\]/,
   );
+  const whole = zeros([2, 3], { dtype: 'int32' });
+  assert.throws(
+    () => prelu(whole, zeros([3])),
+    /prelu: expected x as floating \[..., C\], got int32 \[2, 3\]/,
+  );
+  assert.throws(
+    () => prelu(zeros([]), zeros([1])),
+    /prelu: expected x as floating \[..., C\], got float32 \[\]/,
+  );
 });
 
 test.run();

@@ -1,10 +1,11 @@
 /** PReLU (He et al. 2015): y = x where x > 0, slope[c] x elsewhere. x [..., C], slope [C] in float32 (float64 for float64). */
 import { check } from '../../tensor/errors.js';
-import { accumulator } from '../../tensor/dtype.js';
+import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 
 export function prelu(x: Tensor, slope: Tensor): Tensor {
+  check(isFloat(x.dtype) && x.rank >= 1, 'prelu', 'x as floating [..., C]', () => x.toString());
   const channels = x.dim(-1);
   check(
     slope.rank === 1 && slope.dim(0) === channels && slope.dtype === accumulator(x.dtype),

@@ -92,6 +92,7 @@ test('wrong shapes are refused', () => {
     () => reshape(zeros([2, 3]), [4, -1]),
     /reshape: expected a shape of 6 elements, got \[4, -1\]/,
   );
+  assert.throws(() => reshape(zeros([2, 3]), [-2, -3]), /reshape: expected a shape of 6 elements/);
   assert.throws(
     () => transpose(zeros(Array.from({ length: 17 }, () => 1))),
     /strided_copy: at most 16 axes, got 17/,

@@ -1,6 +1,14 @@
 /** Operations that move elements without changing them: reshape, transpose, slice, concat. */
 import { check } from '../../tensor/errors.js';
-import { axisOf, formatShape, sameShape, sizeOf, stridesOf, type Shape } from '../../tensor/shape.js';
+import {
+  axisOf,
+  formatShape,
+  isShape,
+  sameShape,
+  sizeOf,
+  stridesOf,
+  type Shape,
+} from '../../tensor/shape.js';
 import { empty, zeros, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 
@@ -35,7 +43,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   const known = sizeOf(shape.filter((n) => n !== -1));
   const full = shape.map((n) => (n === -1 ? x.size / known : n));
   check(
-    shape.filter((n) => n === -1).length <= 1 && full.every(Number.isInteger) && sizeOf(full) === x.size,
+    shape.filter((n) => n === -1).length <= 1 && isShape(full) && sizeOf(full) === x.size,
     'reshape',
     `a shape of ${x.size} elements`,
     () => formatShape(shape),
