@@ -31,9 +31,6 @@ export abstract class Module {
   parameters(): Map<string, Tensor> {
     return new Map([...this.#tensors()].filter(([, tensor]) => tensor.requiresGrad));
   }
-  buffers(): Map<string, Tensor> {
-    return new Map([...this.#tensors()].filter(([, tensor]) => !tensor.requiresGrad));
-  }
 
   train(training = true): this {
     this.training = training;
