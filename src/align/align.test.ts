@@ -87,8 +87,17 @@ test('faces are found where they are, upright or not, with their yaw', () => {
     [1.1, 0.3, 80, 30],
   ] as const;
   const pictures = moves.flatMap((move) => [0, 30, -30].map((yaw) => photograph(3, 256, move, yaw)));
-  const [none, ...found] = detector.detect([blank, ...pictures]);
+  // Of two faces, the one in the middle comes before the larger one at the rim.
+  const two = photograph(3, 256, [0.7, 0, 90, 90]);
+  const other = photograph(4, 256, [0.9, 0, -10, -10]);
+  two.pixels.set(other.pixels.subarray(0, 90 * 256 * 3));
+  const [none, both = [], ...found] = detector.detect([blank, two, ...pictures]);
   assert.equal(none, []);
+  assert.equal(
+    both.map(({ box: [left] }) => left > 90),
+    [true, false],
+    JSON.stringify(both.map(({ box }) => box)),
+  );
   found.forEach(([face], i) => {
     const move = moves[Math.floor(i / 3)] ?? [1, 0, 0, 0];
     const yaw = [0, 30, -30][i % 3] ?? 0;

@@ -1,4 +1,12 @@
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -128,6 +136,9 @@ test('workers find the same, and what was checked is remembered until a file cha
     appendFileSync(join(root, 'b/1.jpg'), 'x');
     await openPhotographs(root, options);
     assert.is(checked, 1);
+    for (const name of readdirSync(cache)) writeFileSync(join(cache, name), 'damaged');
+    await openPhotographs(root, options);
+    assert.is(checked, 3);
   } finally {
     rmSync(cache, { recursive: true });
   }
@@ -147,11 +158,18 @@ test('identities with too few or too many images are left out', async ({ root })
   const jpeg = await flat(40, 40, orange).jpeg().toBuffer();
   for (const [name, count] of Object.entries({ a: 1, b: 2, c: 3, d: 4 }))
     for (let n = 0; n < count; n++) put(root, `${name}/${n}.jpg`, jpeg);
-  const open = (least: number, most: number) =>
-    openPhotographs(root, { size: 8, minImagesPerIdentity: least, maxImagesPerIdentity: most, ...quiet });
-  const { faces, leftOut } = await open(2, 3);
-  assert.equal([faces.identityName(0), faces.identityName(1), faces.identities], ['b', 'c', 2]);
-  assert.is(leftOut, 2);
+  const open = (least: number, most: number, maxIdentities: number | null = null) => {
+    const limits = { minImagesPerIdentity: least, maxImagesPerIdentity: most, maxIdentities };
+    return openPhotographs(root, { size: 8, ...limits, ...quiet });
+  };
+  for (const [least, most, identities, expected] of [
+    [2, 3, null, 2],
+    [2, 4, 2, 1],
+  ] as const) {
+    const { faces, leftOut } = await open(least, most, identities);
+    assert.equal([faces.identityName(0), faces.identityName(1), faces.identities], ['b', 'c', 2]);
+    assert.is(leftOut, expected);
+  }
   try {
     await open(3, 3);
     assert.unreachable();

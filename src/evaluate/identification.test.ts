@@ -51,6 +51,8 @@ test('the highest scores are kept in any order of adding, and the share allowed 
     [allowed(0.29, 100), allowed(0.1, 30), allowed(1e-6, 999_999), allowed(1e-6, 1e6)],
     [29, 3, 0, 1],
   );
+  // Times 10 it rounds to 9, but nine tenths are more.
+  assert.is(allowed(0.8999999999999999, 10), 8);
 });
 
 test('too few scores kept, or none, is an error', () => {
