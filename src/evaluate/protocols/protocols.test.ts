@@ -8,6 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { templateOf } from '../../align/similarity.js';
 import { configFrom } from '../../config/index.js';
+import { readMat } from '../../data/formats/mat.js';
 import { train } from '../../train/trainer.js';
 import { randomValues } from '../../testing.js';
 import { UserError } from '../../tensor/errors.js';
@@ -260,6 +261,8 @@ test('tinyface: ranks and mean average precision among distractors', async ({ fo
   if (!task) throw new Error('no task');
   compare(figuresOf(task), searchFigures(set, templates, 0, [1, 5, 10, 20], [], true));
   findsInFolder(folder, 'tinyface', set);
+  const list = join(folder, 'tinyface/Testing_Set/probe_img_ID_pairs.mat');
+  assert.equal(readMat(list).get('n'), [1]); // in a short element, behind a short name
 });
 
 test('megaface: one mate at a time among more and more distractors', async ({ folder }) => {
