@@ -36,7 +36,7 @@ const arms: Readonly<Record<string, Options>> = {
   'C-Softmax, K = 4, decorrelated': full,
   'C-Softmax, K = 1': { ...full, groups: 1, lambda_cls: 0, lambda_adv: 0 },
   'exp instead of softplus': { ...full, confidence: { activation: 'exp', initial: 5, gradient_scale: 1 } },
-  CosFace: { ...full, type: 'cosface', groups: 1, lambda_cls: 0, lambda_adv: 0, scale: 8 },
+  'CosFace, K = 4': { ...full, type: 'cosface', lambda_cls: 0, lambda_adv: 0, scale: 8 },
   softmax: { ...full, type: 'softmax', groups: 1, lambda_cls: 0, lambda_adv: 0, scale: 8 },
 };
 
@@ -277,6 +277,9 @@ test('the state has prototypes, branch, discriminator and masks; missing labels 
       'discriminator.masks',
     ],
   );
+  // The prototypes' squared length is 1 at first: the mean of 84 squares, within five standard deviations.
+  const squares = rowsOf(loss.prototypes).map((row) => dot(row, row));
+  assert.ok(Math.abs(average(squares) - 1) < 5 * Math.sqrt(2 / 84), String(squares));
   const { embedding, features, labels: y } = batch;
   assert.throws(
     () => loss.forward({ embedding, features, labels: y }),
