@@ -28,8 +28,8 @@ const full: Options = {
   groups: 4,
   margin: 2,
   lambda_reg: 0.01,
-  lambda_cls: 2,
-  lambda_adv: 1.5,
+  lambda_cls: 0.3,
+  lambda_adv: 0.4,
   confidence: { activation: 'softplus', initial: 5, gradient_scale: 1 },
 };
 const arms: Readonly<Record<string, Options>> = {
@@ -170,7 +170,7 @@ test('gradients: L without L_C reaches network, prototypes and confidences; L_C 
     scope(() => {
       const p = readLossParts(loss.forward(batch).parts);
       if (!network) return p.discriminator;
-      return p.identification + 0.01 * p.regulariser + 2 * p.classification + 1.5 * p.adversarial;
+      return p.identification + 0.01 * p.regulariser + 0.3 * p.classification + 0.4 * p.adversarial;
     });
   const trained: [string, Tensor, boolean][] = [
     ['embedding', batch.embedding, true],
