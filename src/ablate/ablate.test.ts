@@ -281,20 +281,21 @@ const resultOf = (
 
 test('results.csv has the figures that any cell has; a report keeps its order', async ({ folder }) => {
   const text =
-    'base: base.yaml\narms: [{ name: "Z, a|b" }, { name: A, set: { loss.groups: 2 } }]\nseeds: [1]\n';
+    'base: base.yaml\narms: [{ name: "Z, a|b" }, { name: A, set: { loss.groups: 2 } }]\nseeds: [9, 10]\n';
   const sweep = loadSweep(put(folder, text));
   sweep.cells.forEach((cell, i) => {
-    const found = resultOf(cell, i === 0 ? { accuracy: 0.5 } : { accuracy: 0.6, correlation: 0.1 });
+    const found = resultOf(cell, i % 2 === 0 ? { accuracy: 0.5 } : { accuracy: 0.6, correlation: 0.1 });
     writeResult(folder, cell, { ...found, experiments: experimentsOf(cell) });
   });
   await writeTables(folder, sweep);
   assert.is(
     readFileSync(join(folder, 'results.csv'), 'utf8'),
-    'variant,seed,test,version,accuracy,correlation\n"Z, a|b",1,lfw,clean,0.5,\nA,1,lfw,clean,0.6,0.1\n',
+    'variant,seed,test,version,accuracy,correlation\n' +
+      '"Z, a|b",9,lfw,clean,0.5,\nA,9,lfw,clean,0.6,0.1\n"Z, a|b",10,lfw,clean,0.5,\nA,10,lfw,clean,0.6,0.1\n',
   );
   assert.equal(
-    allResults(folder).map(({ label }) => label),
-    ['Z, a|b', 'A'],
+    allResults(folder).map(({ label, seed }) => `${label} ${seed}`),
+    ['Z, a|b 9', 'Z, a|b 10', 'A 9', 'A 10'],
   );
   mkdirSync(join(folder, 'cells/x.json'));
   assert.throws(() => allResults(folder), /^cannot read .*x\.json: it is a folder$/);

@@ -87,8 +87,17 @@ test('faces are found where they are, upright or not, with their yaw', () => {
     [1.1, 0.3, 80, 30],
   ] as const;
   const pictures = moves.flatMap((move) => [0, 30, -30].map((yaw) => photograph(3, 256, move, yaw)));
-  const [none, ...found] = detector.detect([blank, ...pictures]);
+  // Of two faces, the one in the middle comes before the larger one at the rim.
+  const two = photograph(3, 256, [0.7, 0, 90, 90]);
+  const other = photograph(4, 256, [0.9, 0, -10, -10]);
+  two.pixels.set(other.pixels.subarray(0, 90 * 256 * 3));
+  const [none, both = [], ...found] = detector.detect([blank, two, ...pictures]);
   assert.equal(none, []);
+  assert.equal(
+    both.map(({ box: [left] }) => left > 90),
+    [true, false],
+    JSON.stringify(both.map(({ box }) => box)),
+  );
   found.forEach(([face], i) => {
     const move = moves[Math.floor(i / 3)] ?? [1, 0, 0, 0];
     const yaw = [0, 30, -30][i % 3] ?? 0;
@@ -241,20 +250,23 @@ test('photographs are turned upright as their EXIF data say, unless points come 
       damaged.fill(255, damaged.indexOf('Exif') + 6, damaged.indexOf('Exif') + 14),
     );
     const { source } = await openArchive(root);
-    for await (const { images } of decodedImages(source, { workers: 1, upright: true }))
-      for (const [i, image] of images.entries()) {
+    let i = 0;
+    for await (const { images } of decodedImages(source, { workers: 1, batch: 2, upright: true }))
+      for (const image of images) {
         const file = sharp(join(root, `a/${i + 1}.jpg`));
         const { data, info } = await (i < 8 ? file.rotate() : file)
           .raw()
           .toBuffer({ resolveWithObject: true });
         assert.is(image.fault, null);
-        if (image.fault !== null) continue;
+        if (image.fault !== null) break;
         assert.equal([image.width, image.height], [info.width, info.height]);
         assert.ok(
           data.every((value, k) => Math.abs(value - (image.pixels[k] ?? NaN)) < 8),
           `${i + 1}`,
         );
+        i++;
       }
+    assert.is(i, 9);
     for await (const { images } of decodedImages(source, { workers: 0 }))
       for (const image of images) assert.equal([image.fault, 'width' in image && image.width], [null, 256]);
     // Upside down with the orientation that says so: the crop is that of the photograph, with the points of either kind.

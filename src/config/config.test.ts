@@ -147,8 +147,25 @@ test('wrong values: line, key, what was expected and what was found', ({ folder 
       '4: data.path: expected data.source photographs with it (--data sets both), got faces beside generated faces',
     ],
     [
-      'schedule:\n  milestones: [0.5, 0.3]',
-      '2: schedule.milestones: expected ascending fractions, got [0.5, 0.3]',
+      'schedule:\n  milestones: [0.5, 0.5]',
+      '2: schedule.milestones: expected ascending fractions, got [0.5, 0.5]',
+    ],
+    ['augment:\n  blur:\n    probability: 2', '3: augment.blur.probability: expected at most 1, got 2'],
+    [
+      'augment:\n  pose:\n    yaw: [60, 40]',
+      '3: augment.pose.yaw: expected the smaller value first, got [60, 40]',
+    ],
+    [
+      'data:\n  sampling: { identities: 3, images: 2 }',
+      '2: data.sampling: expected identities times images to be train.batch_size (256), got 3 x 2',
+    ],
+    [
+      'data:\n  image_size: 100\nmodel:\n  input_size: 112',
+      '4: model.input_size: expected at most data.image_size (100), got 112',
+    ],
+    [
+      'evaluate:\n  pairs: a.txt',
+      '2: evaluate.images: expected the image folder that evaluate.pairs names, got nothing',
     ],
     [
       'evaluate:\n  degrade: [{}]',

@@ -56,8 +56,7 @@ export class Loader {
   readonly #pool: WorkerPool;
   readonly #ring: SharedArrayBuffer;
   readonly #sampling: Sampling;
-  #ahead: Plan[] = [];
-  #step: number;
+  readonly #ahead: Plan[] = [];
   #next: number;
   #waited = 0;
 
@@ -77,28 +76,12 @@ export class Loader {
     // One slot more than are made ahead: that of the batch that was given out last.
     this.#ring = new SharedArrayBuffer((prefetch + 1) * batchSize * faces.size * faces.size * 3);
     this.#pool = new WorkerPool(workers, { faces: faces.data, ring: this.#ring });
-    this.#step = this.#next = start;
+    this.#next = start;
   }
 
-  /** Steps in one epoch, not rounded. */
-  get stepsPerEpoch(): number {
-    return this.#options.faces.images / this.#options.batchSize;
-  }
-  /** The next step to be given out: all that a resumed run needs. */
-  state(): { step: number } {
-    return { step: this.#step };
-  }
   /** Milliseconds that next() has waited for batches so far. */
   get waitedMilliseconds(): number {
     return this.#waited;
-  }
-
-  /** Continues at this step; batches made ahead for other steps are dropped. */
-  async seek(step: number): Promise<void> {
-    const dropped = this.#ahead;
-    this.#ahead = [];
-    await Promise.allSettled(dropped.map(({ filled }) => filled));
-    this.#step = this.#next = step;
   }
 
   /** The batch of the next step; meanwhile the workers go on with those after it. */
@@ -110,7 +93,6 @@ export class Loader {
     await plan.filled;
     this.#waited += performance.now() - began;
     this.#ahead.shift();
-    this.#step = plan.batch.step + 1;
     this.#plan();
     return plan.batch;
   }

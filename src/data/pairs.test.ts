@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -6,12 +6,21 @@ import * as assert from 'uvu/assert';
 import { drawPairs, readPairs } from './pairs.js';
 
 const test = suite('pairs');
+const folder = mkdtempSync(join(tmpdir(), 'turl-'));
+test.after(() => rmSync(folder, { recursive: true }));
 const labels = Array.from({ length: 200 }, (_, i) => Math.floor(i / 5)); // 40 identities, 5 images each
 
 test('drawn pairs: balanced, true to the labels, not repeated, no identity in two folds, repeatable', () => {
-  const pairs = drawPairs(labels, 300, 10, 7);
-  assert.is(pairs.genuine.length, 300);
-  assert.is(pairs.genuine.filter(Boolean).length, 150);
+  const pairs = drawPairs(labels, 310, 10, 7);
+  // Of 155 of each kind the first five folds have one more.
+  for (const kind of [true, false])
+    assert.equal(
+      Array.from(
+        { length: 10 },
+        (_, f) => pairs.fold.filter((fold, i) => fold === f && pairs.genuine[i] === kind).length,
+      ),
+      [16, 16, 16, 16, 16, 15, 15, 15, 15, 15],
+    );
   const folds = new Map<number, number>();
   const seen = new Set<string>();
   pairs.genuine.forEach((genuine, i) => {
@@ -25,9 +34,9 @@ test('drawn pairs: balanced, true to the labels, not repeated, no identity in tw
       folds.set(label, pairs.fold[i] as number);
     }
   });
-  assert.is(seen.size, 300);
-  assert.equal(drawPairs(labels, 300, 10, 7), pairs);
-  assert.not.equal(drawPairs(labels, 300, 10, 8).first, pairs.first);
+  assert.is(seen.size, 310);
+  assert.equal(drawPairs(labels, 310, 10, 7), pairs);
+  assert.not.equal(drawPairs(labels, 310, 10, 8).first, pairs.first);
 });
 
 test('too few identities or images are named', () => {
@@ -42,7 +51,7 @@ test('too few identities or images are named', () => {
 });
 
 test('a pairs file: folds, missing images, mistakes with their line', () => {
-  const file = join(mkdtempSync(join(tmpdir(), 'turl-')), 'pairs.txt');
+  const file = join(folder, 'pairs.txt');
   const find = (name: string, number: number) =>
     name === 'gone' ? undefined : name.charCodeAt(0) * 10 + number;
   writeFileSync(file, '2\t1\na\t1\t2\na\t1\tb\t3\ngone 1 2\nb 1 c 1\n');

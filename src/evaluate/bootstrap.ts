@@ -142,7 +142,10 @@ export function weightedFigures(
   return { accuracy: sum / used, auc, equalErrorRate, tarAtFar: tarAt };
 }
 
-/** Right decisions of fold f with the threshold midway between rank `end`, the last that the other folds accept, and their next pair. */
+/**
+ * Right decisions of fold f with the threshold midway between the scores of rank `end`, where the other folds are best, and of their next
+ * pair: those up to `end`, which are `right`, and those between.
+ */
 function rightBeyond(
   { scores, genuine, fold }: RankedPairs,
   weights: ArrayLike<number>,
@@ -152,17 +155,12 @@ function rightBeyond(
 ): number {
   if (end < 0) return 0; // all are refused
   const n = scores.length;
-  const ofOthers = (i: number) => fold[i] !== f && (weights[i] as number) > 0;
-  let [last, next] = [end, end + 1];
-  while (!ofOthers(last)) last--;
-  while (next < n && !ofOthers(next)) next++;
-  const [high, low] = [scores[last] as number, next < n ? (scores[next] as number) : -Infinity];
+  let next = end + 1;
+  while (next < n && (fold[next] === f || weights[next] === 0)) next++;
+  // One of the others' pairs has the score of `end`: there they became better.
+  const [high, low] = [scores[end] as number, next < n ? (scores[next] as number) : -Infinity];
   const middle = low + (high - low) / 2;
   const threshold = next === n ? -Infinity : middle > low ? middle : high;
-  // `right` counts the fold's pairs up to `end`; those between `last` and it lie below the threshold or above.
-  for (let i = last + 1; i <= end; i++)
-    if (fold[i] === f && (scores[i] as number) < threshold)
-      right -= genuine[i] ? (weights[i] as number) : -(weights[i] as number);
   for (let i = end + 1; i < n && (scores[i] as number) >= threshold; i++)
     if (fold[i] === f) right += genuine[i] ? (weights[i] as number) : -(weights[i] as number);
   return right;

@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { randomValues } from '../testing.js';
 import { UserError } from '../tensor/errors.js';
-import { identification, identificationIntervals, search } from './identification.js';
+import { identification, identificationIntervals, personIntervals, search } from './identification.js';
 import { roc, tarAtFar } from './metrics.js';
 import { allowed, HighestScores, operatingPoints } from './operating-point.js';
 
@@ -51,6 +51,17 @@ test('the highest scores are kept in any order of adding, and the share allowed 
     [allowed(0.29, 100), allowed(0.1, 30), allowed(1e-6, 999_999), allowed(1e-6, 1e6)],
     [29, 3, 0, 1],
   );
+  // Times 10 it rounds to 9, but nine tenths are more.
+  assert.is(allowed(0.8999999999999999, 10), 8);
+});
+
+test('the interval of a mean where people are drawn with all theirs', () => {
+  // Two people, one of whom has two values: three means, one half of the draws have both people.
+  for (const [level, low, high] of [
+    [0.4, 2 / 3, 2 / 3],
+    [0.9, 0, 1],
+  ] as const)
+    assert.equal(personIntervals([0, 1, 0], [1, 0, 1], { resamples: 1000, seed: 1, level }), { low, high });
 });
 
 test('too few scores kept, or none, is an error', () => {

@@ -8,14 +8,14 @@ import { tailFigures, tailIntervals, tailSize, type TailPairs } from './tail-boo
 const test = suite('bootstrap of the tail');
 const [people, far] = [40, [1e-3, 0.01, 0.1]];
 
-/** All pairs of three images of each person, scores with ties, as the tail takes them and as the whole bootstrap does. */
-function sample(seed: number) {
-  const images = Array.from({ length: 3 * people }, (_, i) => Math.floor(i / 3));
+/** All pairs of three images of each person, scores of 60 levels a unit, as the tail takes them and as the whole bootstrap does. */
+function sample(seed: number, count = people, levels = 60) {
+  const images = Array.from({ length: 3 * count }, (_, i) => Math.floor(i / 3));
   const values = randomValues(images.length ** 2, seed);
   const all = images.flatMap((a, i) =>
     images.slice(i + 1).map((b, j) => {
       const noise = values[i * images.length + j] ?? 0;
-      return { a, b, genuine: a === b, score: Math.round(60 * (noise + (a === b ? 1 : 0))) / 60 };
+      return { a, b, genuine: a === b, score: Math.round(levels * (noise + (a === b ? 1 : 0))) / levels };
     }),
   );
   const side = (genuine: boolean) => {
@@ -37,20 +37,23 @@ function sample(seed: number) {
 }
 
 test('a resample has the figures that the whole bootstrap gives for the same weights', () => {
-  const { all, tail, kept, total } = sample(1);
-  assert.ok(kept < total / 2, 'only the tail is kept');
-  const scored = { scores: all.map(({ score }) => score), genuine: all.map(({ genuine }) => genuine) };
-  const ranked = rankPairs(scored, new Int32Array(all.length));
-  for (let seed = 0; seed < 20; seed++) {
-    const weights = randomValues(people, seed + 2).map((value) => Math.max(0, Math.round(2 * value + 0.7)));
-    const weightOf = (i: number) => {
-      const { a = 0, b = 0 } = all[i] ?? {};
-      return a === b ? (weights[a] ?? 0) : (weights[a] ?? 0) * (weights[b] ?? 0);
-    };
-    const expected = weightedFigures(ranked, Array.from(ranked.order, weightOf), far);
-    const found = tailFigures(tail, weights, far);
-    found?.forEach((value, k) => assert.ok(Math.abs(value - (expected?.tarAtFar[k] ?? NaN)) < 1e-12));
-    assert.is(found?.length, 3);
+  const large = sample(1);
+  assert.ok(large.kept < large.total / 2, 'only the tail is kept');
+  // In the small one single pairs tell.
+  for (const { all, tail } of [large, sample(2, 12, 1e6)]) {
+    const scored = { scores: all.map(({ score }) => score), genuine: all.map(({ genuine }) => genuine) };
+    const ranked = rankPairs(scored, new Int32Array(all.length));
+    for (let seed = 0; seed < 20; seed++) {
+      const weights = randomValues(people, seed + 2).map((value) => Math.max(0, Math.round(2 * value + 0.7)));
+      const weightOf = (i: number) => {
+        const { a = 0, b = 0 } = all[i] ?? {};
+        return a === b ? (weights[a] ?? 0) : (weights[a] ?? 0) * (weights[b] ?? 0);
+      };
+      const expected = weightedFigures(ranked, Array.from(ranked.order, weightOf), far);
+      const found = tailFigures(tail, weights, far);
+      found?.forEach((value, k) => assert.ok(Math.abs(value - (expected?.tarAtFar[k] ?? NaN)) < 1e-12));
+      assert.is(found?.length, 3);
+    }
   }
 });
 

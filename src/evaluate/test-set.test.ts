@@ -57,7 +57,7 @@ test('images that pairs name and that cannot be used are named once each', async
   assert.is(found?.dataset.images, 4);
 });
 
-test('pairs of one kind or of one fold are refused with the name of the file', async ({
+test('a set of its own pairs is taken; pairs of one kind or of one fold are refused with the name of the file', async ({
   folder,
   lfw,
   png,
@@ -69,13 +69,22 @@ test('pairs of one kind or of one fold are refused with the name of the file', a
     /one\.txt: expected pairs of usable images in each of 2 folds, found them in 1$/,
   );
   const bin = join(folder, 'same.bin');
-  const write = async (file: string, images: readonly Uint8Array[]) => {
+  const write = async (file: string, images: readonly Uint8Array[], genuine = [true, true]) => {
     const writer = createArchive(file, 34);
     for (const [i, bytes] of images.entries())
       await writer.add({ bytes, label: 0, identity: '', name: String(i) });
-    await writer.finish(images.flatMap((_, i) => (i % 2 === 0 ? [true] : [])));
+    await writer.finish(genuine.slice(0, images.length / 2));
   };
   await write(bin, [png, png, png, png]);
+  // Ten folds of one pair; the one with a broken image is left out.
+  const alternately = Array.from({ length: 11 }, (_, i) => i % 2 === 0);
+  const good = join(folder, 'good.bin');
+  const images = Array.from({ length: 22 }, (_, i) => (i === 1 ? Buffer.from('no image') : png));
+  await write(good, images, alternately);
+  const found = await open({ pairs: good });
+  assert.equal(found?.pairs.genuine, alternately.slice(1));
+  assert.equal([...(found?.pairs.first ?? [])], [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
+  assert.equal([found?.failures, found?.failed?.length, found?.rule], [1, 1, 'its own pairs']);
   assert.match(
     await refusal({ pairs: bin }),
     /same\.bin: expected genuine and impostor pairs of usable images, found 2 and 0$/,

@@ -28,15 +28,15 @@ const full: Options = {
   groups: 4,
   margin: 2,
   lambda_reg: 0.01,
-  lambda_cls: 2,
-  lambda_adv: 1.5,
+  lambda_cls: 0.3,
+  lambda_adv: 0.4,
   confidence: { activation: 'softplus', initial: 5, gradient_scale: 1 },
 };
 const arms: Readonly<Record<string, Options>> = {
   'C-Softmax, K = 4, decorrelated': full,
   'C-Softmax, K = 1': { ...full, groups: 1, lambda_cls: 0, lambda_adv: 0 },
   'exp instead of softplus': { ...full, confidence: { activation: 'exp', initial: 5, gradient_scale: 1 } },
-  CosFace: { ...full, type: 'cosface', groups: 1, lambda_cls: 0, lambda_adv: 0, scale: 8 },
+  'CosFace, K = 4': { ...full, type: 'cosface', lambda_cls: 0, lambda_adv: 0, scale: 8 },
   softmax: { ...full, type: 'softmax', groups: 1, lambda_cls: 0, lambda_adv: 0, scale: 8 },
 };
 
@@ -174,7 +174,7 @@ test('gradients: L without L_C reaches network, prototypes and confidences; L_C 
     scope(() => {
       const p = readLossParts(loss.forward(batch).parts);
       if (!network) return p.discriminator;
-      return p.identification + 0.01 * p.regulariser + 2 * p.classification + 1.5 * p.adversarial;
+      return p.identification + 0.01 * p.regulariser + 0.3 * p.classification + 0.4 * p.adversarial;
     });
   const trained: [string, Tensor, boolean][] = [
     ['embedding', batch.embedding, true],
@@ -281,6 +281,9 @@ test('the state has prototypes, branch, discriminator and masks; missing labels 
       'discriminator.masks',
     ],
   );
+  // The prototypes' squared length is 1 at first: the mean of 84 squares, within three standard deviations.
+  const squares = rowsOf(loss.prototypes).map((row) => dot(row, row));
+  assert.ok(Math.abs(average(squares) - 1) < 3 * Math.sqrt(2 / 84), String(squares));
   const { embedding, features, labels: y } = batch;
   assert.throws(
     () => loss.forward({ embedding, features, labels: y }),

@@ -11,6 +11,7 @@ import { openCelebA } from '../data/formats/celeba.js';
 import { readSoftLabels, SoftLabels } from '../data/soft-labels.js';
 import { evaluateRun } from '../evaluate/run.js';
 import { randomValues } from '../testing.js';
+import { describePlan } from '../train/plan.js';
 import { findCheckpoint } from '../train/run-directory.js';
 import { readSafetensors } from '../train/safetensors.js';
 import { train } from '../train/trainer.js';
@@ -128,8 +129,9 @@ test('the format: images by their names, unknown attributes, what is wrong is na
   await wrong('1\nBright Left\na.png 1\n', /txt:3: expected an image and 2 values/);
 });
 
-test('trained, resumed to the same bits, measured, labelled, merged', async ({ celeba, folder }) => {
+test('planned, trained, resumed to the same bits, measured, labelled, merged', async ({ celeba, folder }) => {
   const config = attributes(celeba, { work_dir: join(folder, 'run') });
+  assert.match(await describePlan(config), /\nupdates: 40 of 10 images\n/);
   await train(config);
   const evaluation = await measureAttributes(join(folder, 'run'));
   for (const { name, images: count, accuracy, balanced } of evaluation.attributes) {
@@ -187,6 +189,7 @@ test('trained, resumed to the same bits, measured, labelled, merged', async ({ c
     train: { batch_size: 8, steps: 3, log_every: 1 },
     work_dir: join(folder, 'merged'),
   });
+  assert.match(await describePlan(merged), /\nupdates: 3 of 8 images\n/);
   await train(merged);
   const discriminator = weights('merged').get('loss.discriminator.masks');
   assert.equal(discriminator?.shape, [3, 4]); // blur, Bright, Left

@@ -2,6 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../config/index.js';
 import { device, type Device } from '../tensor/device.js';
+import { sizeOf } from '../tensor/shape.js';
 import { scope } from '../tensor/scope.js';
 import { Tape } from '../autograd/tape.js';
 import { mean } from '../autograd/ops/reduce.js';
@@ -53,7 +54,7 @@ const tiny = {
   blocks: [1, 2, 1, 1],
 };
 
-test('the number of parameters is that of the architecture', () => {
+test('the number of parameters and their first variance are those of the architecture', () => {
   // The numbers are those of the same networks written in PyTorch.
   for (const [name, known] of [
     ['iresnet18', 24_025_600],
@@ -69,9 +70,25 @@ test('the number of parameters is that of the architecture', () => {
   const small = build({ name: 'iresnet-small', input_size: 56, embedding_size: 512, channels, blocks });
   assert.is(count(small.parameters()), 4_897_792);
   assert.is(iresnetParameters(channels, blocks, 56, 512), 4_897_792);
+  const large = build({ name: 'iresnet18', input_size: 16, embedding_size: 512 });
+  assert.is(
+    count(large.parameters()),
+    iresnetParameters([64, 128, 256, 512], iresnetBlocks.iresnet18, 16, 512),
+  );
   const mobile = build({ name: 'mobilefacenet', input_size: 112, embedding_size: 512 });
   assert.is(count(mobile.parameters()), 1_200_512);
-  for (const model of [small, mobile]) model.dispose();
+  // At first a filter's variance is 2 / fan-in, the embedding's 1 / fan-in.
+  for (const [name, t] of small.parameters()) {
+    if (t.rank < 2) continue;
+    const variance = [...t.toArray()].reduce((sum, w) => sum + w * w, 0) / t.size;
+    const scaled = variance * sizeOf(t.shape.slice(1));
+    // Of n normal values it is off by a share of sqrt(2 / n) in one standard deviation.
+    assert.ok(
+      Math.abs(scaled / (t.rank === 4 ? 2 : 1) - 1) < 5 * Math.sqrt(2 / t.size),
+      `${name}: ${scaled}`,
+    );
+  }
+  for (const model of [small, large, mobile]) model.dispose();
 });
 
 for (const on of devices)
@@ -108,14 +125,15 @@ for (const on of devices)
       });
     }
 
-test('evaluation does not depend on the rest of the batch, and frees activations block by block', () => {
+test('evaluation does not depend on the rest of the batch or on chance, and frees activations block by block', () => {
   const cpu = device('cpu');
-  const backbone = build(tiny);
+  const backbone = build({ ...tiny, dropout: 0.5 });
   scope(() => {
     const images = randomTensor([64, 32, 32, 3], 1);
     for (let i = 0; i < 3; i++) backbone.forward(images); // moves the running statistics
     backbone.evaluate();
     const all = Array.from(backbone.forward(images).embedding.toArray());
+    backbone.dropout.step.value++; // another draw, if there were one
     const alone = backbone.forward(randomTensor([1, 32, 32, 3], 1)).embedding.toArray();
     // Convolutions may add in another order for another batch: some 1e-6 of values of size 1, through 11 layers.
     assertClose(alone, all.slice(0, 16), 1e-4);

@@ -34,9 +34,6 @@ export abstract class Module {
     const isNew = (tensor: Tensor) => found.size < found.add(tensor).size;
     return new Map([...this.#tensors()].filter(([, tensor]) => tensor.requiresGrad && isNew(tensor)));
   }
-  buffers(): Map<string, Tensor> {
-    return new Map([...this.#tensors()].filter(([, tensor]) => !tensor.requiresGrad));
-  }
 
   train(training = true): this {
     this.training = training;

@@ -171,15 +171,22 @@ test('schedules', () => {
     [1, 1, 0.1, 0.01, 0.01],
     1e-12,
   );
-  const polynomial: Schedule = { ...base, name: 'polynomial', warmupSteps: 10 };
+  // Milestones are shares of the whole training, the warm-up's steps among them.
+  const warmed = { ...base, warmupSteps: 40 };
   assertClose(
-    [0, 9, 10, 55].map((s) => rateFactor(polynomial, s, 100)),
-    [0.1, 1, 1, 0.25],
+    [39, 49, 50].map((s) => rateFactor(warmed, s, 100)),
+    [1, 1, 0.1],
+    1e-12,
+  );
+  const polynomial: Schedule = { ...base, name: 'polynomial', warmupSteps: 10, final: 0.2 };
+  assertClose(
+    [0, 9, 10, 55, 100].map((s) => rateFactor(polynomial, s, 100)),
+    [0.1, 1, 1, 0.4, 0.2],
     1e-12,
   );
   assertClose(
-    [0, 50, 100].map((s) => rateFactor({ ...base, name: 'cosine' }, s, 100)),
-    [1, 0.5, 0],
+    [0, 50, 100].map((s) => rateFactor({ ...base, name: 'cosine', final: 0.2 }, s, 100)),
+    [1, 0.6, 0.2],
     1e-12,
   );
   for (const name of ['step', 'polynomial', 'cosine'] as const) {

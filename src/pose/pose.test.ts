@@ -17,6 +17,7 @@ import { evaluate } from '../evaluate/evaluate.js';
 import { device } from '../tensor/device.js';
 import { Experiment } from '../train/experiment.js';
 import { trainingLoader } from '../train/network-input.js';
+import { Background } from './background.js';
 import { fitMeshes } from './fit.js';
 import { headTopology } from './head.js';
 import { MeshReader } from './mesh-file.js';
@@ -91,6 +92,36 @@ test('a face turned by nothing is the photograph; a turned one has its points, a
   // The detector itself is off by some degrees on generated faces.
   const mean = errors.reduce((sum, e) => sum + Math.abs(e), 0) / errors.length;
   assert.ok(mean < 8, `mean error ${mean}: ${errors.map((e) => e.toFixed(0)).join(' ')}`);
+});
+
+test('behind a head is the photograph where it shows, and elsewhere what goes on from there', () => {
+  const side = 64;
+  const photograph = new Uint8Array(side * side * 3);
+  const circle = Float32Array.from({ length: 36 * 3 }, (_, i) => {
+    const angle = (Math.floor(i / 3) * Math.PI) / 18;
+    return i % 3 === 2 ? 0 : 30 + 16 * (i % 3 === 0 ? Math.cos(angle) : Math.sin(angle));
+  });
+  const outline = Uint16Array.from({ length: 36 }, (_, i) => i);
+  const background = (i: number) => {
+    const [x, y] = [Math.floor(i / 3) % side, Math.floor(i / 3 / side)];
+    return { value: 40 + [x, y, 2 * x][i % 3]!, distance: Math.hypot(x - 30, y - 30) / 16 };
+  };
+  photograph.forEach((_, i) => {
+    const { value, distance } = background(i);
+    photograph[i] = distance < 0.9 ? 255 : value;
+  });
+  const behind = new Background(side);
+  // Of what was there before nothing stays.
+  for (const one of [photograph.map(() => 200), photograph]) behind.fill(one, circle, outline);
+  const out = new Uint8Array(photograph.length).fill(9);
+  const cover = Float32Array.from({ length: side * side }, (_, p) => (p % side === 30 ? 1 : 0));
+  behind.putBehind(out, cover);
+  out.forEach((got, i) => {
+    const { value, distance } = background(i);
+    if (cover[Math.floor(i / 3)] === 1) assert.is(got, 9);
+    else if (distance > 1.3) assert.is(got, value);
+    else assert.ok(Math.abs(got - value) < 12, `${got} for ${value} at ${distance} radii`);
+  });
 });
 
 test('turning left is the mirror image of turning right', () => {

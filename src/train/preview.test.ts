@@ -74,28 +74,53 @@ test('a variation alone keeps its parameters, and the crop and mirroring', async
   assert.ok(compared > 3);
 });
 
-test('the sheet shows those pixels', async () => {
+test('the sheets show those pixels', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'turl-preview-'));
   try {
     const [file = '', variations = ''] = await preview(config, folder, { step: 2, images: 3 });
-    const pixels = augmentedPixels(config, device(), (await trained(3))[2] as Batch);
-    const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true });
-    const zoom = Math.ceil(80 / 24);
-    for (const [image, y, x] of [
-      [0, 0, 0],
-      [1, 12, 7],
-      [2, 23, 23],
-    ] as const) {
-      const at = ((1 + y * zoom) * info.width + image * (24 * zoom + 2) + 1 + x * zoom) * 3;
-      const from = ((image * 24 + y) * 24 + x) * 3;
-      for (let c = 0; c < 3; c++)
-        assert.is(
-          data[at + c],
-          Math.max(0, Math.min(255, Math.round((pixels[from + c] ?? 0) * 127.5 + 127.5))),
-        );
-    }
-    const { width } = await sharp(variations).metadata();
-    assert.is(width, 5 * (24 * zoom + 2));
+    const size = 24;
+    const zoom = Math.ceil(80 / size);
+    /** Some pixels of the image in that row and column of a sheet, number `image` of a batch. */
+    const shows = async (
+      sheet: string,
+      rows: number,
+      cells: [row: number, column: number, Batch, image: number][],
+    ) => {
+      const { data, info } = await sharp(sheet).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+      for (const [row, column, batch, image] of cells) {
+        const pixels = augmentedPixels(config, device(), batch);
+        for (const [y, x] of [
+          [0, 0],
+          [12, 7],
+          [23, 23],
+        ] as const) {
+          const line = (row * info.height) / rows + 1 + y * zoom;
+          const at = (line * info.width + column * (size * zoom + 2) + 1 + x * zoom) * 3;
+          const from = ((image * size + y) * size + x) * 3;
+          for (let c = 0; c < 3; c++)
+            assert.is(
+              data[at + c],
+              Math.max(0, Math.min(255, Math.round((pixels[from + c] ?? 0) * 127.5 + 127.5))),
+            );
+        }
+      }
+      return info.width;
+    };
+    const step = (await trained(3))[2] as Batch;
+    await shows(
+      file,
+      1,
+      [0, 1, 2].map((image) => [0, image, step, image]),
+    );
+    const { train } = await openDataset(config);
+    const of = (names: readonly (typeof variationNames)[number][]) =>
+      batchOf(config, train, 2, forced(config.augment, names));
+    const width = await shows(variations, 2, [
+      [0, 0, await of([]), 0],
+      [1, 2, await of(['occlusion']), 1],
+      [1, 4, await of(variationNames), 1],
+    ]);
+    assert.is(width, 5 * (size * zoom + 2));
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -17,7 +17,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadConfig } from '../config/index.js';
 import { checkpoints } from './run-directory.js';
-import { train } from './trainer.js';
+import { stepsOf, train } from './trainer.js';
 
 const steps = 24;
 const test = suite<{ folder: string; file: string }>('resume');
@@ -245,6 +245,12 @@ test('--dry-run refuses what training would, and says what does not fit into mem
     assert.match(stderr, pattern);
     assert.is(stderr.trimEnd().split('\n').length, 1, stderr);
   }
+  // Whole batches of 2 x 6 images in 5 epochs, and one where there are fewer.
+  const epochs = loadConfig(file, ['train.steps=null', 'train.epochs=5']);
+  assert.equal(
+    [30, 2].map((images) => stepsOf(epochs, images)),
+    [12, 1],
+  );
   const large = run('train', file, '--dry-run', '--set', 'train.batch_size=1000000000');
   assert.match(large.stdout, /are available, NOT ENOUGH: lower train\.batch_size/);
 });

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
@@ -101,8 +102,11 @@ test('metrics: appended, columns that come later, cut back to the step resumed f
     starts.map(({ step }) => step),
     [0, 20],
   );
-  writeFileSync(jsonl, '{"step": "x"}\n');
-  raises(() => RunDirectory.resume(path, 20), /metrics\.jsonl:1: expected a JSON object/);
+  for (const damaged of ['{"step": "x"}', '{"step": 1, "lo'])
+    raises(() => {
+      writeFileSync(jsonl, `${damaged}\n`);
+      RunDirectory.resume(path, 20);
+    }, /metrics\.jsonl:1: expected a JSON object/);
 });
 
 test('checkpoints: the newest are kept, later ones of an abandoned continuation do not count', ({
@@ -136,13 +140,18 @@ test('what is not a run', ({ folder, run: path }) => {
   raises(() => newest('trial'), /there is no run of trial in/);
   raises(() => RunDirectory.create(config(join(folder, 'x'))), /cannot make the run directory/);
   RunDirectory.create(config(path)).close();
-  assert.is(newest('trial'), path);
+  const later = join(folder, 'later');
+  RunDirectory.create(config(later)).close();
+  for (const [second, run] of [later, path, later].entries()) {
+    utimesSync(join(run, 'config.yaml'), second, second);
+    if (second > 0) assert.is(newest('trial'), run);
+  }
   raises(() => newest('other'), /there is no run of other in/);
   assert.equal(skipped, []);
   // A run of another experiment that cannot be read is in nobody's way.
   mkdirSync(join(folder, 'old'));
   writeFileSync(join(folder, 'old/config.yaml'), 'gone: 1\nlost: 2\n');
-  assert.is(newest('trial'), path);
+  assert.is(newest('trial'), later);
   assert.is(skipped.length, 1);
   assert.match(skipped[0]!, /\/old is skipped: .*\/config\.yaml:1: gone: unknown key[^\n]*$/);
 });

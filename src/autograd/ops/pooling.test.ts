@@ -12,12 +12,13 @@ import { dropout } from './dropout.js';
 
 const test = suite('pooling and dropout');
 
-const cases: [number[], PoolingOptions][] = [
-  [[2, 6, 7, 5], { kernel: 2 }],
-  [[1, 7, 5, 83], { kernel: 3, stride: 2, padding: 1 }],
-  [[2, 5, 5, 3], { kernel: 3, stride: 1 }],
-  [[1, 9, 9, 2], { kernel: 2, stride: 3 }],
-  [[0, 4, 4, 2], { kernel: 2 }],
+/** Shape of x, options, height and width of y. */
+const cases: [number[], PoolingOptions, [number, number]][] = [
+  [[2, 6, 7, 5], { kernel: 2 }, [3, 3]],
+  [[1, 7, 5, 83], { kernel: 3, stride: 2, padding: 1 }, [4, 3]],
+  [[2, 5, 5, 3], { kernel: 3, stride: 1 }, [3, 3]],
+  [[1, 9, 9, 2], { kernel: 2, stride: 3 }, [3, 3]],
+  [[0, 4, 4, 2], { kernel: 2 }, [2, 2]],
 ];
 
 for (const device of devices)
@@ -25,7 +26,7 @@ for (const device of devices)
     test(`${dtype} on ${device.name}: pooling equals the definition`, () => {
       // Means of at most 9 values: one or two roundings. Sums of dy over at most 9 windows likewise.
       const tolerance = dtype === 'float32' ? 5e-7 : 8e-3;
-      for (const [shape, options] of cases)
+      for (const [shape, options, size] of cases)
         scope(() => {
           const { kernel, stride = kernel, padding = 0 } = options;
           const [, height, width, channels] = shape as [number, number, number, number];
@@ -33,6 +34,7 @@ for (const device of devices)
             const x = parameter(randomTensor(shape, 3, { device, dtype }));
             const tape = new Tape();
             const y = tape.record(() => op(x, options));
+            assert.equal([y.dim(1), y.dim(2)], size);
             const dy = randomTensor(y.shape, 4, { device, dtype });
             const [xs, g] = [x.toArray(), dy.toArray()];
             const dx = new Float64Array(x.size);

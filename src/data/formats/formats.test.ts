@@ -418,6 +418,19 @@ test('CFP: frontal against profile, folds in their folders', async ({ root }) =>
   assert.equal([...archive.labels], [0, 0, 1, 1]);
   writeFileSync(join(protocol, 'Split/FP/02/same.txt'), '2,1'); // folders that are not people
   assert.equal([...(await openArchive(join(protocol, 'Split/FP'))).labels], [-1, -1, -1, -1]);
+  // In FF both are frontal, and there is no other split.
+  for (const split of ['FF', 'PP']) {
+    mkdirSync(join(protocol, 'Split', split, '01'), { recursive: true });
+    for (const [name, text] of [
+      ['same.txt', '1,1'],
+      ['diff.txt', '1,2'],
+    ] as const)
+      writeFileSync(join(protocol, 'Split', split, '01', name), text);
+  }
+  const { source } = await openArchive(join(protocol, 'Split/FF'));
+  const frontal = ['001', '002'].map((person) => `../Data/${person}/frontal/01.jpg`);
+  assert.equal(source.kind === 'files' && source.files, frontal);
+  await fails(() => openArchive(join(protocol, 'Split/PP')), /expected the split FP or FF, found PP$/);
   writeFileSync(join(protocol, 'Split/FP/01/same.txt'), '1,9\n');
   await fails(
     () => openArchive(join(protocol, 'Split/FP')),

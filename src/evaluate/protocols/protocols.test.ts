@@ -2,17 +2,19 @@
 // scores in a list, thresholds tried one by one, ranks by sorting.
 import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { templateOf } from '../../align/similarity.js';
 import { configFrom } from '../../config/index.js';
+import { readMat } from '../../data/formats/mat.js';
 import { train } from '../../train/trainer.js';
 import { randomValues } from '../../testing.js';
 import { UserError } from '../../tensor/errors.js';
 import { writeEmbeddings } from '../embeddings-file.js';
 import { openProtocol } from './index.js';
+import type { ImagePlaces } from './protocol.js';
 import { embedProtocol, evaluateProtocol } from './run.js';
 import { figuresOf, protocolCsv, protocolTable } from './table.js';
 import {
@@ -186,6 +188,18 @@ async function measured(folder: string, protocol: string, set: PlainSet, lost: s
   return { evaluation, tasks, templates: plainTemplates(set, vectors) };
 }
 
+/** What is found in a folder of images is what their names tell. */
+function findsInFolder(folder: string, protocol: string, set: PlainSet): void {
+  const [dir, images] = [join(folder, protocol), join(folder, `${protocol} images`)];
+  const names = [...set.images.keys(), 'Gallery_Distractor/more/1.jpg'];
+  for (const name of [...names, 'Gallery_Distractor/notes.txt', `${dirname(names[0] ?? '')}/notes.txt`]) {
+    mkdirSync(dirname(join(images, name)), { recursive: true });
+    writeFileSync(join(images, name), '');
+  }
+  const files = (places: ImagePlaces) => [...openProtocol(protocol, dir, places).files].sort();
+  assert.equal(files({ images }), files({ names }));
+}
+
 const far = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];
 for (const name of ['ijbb', 'ijbc'] as const)
   test(`${name}: pairs of templates and both galleries`, async ({ folder }) => {
@@ -246,6 +260,9 @@ test('tinyface: ranks and mean average precision among distractors', async ({ fo
   const [task] = tasks;
   if (!task) throw new Error('no task');
   compare(figuresOf(task), searchFigures(set, templates, 0, [1, 5, 10, 20], [], true));
+  findsInFolder(folder, 'tinyface', set);
+  const list = join(folder, 'tinyface/Testing_Set/probe_img_ID_pairs.mat');
+  assert.equal(readMat(list).get('n'), [1]); // in a short element, behind a short name
 });
 
 test('megaface: one mate at a time among more and more distractors', async ({ folder }) => {
@@ -309,6 +326,7 @@ test('ytf: pairs of videos in their splits', async ({ folder }) => {
   });
   assert.ok(Math.abs((figures[0]?.value ?? NaN) - average(folds)) <= 1e-9);
   assert.ok(average(folds) > 0.6 && average(folds) < 1);
+  findsInFolder(folder, 'ytf', set);
 });
 
 test('what is malformed is told by file and line', ({ folder }) => {

@@ -211,9 +211,14 @@ function addImage(set: PlainSet, name: string, person: string): string {
   return name;
 }
 
-// MATLAB 5: elements of a tag and data, padded to 8 bytes.
+// MATLAB 5: elements of a tag and data, padded to 8 bytes; up to 4 bytes of data lie in the tag.
 function element(type: number, data: Buffer): Buffer {
   const tag = Buffer.alloc(8);
+  if (data.length > 0 && data.length <= 4) {
+    tag.writeUInt32LE((data.length << 16) | type, 0);
+    data.copy(tag, 4);
+    return tag;
+  }
   tag.writeUInt32LE(type, 0);
   tag.writeUInt32LE(data.length, 4);
   return Buffer.concat([tag, data, Buffer.alloc((8 - (data.length % 8)) % 8)]);
@@ -224,7 +229,7 @@ function matMatrix(name: string, kind: number, rows: number, columns: number, ..
   return element(14, Buffer.concat([...head, ...content]));
 }
 
-/** A list of images and people as TinyFace has them, with compressed variables or without. */
+/** A list of images and people as TinyFace has them, with compressed variables and text in UTF-8, or neither. */
 export function matList(
   kind: string,
   names: readonly string[],
@@ -237,10 +242,13 @@ export function matList(
       4,
       1,
       name.length,
-      element(4, Buffer.from(Uint16Array.from(name, (c) => c.charCodeAt(0)).buffer)),
+      compressed
+        ? element(16, Buffer.from(name))
+        : element(4, Buffer.from(Uint16Array.from(name, (c) => c.charCodeAt(0)).buffer)),
     ),
   );
   const variables = [
+    matMatrix('n', 9, 1, 1, element(2, Buffer.of(1))),
     matMatrix(`${kind}_set`, 1, names.length, 1, ...cells),
     matMatrix(`${kind}_ids`, 11, ids.length, 1, element(4, Buffer.from(Uint16Array.from(ids).buffer))),
   ].map((variable) => {
