@@ -1,4 +1,4 @@
-// The discriminator's loss and the losses it gives the embedding, all from the same logits (METHOD.md section 4, Eq. 11-13).
+// The discriminator's loss and the losses it gives the embedding, all from the same logits (§3.3, Eq. 11-13).
 //   B samples, D embedding size, K groups of D / K, V variations. f [B, D], weight [V, D], bias [V], masks [V, K] of 0 and 1,
 //   targets u [B, V] in [0, 1]; a NaN or negative target is unknown: Eq. 11 and 12 leave it out, Eq. 13 needs none.
 //   z[i, k, s] = f_i^(k) . weight_s^(k);   logit[i, t, s] = sum over k of masks[t, k] z[i, k, s] + bias[s]

@@ -1,4 +1,4 @@
-// Group-wise l2 normalisation (METHOD.md section 3): x [rows, groups * size], each run of `size` elements by itself.
+// Group-wise l2 normalisation (§3.2): x [rows, groups * size], each run of `size` elements by itself.
 //   y = x / max(|x|, epsilon);   dx = (dy - y (y . dy)) / |x| where |x| > epsilon, dy / epsilon elsewhere.
 // The rows may be 1,000,000 prototypes: one pass over memory, the norms are recomputed in backward rather than stored.
 #include "cpu/normalize_group.h"

@@ -1,4 +1,4 @@
-// Softmax cross-entropy with a margin over any number of classes, logits never stored (METHOD.md section 3, Eq. 6, 8, 9).
+// Softmax cross-entropy with a margin over any number of classes, logits never stored (§3.2, Eq. 6, 8, 9).
 //   B samples, N classes, D embedding size, K groups; g [B, D] the embedding times its confidence: g_i^(k) = s_i^(k) / K f_i^(k).
 //   a_ij = g_i . v_j, v_j the prototype w_j [N, D] normalised group by group (normalize_group.h) as its tile is read
 //   loss_i = -log(e^(a_iy - m) / (e^(a_iy - m) + sum over j != y of e^a_ij)), y the label, m the margin in units of the logits

@@ -1,4 +1,4 @@
-// Eq. 16 between every row of a and every row of b, whose groups each have length 1 (METHOD.md section 6): a [rows, K d],
+// Eq. 16 between every row of a and every row of b, whose groups each have length 1 (§3.5): a [rows, K d],
 // b [columns, K d], variances sigma^2 [rows, K] and [columns, K], y [rows, columns]:
 //   y[i, j] = -1/2 sum over k of ((2 - 2 a_i^(k) . b_j^(k)) / v + d log v),   v = variance_a[i, k] + variance_b[j, k]
 //

@@ -55,6 +55,16 @@ test('two measurements: cases by name, those without a partner are named', () =>
   assert.equal(alone, ['old', 'fresh']);
 });
 
+test('two measurements of fewer runs than give an interval are undecided, however far apart', () => {
+  const few = (median: number, runs: number): Measurements => ({
+    ...measured({}),
+    cases: [{ name: 'x', median, times: around(median).slice(0, runs) }],
+  });
+  assert.is(compareMeasurements(few(10, 5), few(1, 21)).cases[0]?.verdict, 'undecided');
+  assert.is(compareMeasurements(few(10, 21), few(1, 1)).cases[0]?.verdict, 'undecided');
+  assert.is(compareMeasurements(few(10, 6), few(1, 6)).cases[0]?.verdict, 'faster');
+});
+
 test('rounds: neighbours are compared, so that a slow round of both does not matter', () => {
   const rounds = [1, 3, 1, 2, 1, 5].map(
     (load) => [measured({ x: 10 * load }), measured({ x: 8 * load })] as const,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { UserError } from '../tensor/errors.js';
 import { Draws, purposes } from '../tensor/philox.js';
-import { medianInterval, quantile } from './median.js';
+import { fewest, medianInterval, quantile } from './median.js';
 import { parseResults, readResults, type Measured, type Measurements } from './results.js';
 import { digits, type Rows } from './table.js';
 
@@ -65,7 +65,7 @@ function paired(a: readonly Measured[], b: readonly Measured[]) {
 export function compareMeasurements(a: Measurements, b: Measurements): Comparison {
   const { pairs, alone } = paired(a.cases, b.cases);
   const cases = pairs.map(({ name, ...of }) => {
-    const known = of.a.times.length > 0 && of.b.times.length > 0;
+    const known = Math.min(of.a.times.length, of.b.times.length) >= fewest;
     const ratio = known
       ? bootstrapRatio(of.a.times, of.b.times)
       : { median: of.b.median / of.a.median, low: 0, high: Infinity };

@@ -8,7 +8,10 @@ export interface Median {
   high: number;
 }
 
-/** Undefined where there are too few values for an interval: six give 95 %. */
+/** So many values, at least, give an interval of 95 %. */
+export const fewest = 6;
+
+/** Undefined where there are too few values for an interval: `fewest` give 95 %. */
 export function medianInterval(values: readonly number[], confidence = 0.95): Median | undefined {
   const sorted = [...values].sort((a, b) => a - b);
   const n = sorted.length;

@@ -7,7 +7,7 @@ import { empty } from '../tensor/tensor.js';
 import { at, type KernelCase, type Result, type Sizes } from './case.js';
 import { copy } from './cases/memory.js';
 import { matrixProducts, multiplyAdds } from './cases/rate.js';
-import { medianInterval, quantile, type Median } from './median.js';
+import { fewest, medianInterval, quantile, type Median } from './median.js';
 
 export interface Ceilings {
   /** Bytes a second, read and written, of a copy that fits no cache. */
@@ -47,7 +47,7 @@ export interface Skipped {
   skipped: string;
 }
 
-const [fewest, most] = [6, 200];
+const most = 200;
 
 /** Milliseconds of one run, the device's work included. */
 function once(device: Device, run: () => void): number {

@@ -26,8 +26,13 @@ export function stepCommand(): Command {
   return repeatable(addSet(command), '--against <other>', against)
     .addOption(new Option('--as-peer', 'run steps when stdin says so').hideHelp())
     .option('--threads <n>', 'threads of the CPU', whole('--threads', 1, 1024))
-    .option('--rounds <n>', 'turns of turl and each peer; six give an interval', whole('--rounds', 1), 6)
-    .option('--steps <n>', 'steps in each turn', whole('--steps', 1), 3)
+    .option(
+      '--rounds <n>',
+      'turns of turl and each peer; six give an interval',
+      whole('--rounds', 1, 10_000),
+      6,
+    )
+    .option('--steps <n>', 'steps in each turn', whole('--steps', 1, 10_000), 3)
     .addOption(
       new Option('--peers [which]', 'beside PyTorch, with PReLU, with LeakyReLU in its place, or both')
         .choices(['prelu', 'leaky', 'both'])

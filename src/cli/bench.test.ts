@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -67,11 +67,25 @@ test('usage errors are a sentence', () => {
       ['step', 'experiments/bench/small.yaml', '--trace', join(folder, 'none', 'trace.json')],
       /^turl: --trace .*: expected a folder at /,
     ],
+    [
+      ['step', 'experiments/bench/small.yaml', '--steps', '1e99'],
+      /--steps: expected .* from 1 to 10000, got/,
+    ],
+    ...(existsSync('/proc/sys')
+      ? ([
+          [['clip_scale', '--out', '/proc/sys'], /^turl: cannot write \/proc\/sys\/results\.json/],
+          [
+            ['step', 'experiments/bench/small.yaml', '--trace', '/proc/sys/trace.json'],
+            /^turl: cannot write \/proc\/sys\/trace\.json/,
+          ],
+        ] as const)
+      : []),
     // Options behind the name of a command are its own, also those that turl bench has too.
     [['step', 'experiments/bench/small.yaml', '--device', 'gpu'], /--device gpu/],
   ] as const) {
-    const { status, stderr } = turl(...args);
+    const { status, stdout, stderr } = turl(...args);
     assert.is(status, 2, stderr);
+    assert.is(stdout, '');
     assert.match(stderr, expected);
     assert.not.match(stderr, /\n +at /);
   }

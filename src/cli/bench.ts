@@ -1,4 +1,5 @@
 // turl bench: how fast the kernels are, and how far from the machine's limits.
+import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
@@ -48,8 +49,11 @@ async function bench(filter: string | undefined, options: Options): Promise<void
       `bench: expected a filter that names a kernel or shape, none contains "${filter ?? ''}"`,
     );
   const { out } = options;
-  const { makeFolder } = await import('../train/atomic.js');
-  if (out !== undefined) makeFolder(out);
+  if (out !== undefined) {
+    const { checkWritable, makeFolder } = await import('../train/atomic.js');
+    makeFolder(out);
+    checkWritable(join(out, 'results.json'));
+  }
   const seconds = options.quick ? 0.1 : 1;
   const progress = bar('timing');
   const tell = (done: number) => progress.show(done, chosen.length);

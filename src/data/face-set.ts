@@ -131,7 +131,7 @@ export function splitIdentities(
 ): { train: FaceSet; heldOut: FaceSet } {
   if (heldOut > faces.identities - 2)
     throw new UserError(
-      `expected at most ${Math.max(0, faces.identities - 2)} held-out identities of ${faces.identities}, so that two are left to train on, got ${heldOut}`,
+      `data.held_out_identities: expected at most ${Math.max(0, faces.identities - 2)} of ${faces.identities} identities, so that two are left to train on, got ${heldOut}`,
     );
   const order = Array.from({ length: faces.identities }, (_, i) =>
     permuted(i, faces.identities, seed, purposes.identitySplit, 0),

@@ -1,5 +1,5 @@
 /**
- * Soft labels of mined variations (METHOD.md §5): for each image the probability of each of T attributes, NaN where it is not known.
+ * Soft labels of mined variations (§3.4): for each image the probability of each of T attributes, NaN where it is not known.
  * Their file is a table, image and attributes in its first line, written by `turl mine label`:
  *
  *     image,Smiling,Young,Male

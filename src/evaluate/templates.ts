@@ -1,5 +1,5 @@
 /**
- * Templates: several images of one person as one embedding (METHOD.md §6). Images of one medium (a photograph, a video) are joined
+ * Templates: several images of one person as one embedding (§3.5). Images of one medium (a photograph, a video) are joined
  * first, so that a long video counts as much as a photograph; then the media.
  *
  *     mean        f = mean over media of the mean over the medium's images, of whole embeddings

@@ -1,5 +1,5 @@
 /**
- * The attribute model's losses (METHOD.md §5, Eq. 15). Its feature f tells T attributes, and an adversary D_A reads the identity from it:
+ * The attribute model's losses (§3.4, Eq. 15). Its feature f tells T attributes, and an adversary D_A reads the identity from it:
  *
  *     min over the model   −log p(l|x) − λ (1/N) Σ_c log p(y=c|x)      (the paper: λ = 1)
  *     min over D_A         −log p(y=y_x|x)

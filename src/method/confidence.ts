@@ -1,5 +1,5 @@
 /**
- * The confidence branch (METHOD.md §2, §3): s_i^(k) = 1 / σ² > 0 for each sub-embedding of an image, from the features that the
+ * The confidence branch (§3.1, §3.2): s_i^(k) = 1 / σ² > 0 for each sub-embedding of an image, from the features that the
  * embedding layer reads too, s = activation(W x + b) + minimum; and the regulariser on it (Eq. 10).
  */
 import { add } from '../autograd/ops/binary.js';

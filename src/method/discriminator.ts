@@ -1,5 +1,5 @@
 /**
- * C of METHOD.md §4: one linear classifier of all V variations, applied to the embedding under each of V masks. The fused op
+ * C of §3.3: one linear classifier of all V variations, applied to the embedding under each of V masks. The fused op
  * (autograd/ops/decorrelation.ts) gives the three losses of Eq. 11–13 and sends each gradient only where it belongs.
  */
 import { decorrelation } from '../autograd/ops/decorrelation.js';

@@ -1,5 +1,5 @@
 /**
- * The identification losses (METHOD.md §2, §3). All are one margin softmax over logits a_ij = g_i · w_j with the prototypes
+ * The identification losses (§3.1, §3.2). All are one margin softmax over logits a_ij = g_i · w_j with the prototypes
  * normalised group by group; they differ in g and in the margin m:
  *
  *     C-Softmax with sub-embeddings (Eq. 8, 9)   g^(k) = s_i^(k)/K f_i^(k), learned s;   m as it is

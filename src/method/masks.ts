@@ -1,5 +1,5 @@
 /**
- * The masks V_t (METHOD.md §4): for each of V variations a random share (one half) of the K groups is kept, the rest dropped. The
+ * The masks V_t (§3.3): for each of V variations a random share (one half) of the K groups is kept, the rest dropped. The
  * masks are pairwise different, drawn once from the run's seed, and saved with the checkpoint as uint8 [V, K].
  */
 import { UserError } from '../tensor/errors.js';

@@ -1,5 +1,5 @@
 /**
- * Uncertainty (METHOD.md §6). With σ² = 1 / s of each sub-embedding, the likelihood that two images show one person:
+ * Uncertainty (§3.5). With σ² = 1 / s of each sub-embedding, the likelihood that two images show one person:
  *
  *     score(i, j) = −½ Σ_k ‖f_i^(k) − f_j^(k)‖² / (σ_i^(k)² + σ_j^(k)²) − (D / 2K) Σ_k log(σ_i^(k)² + σ_j^(k)²)      (16)
  *

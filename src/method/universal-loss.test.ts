@@ -54,7 +54,7 @@ function rowsOf(t: Tensor): number[][] {
   return Array.from({ length: t.size / width }, (_, i) => values.slice(i * width, (i + 1) * width));
 }
 
-/** METHOD.md §2-§4 as it is written there, one image, class, group and mask at a time. */
+/** The formulas of §3.1 to §3.3, one image, class, group and mask at a time. */
 function naive(loss: UniversalLoss, embedding: Tensor, features: Tensor): Record<string, number> {
   const { type, groups, margin, scale, cosine_margin, confidence } = loss.options;
   const f = rowsOf(embedding).map((row) => unit(row, groups));

@@ -1,5 +1,5 @@
 /**
- * The whole loss (METHOD.md §4, Eq. 14), with what it learns beside the network: prototypes, confidence branch, discriminator.
+ * The whole loss (§3.3, Eq. 14), with what it learns beside the network: prototypes, confidence branch, discriminator.
  *
  *     L = L_idt + λ_reg L_reg + λ_cls L_cls + λ_adv L_adv,  means over the batch,  and L_C for the discriminator
  *

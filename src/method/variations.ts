@@ -1,5 +1,5 @@
 /**
- * The augmentable variations (METHOD.md §1) in the order of their labels û: which of them an experiment uses, and the targets of
+ * The augmentable variations (§3) in the order of their labels û: which of them an experiment uses, and the targets of
  * a batch, those of mined variations (§5) after them. Their images are made by the data layer; a variation that is never applied has nothing to teach and gets no label.
  */
 

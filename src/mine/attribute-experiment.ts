@@ -1,4 +1,4 @@
-/** Stage attributes: a network whose feature tells attributes and, by its adversary, not the identity (METHOD.md §5, Eq. 15). */
+/** Stage attributes: a network whose feature tells attributes and, by its adversary, not the identity (§3.4, Eq. 15). */
 import { sigmoid } from '../autograd/ops/unary.js';
 import { noGrad, Tape } from '../autograd/tape.js';
 import type { Config } from '../config/index.js';

@@ -1,4 +1,4 @@
-/** Mined variations (METHOD.md §5): soft labels of attributes for a training set, from a model trained on a set that has them. */
+/** Mined variations (§3.4): soft labels of attributes for a training set, from a model trained on a set that has them. */
 import { join } from 'node:path';
 import type { Override } from '../config/index.js';
 import { openPhotographs, type Photographs } from '../data/photographs.js';

@@ -68,6 +68,7 @@ test('a file where a folder is wanted: one sentence each', ({ folder }) => {
     () => checkOutput('--out', join(file, 'b.csv'), ['.csv']),
     /expected a folder at .*\/a, found none$/,
   );
+  raises(() => checkOutput('--out', folder, ['']), /^--out .*: expected the name of a file, found a folder$/);
   raises(
     () => makeFolder(join(file, 'b')),
     /^cannot make the folder .*\/a\/b: a part of the path is not a folder$/,

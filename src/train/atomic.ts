@@ -42,13 +42,16 @@ export function writeAtomic(
 /**
  * Checks, before any work, where its result is to go.
  * @param option that names the file, for the message
- * @throws UserError unless the name ends as one of the formats does, and its folder exists
+ * @throws UserError unless the name ends as one of the formats does, its folder exists, and a file can be written there
  */
 export function checkOutput(option: string, file: string, formats: readonly string[]): void {
   if (!formats.includes(extname(file)))
     throw new UserError(`${option} ${file}: expected a name that ends in ${formats.join(', ')}`);
   if (!statSync(dirname(file), { throwIfNoEntry: false })?.isDirectory())
     throw new UserError(`${option} ${file}: expected a folder at ${dirname(file)}, found none`);
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory())
+    throw new UserError(`${option} ${file}: expected the name of a file, found a folder`);
+  checkWritable(file);
 }
 
 /** Replaces `file` by what `fill` writes to the path that it is given. */

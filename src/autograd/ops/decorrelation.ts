@@ -1,5 +1,5 @@
 /**
- * The discriminator and the two losses it gives the embedding, fused (METHOD.md §4, Eq. 11–13).
+ * The discriminator and the two losses it gives the embedding, fused (§3.3, Eq. 11–13).
  *
  *     logit[i, t, s] = Σ_k masks[t, k] f_i^(k)·weight_s^(k) + bias[s]
  *     L_C[i]   = −Σ_t Σ_s log p(u_s = û_is)          its gradient goes to weight and bias only            (11)

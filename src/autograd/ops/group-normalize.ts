@@ -1,5 +1,5 @@
 /**
- * Group-wise l2 normalisation (METHOD.md §3): x [..., D], each of the K runs of D / K elements divided by its own norm,
+ * Group-wise l2 normalisation (§3.2): x [..., D], each of the K runs of D / K elements divided by its own norm,
  * y = x / max(|x|, epsilon). K = 1 normalises the whole embedding.
  */
 import { isFloat } from '../../tensor/dtype.js';

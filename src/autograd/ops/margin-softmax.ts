@@ -1,5 +1,5 @@
 /**
- * Softmax cross-entropy with a margin over any number of classes, logits never stored (METHOD.md §3, Eq. 6, 8, 9).
+ * Softmax cross-entropy with a margin over any number of classes, logits never stored (§3.2, Eq. 6, 8, 9).
  *
  *     a_ij = g_i · v_j,   v_j = w_j normalised in K groups
  *     loss_i = −log(e^(a_iy − m) / (e^(a_iy − m) + Σ_{j≠y} e^a_ij))

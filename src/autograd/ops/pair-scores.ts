@@ -1,5 +1,5 @@
 /**
- * The likelihood that two images show one person (Eq. 16, METHOD.md §6), between every row of a and every row of b: a [m, D],
+ * The likelihood that two images show one person (Eq. 16, §3.5), between every row of a and every row of b: a [m, D],
  * b [n, D], whose K groups each have length 1, with variances σ² = 1 / s [m, K] and [n, K]. Gives [m, n]:
  * y_ij = −½ Σ_k ((2 − 2 a_i^(k)·b_j^(k)) / v + d log v), v = σ_i^(k)² + σ_j^(k)², d = D / K. A value without a gradient; for
  * training, where few pairs count, there is `mutualLikelihood`.

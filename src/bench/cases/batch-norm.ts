@@ -21,7 +21,7 @@ function training(layer: Layer): KernelCase {
     kernel: 'batch_norm_training',
     shape: nameOf(layer),
     operations: 6 * rows * channels,
-    bytes: bytesFor(dtype, 3 * rows * channels), // x is read for the statistics, and again when they are known
+    bytes: bytesFor(dtype, 2 * rows * channels),
     prepare(device) {
       const x = random(device, [rows, channels], 1, { dtype });
       const [mean0, variance0] = [random(device, [channels], 2), random(device, [channels], 3)];
@@ -94,7 +94,7 @@ function forward(layer: Layer, after: 'PReLU' | 'residual'): KernelCase {
   return {
     kernel: 'batch_norm_forward',
     shape: nameOf(layer, ` with ${after}`),
-    operations: 4 * rows * channels,
+    operations: 5 * rows * channels,
     bytes: bytesFor(dtype, (prelu ? 2 : 3) * rows * channels),
     prepare(device) {
       const { x, moments, gamma, beta, slope, z } = operands(device, layer);

@@ -1,5 +1,5 @@
 /**
- * The toy figure of C-Softmax (METHOD.md §2, Eq. 5): identities on the circle, D = 2, N = 8. Each has clean samples close around its
+ * The toy figure of C-Softmax (§3.1, Eq. 5): identities on the circle, D = 2, N = 8. Each has clean samples close around its
  * own direction and poor ones that have drifted off to one side and scatter widely. Embeddings stay where they are; what is learned,
  * on turl's own autograd, are the prototypes [N, 2] and, in one of two runs, the confidences. As a network reads them from an image,
  * not from its label, samples of one quality q (clean, poor; told, not read) share theirs; one for each sample would learn the poor ones by heart.
