@@ -172,7 +172,7 @@ export function rejectFigure(versions: readonly VersionScores[]): Figure | undef
       legend,
       grid: { left: 60, right: 20, top: 60 + more, bottom: 50 },
       xAxis: axis('pairs left out, %', { type: 'value', min: 0, max: 50, splitLine: { show: false } }),
-      yAxis: axis('genuine pairs refused, %', { type: 'value', nameGap: 40, ...ticks(errors, 1) }),
+      yAxis: axis('genuine pairs refused, %', { type: 'value', nameGap: 40, ...ticks(errors, 1, 100) }),
       series: curves.map(({ name, reject }, i) => ({
         name,
         ...curve(i),
