@@ -1,7 +1,6 @@
 // turl data: what is in a set of images, and bringing it from one format to another.
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { DeviceName } from '../tensor/device.js';
-import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
 import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
 
@@ -12,7 +11,7 @@ interface PreviewFlags extends OverrideOptions {
 }
 
 interface AlignOptions {
-  size: number;
+  size: string;
   landmarks?: string;
   quality: number;
   png?: true;
@@ -88,7 +87,7 @@ export function dataCommand(): Command {
     )
     .argument('<from>', 'photographs: a folder of <identity>/<image>, .rec, .parquet, or a list')
     .argument('<to>', 'what to write: a folder, .rec or .parquet')
-    .option('--size <pixels>', 'side of the crops: 112 or 110', Number, 112)
+    .addOption(new Option('--size <pixels>', 'side of the crops').choices(['112', '110']).default('112'))
     .option(
       '--landmarks <file>',
       'take the five points of each photograph from this file instead of finding them',
@@ -102,8 +101,8 @@ export function dataCommand(): Command {
       const { alignPhotographs } = await import('../align/align.js');
       const { readLandmarks } = await import('../align/landmarks.js');
       const { device } = await import('../tensor/device.js');
-      const { size, workers, landmarks, quality, png } = options;
-      if (size !== 112 && size !== 110) throw new UserError(`--size: expected 112 or 110, got ${size}`);
+      const { workers, landmarks, quality, png } = options;
+      const size = Number(options.size);
       const progress = bar('aligning');
       const done = await alignPhotographs(await openArchive(from), to, device(options.device), {
         size,
