@@ -104,12 +104,16 @@ export function dataCommand(): Command {
       const { workers, landmarks, quality, png } = options;
       const size = Number(options.size);
       const progress = bar('aligning');
+      // A second interrupt ends the process at once.
+      const stop = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
       const done = await alignPhotographs(await openArchive(from), to, device(options.device), {
         size,
         quality: png ? 'png' : quality,
         ...(workers === undefined ? {} : { workers }),
         ...(landmarks === undefined ? {} : { landmarks: await readLandmarks(landmarks) }),
         onProgress: progress.show,
+        signal: stop.signal,
       }).finally(progress.stop);
       console.log(
         `${to}: ${done.images} crops of ${size} pixels, ${done.imagesPerSecond.toFixed(1)} photographs a second`,

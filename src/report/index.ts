@@ -212,7 +212,7 @@ async function fillReport(
   writeAtomic(
     page,
     renderPage(
-      names.join(', '),
+      names.length > 3 ? `${names.slice(0, 2).join(', ')} and ${names.length - 2} more` : names.join(', '),
       `A report of turl on ${paths.length === 1 ? 'one run or sweep' : `${paths.length} runs and sweeps`}.`,
       blocks,
     ),

@@ -18,7 +18,7 @@ import { configFrom, configToYaml } from '../config/index.js';
 import { train } from '../train/trainer.js';
 import { renderSvg, ticks } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
-import { lossFigure } from './figures/training.js';
+import { lossFigure, timeFigure } from './figures/training.js';
 import { severityFigure } from './figures/severity.js';
 import { histogramFigure, rocFigure } from './figures/verification.js';
 import { resultTable, writeReport } from './index.js';
@@ -193,6 +193,16 @@ test('names that are long or many: a line for each in the legend, all on the axi
   assert.ok(lines.every((y, i) => i === 0 || y - (lines[i - 1] ?? 0) > 14));
   assert.is(new Set(places(versions).map(String)).size, 9);
   assert.match(svg, '<pattern');
+  const log = [{ step: 1, values: { 'speed/images_per_second': 1, 'milliseconds/forward': 1 } }];
+  const runs = [1, 2].map((i) => ({
+    name: `${'a-long-name-'.repeat(6)}seed-${i}`,
+    log,
+    config: configFrom({}),
+  }));
+  const time = timeFigure(runs);
+  if (!time) throw new Error('no picture');
+  const shown = renderSvg(time, 'light');
+  assert.ok(['seed-1', 'seed-2'].every((end) => shown.includes(`${end}</text>`)));
 });
 
 test('runs measured at different rates: each rate has its column', () => {

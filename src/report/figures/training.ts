@@ -173,7 +173,8 @@ export function timeFigure(
     })
     .filter(({ steps }) => steps > 0);
   if (split.length === 0) return undefined;
-  const longest = Math.min(360, Math.max(...split.map(({ name }) => textWidth(name))));
+  const widest = 360;
+  const longest = Math.min(widest, Math.max(...split.map(({ name }) => textWidth(name))));
   return {
     id: 'time',
     title: 'Where the time of a step goes',
@@ -188,7 +189,8 @@ export function timeFigure(
         type: 'category',
         data: split.map(({ name }) => name),
         inverse: true,
-        axisLabel: { ...labels(String), width: longest, overflow: 'truncate' },
+        // On the server the width of a text is a guess, often too small.
+        axisLabel: { ...labels(String), width: 0.8 * widest, overflow: 'breakAll' },
       }),
       series: parts.map((name, i) => ({
         name,
