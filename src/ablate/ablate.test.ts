@@ -263,9 +263,21 @@ test('results.csv has the figures that any cell has; a report keeps its order', 
     readFileSync(join(folder, 'results.csv'), 'utf8'),
     'variant,seed,test,version,accuracy,correlation\n"Z, a|b",1,lfw,clean,0.5,\nA,1,lfw,clean,0.6,0.1\n',
   );
+  // What the sweep has no more is not shown with the rest.
+  const [first] = sweep.cells;
+  if (!first) throw new Error('no cell');
+  for (const [id, label, seed] of [
+    ['gone', 'Gone', 1],
+    ['A-seed2', 'A', 2],
+  ] as const)
+    writeResult(folder, { ...first, id }, { ...resultOf(first, { accuracy: 0.9 }), label, seed });
+  const { cells, apart } = allResults(folder);
   assert.equal(
-    allResults(folder).map(({ label }) => label),
-    ['Z, a|b', 'A'],
+    [cells, apart].map((some) => some.map(({ label, seed }) => `${label} ${seed}`)),
+    [
+      ['Z, a|b 1', 'A 1'],
+      ['A 2', 'Gone 1'],
+    ],
   );
   mkdirSync(join(folder, 'cells/x.json'));
   assert.throws(() => allResults(folder), /^cannot read .*x\.json: it is a folder$/);

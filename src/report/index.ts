@@ -175,19 +175,27 @@ async function fillReport(
   if (training.length > 0) blocks.push({ kind: 'heading', text: 'Training' }, ...training);
   for (const [i, path] of paths.entries()) {
     if (kinds[i] !== 'sweep') continue;
-    const cells = allResults(path);
+    const { cells, apart } = allResults(path);
     const name = names[i] ?? path;
     const missing = missingCells(path);
     const tests = [...new Set(cells.flatMap((cell) => Object.keys(cell.tests)))];
     blocks.push(
       { kind: 'heading', text: `Sweep ${name}` },
-      ...(cells.length === 0
+      ...(cells.length + apart.length === 0
         ? [{ kind: 'paragraph', text: 'No cell is done yet.' } as const]
         : figureBlocks(
             ...tests.map((test) => withPrefix(plainName(name), ablationFigure(name, test, cells))),
           )),
       ...(missing.length > 0
         ? [{ kind: 'paragraph', text: `Missing: ${missing.join('; ')}.` } as const]
+        : []),
+      ...(apart.length > 0
+        ? [
+            {
+              kind: 'paragraph',
+              text: `Left out, since results.csv does not have them: ${apart.map(({ label, seed }) => `${label}, seed ${seed}`).join('; ')}.`,
+            } as const,
+          ]
         : []),
     );
   }

@@ -144,11 +144,13 @@ test('a sweep: means with intervals, one seed without, a missing version is said
   const other = join(folder, 'other/sweep');
   cpSync(sweep, other, { recursive: true });
   writeFileSync(join(other, 'table.md'), '# sweep\n\n**Not complete.**\n- missing: C<, seed 1, 2\n');
+  writeFileSync(join(other, 'results.csv'), 'variant,seed,test\nB,1,lfw\nA,2,lfw\n');
   const both = await writeReport([sweep, other], join(folder, 'both'));
   assert.equal(both.pictures, ['sweep-ablation-lfw', 'sweep-2-ablation-lfw']);
   const html = readFileSync(both.page, 'utf8');
   assert.match(html, 'Sweep sweep-2');
   assert.match(html, '<p>Missing: C&lt;, seed 1, 2.</p>');
+  assert.match(html, '<p>Left out, since results.csv does not have them: A, seed 1.</p>');
 });
 
 test('curves: a loss that never was is left out; the ROC’s numbers are those of its definition', () => {
@@ -169,6 +171,8 @@ test('curves: a loss that never was is left out; the ROC’s numbers are those o
   const figure = rocFigure([{ name: 'x', pairs, reject: null }]);
   assert.equal(figure.table.rows, [['x', '33.33 %', '33.33 %', '33.33 %', '33.33 %']]);
   assert.match(renderSvg(figure, 'light'), '<title>ROC</title>');
+  const [series] = figure.option['series'] as { step: string }[];
+  assert.is(series?.step, 'end');
 });
 
 test('names that are long or many: a line for each in the legend, all on the axis, no two alike', () => {

@@ -72,6 +72,7 @@ export function rocFigure(versions: readonly VersionScores[]): Figure {
       series: curves.map(({ name, points }, i) => ({
         name,
         data: points,
+        step: 'end', // between two rates nothing is interpolated
         ...curve(i),
       })),
     },
