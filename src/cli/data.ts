@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander';
 import type { DeviceName } from '../tensor/device.js';
 import { bar } from './bar.js';
+import { warnLeftOut } from './left-out.js';
 import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
 
 interface PreviewFlags extends OverrideOptions {
@@ -143,6 +144,7 @@ export function dataCommand(): Command {
           `${fitted.frontal} faces can be turned, ${fitted.turned} are turned by more than 20 degrees already, ` +
           `${fitted.without.length} images show no face`,
       );
+      warnLeftOut(fitted.broken);
     });
   const preview = data
     .command('preview')
