@@ -293,9 +293,21 @@ test('results.csv has the figures that any cell has; a report keeps its order', 
     'variant,seed,test,version,accuracy,correlation\n' +
       '"Z, a|b",9,lfw,clean,0.5,\nA,9,lfw,clean,0.6,0.1\n"Z, a|b",10,lfw,clean,0.5,\nA,10,lfw,clean,0.6,0.1\n',
   );
+  // What the sweep has no more is not shown with the rest.
+  const [first] = sweep.cells;
+  if (!first) throw new Error('no cell');
+  for (const [id, label, seed] of [
+    ['gone', 'Gone', 1],
+    ['A-seed2', 'A', 2],
+  ] as const)
+    writeResult(folder, { ...first, id }, { ...resultOf(first, { accuracy: 0.9 }), label, seed });
+  const { cells, apart } = allResults(folder);
   assert.equal(
-    allResults(folder).map(({ label, seed }) => `${label} ${seed}`),
-    ['Z, a|b 9', 'Z, a|b 10', 'A 9', 'A 10'],
+    [cells, apart].map((some) => some.map(({ label, seed }) => `${label} ${seed}`)),
+    [
+      ['Z, a|b 9', 'A 9', 'Z, a|b 10', 'A 10'],
+      ['A 2', 'Gone 1'],
+    ],
   );
   mkdirSync(join(folder, 'cells/x.json'));
   assert.throws(() => allResults(folder), /^cannot read .*x\.json: it is a folder$/);
@@ -344,6 +356,19 @@ test('tables: bold only where it is clear, missing cells are said to be', ({ fol
   );
 });
 
+test('tables: a rate that the impostor pairs are too few for is said to be', ({ folder }) => {
+  const sweep = loadSweep(put(folder, 'base: base.yaml\nseeds: [1, 2]\n'));
+  const protocols = { lfw: { impostorPairs: 300 } };
+  const figures = { 'tar_at_far_0.001': 0.5, 'tar_at_far_0.01': 0.6 };
+  const results = new Map(sweep.cells.map((cell) => [cell.id, { ...resultOf(cell, figures), protocols }]));
+  const text = (figure: string) => markdown(sweep, [buildTable(sweep, results, figure)]);
+  assert.match(
+    text('tar_at_far_0.001'),
+    '\n\nlfw: FAR 0.001: too few impostor pairs to reach it; no false accept is allowed there.\n\n',
+  );
+  assert.not.match(text('tar_at_far_0.01'), 'too few');
+});
+
 test('tables: a bar in a name, nothing that rounds to less than zero, no columns without results', ({
   folder,
 }) => {
@@ -372,9 +397,11 @@ test('the array job of Slurm is a script that runs one cell a task', () => {
     cells: ['a', "b'c"],
     command: ['s.yaml', '--set', 'x=1 2'],
     folder: '/here',
-    logs: '/logs',
+    logs: '/a "b" 50%',
   });
   assert.match(script, '#SBATCH --array=0-1');
+  // sbatch splits the line at blanks, and takes a per cent sign for a variable.
+  assert.match(script, '#SBATCH --output="/a \\"b\\" 50%%/slurm-%A_%a.log"\n');
   assert.match(script, '#SBATCH --job-name=my_sweep');
   assert.is(spawnSync('bash', ['-n'], { input: script }).status, 0);
   const shown = script.replace(/^cd .*$/m, '').replace('exec ', "printf '%s|' ");
@@ -488,6 +515,7 @@ test('an interrupt of the sweep alone stops the cell under way, which keeps a ch
   });
   const code = await new Promise((resolve) => child.on('close', resolve));
   assert.is(code, 0, text);
+  assert.match(text, 'stopped: the same command goes on');
   const [, step] = readdirSync(join(runs, 'base-seed1/checkpoints'));
   assert.match(step ?? '', /^step-(?!003000)/);
 });
@@ -513,10 +541,9 @@ test('a run without a checkpoint goes on, unless a process is in it', ({ folder 
   if (!cell) throw new Error('no cell');
   RunDirectory.create({ ...cell.config, name: cell.id, work_dir: directory }).close();
   const kept = readFileSync(join(directory, 'config.yaml'), 'utf8');
-  const run = () =>
-    spawnSync(process.execPath, [turl, 'ablate', sweep, '--out', join(folder, 'out'), '--runs', runs], {
-      encoding: 'utf8',
-    });
+  const places = ['--out', join(folder, 'out'), '--runs', runs];
+  const run = (...more: string[]) =>
+    spawnSync(process.execPath, [turl, 'ablate', sweep, ...places, ...more], { encoding: 'utf8' });
   const release = lockRunDirectory(directory);
   const refused = run();
   release();
@@ -527,6 +554,10 @@ test('a run without a checkpoint goes on, unless a process is in it', ({ folder 
   );
   assert.is(readFileSync(join(directory, 'config.yaml'), 'utf8'), kept);
   assert.is(run().status, 0);
+  // A run that was killed between its last checkpoint and `latest` goes on from that.
+  rmSync(join(folder, 'out'), { recursive: true });
+  writeFileSync(join(directory, 'checkpoints/latest'), 'step-000004.safetensors\n');
+  assert.match(run('--dry-run').stdout, 'begun, at step 4');
 });
 
 test('a cell that starts from the run of another waits for it', ({ folder }) => {
@@ -556,15 +587,24 @@ seeds: [1]
     mode: 0o755,
   });
   rmSync(join(folder, 'out'), { recursive: true });
-  const slurm = spawnSync(process.execPath, [turl, 'ablate', sweep, ...places, '--launcher', 'slurm'], {
-    encoding: 'utf8',
-    env: { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` },
-  });
+  const submit = () =>
+    spawnSync(process.execPath, [turl, 'ablate', sweep, ...places, '--launcher', 'slurm'], {
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` },
+    });
+  const slurm = submit();
   assert.is(slurm.status, 0, slurm.stderr);
   assert.equal(readFileSync(join(bin, 'calls'), 'utf8').trim().split('\n'), [
     `--parsable ${join(folder, 'runs/array.sh')}`,
     `--parsable --dependency=afterany:77 ${join(folder, 'runs/array-2.sh')}`,
   ]);
+  writeFileSync(join(bin, 'sbatch'), '#!/bin/sh\necho "sbatch: error: no such partition" >&2\nexit 1\n');
+  const refused = submit();
+  assert.is(refused.status, 2);
+  assert.match(
+    refused.stderr,
+    /^turl: sbatch: error: no such partition; the array job is in .*array\.sh, then .*array-2\.sh: submit it where Slurm takes it\n$/,
+  );
 });
 
 test.run();

@@ -1,5 +1,5 @@
 /** A sweep from its file to its tables. */
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import Table from 'cli-table3';
@@ -9,7 +9,7 @@ import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
 import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { Experiment } from '../train/experiment.js';
-import { checkpoints } from '../train/run-directory.js';
+import { latestCheckpoint } from '../train/run-directory.js';
 import { strangers } from './results.js';
 import { changedCells, refuseChanged, refuseUntested, runCells } from './run.js';
 import { slurmScript } from './slurm.js';
@@ -70,6 +70,7 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
       `${failed.length} of ${missing.length} cells failed: ${failed.map(({ cell }) => cell).join(', ')} (${first?.cell}: ${first?.reason})`,
     );
   }
+  if (options.signal?.aborted) onLine('stopped: the same command goes on');
   const written = existsSync(join(results, 'table.md'));
   return written ? `${text}\nThe tables are in ${results}.` : text;
 }
@@ -92,7 +93,7 @@ function describe(sweep: LoadedSweep, runs: string, results: string, changed: Re
   const table = new Table({ head: ['cell', 'arm', 'seed', 'state'], style: { head: [], border: [] } });
   let bytes = 0;
   for (const { id, variant, seed, config } of sweep.cells) {
-    const step = checkpoints(join(runs, id)).at(-1)?.step;
+    const step = latestCheckpoint(join(runs, id))?.step;
     const left = step === undefined ? 'to do' : `begun, at step ${step}`;
     const state = changed.has(id) ? 'changed' : known.has(id) ? 'done' : left;
     table.push([id, variant.label, seed, state]);
@@ -144,12 +145,17 @@ function submit(
     return script;
   });
   const names = scripts.join(', then ');
-  if (!existsOnPath('sbatch'))
-    throw new UserError(`sbatch was not found; the array job is in ${names}: submit it where Slurm is`);
   let job: string | undefined;
   for (const script of scripts) {
     const after = job === undefined ? [] : [`--dependency=afterany:${job}`];
-    job = execFileSync('sbatch', ['--parsable', ...after, script], { encoding: 'utf8' }).trim();
+    const { status, stdout, stderr, error } = spawnSync('sbatch', ['--parsable', ...after, script], {
+      encoding: 'utf8',
+    });
+    if (status !== 0) {
+      const reason = error ? 'sbatch was not found, or cannot be run' : stderr.trim().split('\n')[0];
+      throw new UserError(`${reason}; the array job is in ${names}: submit it where Slurm takes it`);
+    }
+    job = stdout.trim();
     onLine(`job ${job}: ${script}`);
   }
   return `${cells.length} cells submitted as ${names}; when they are done, turl ablate ${file} makes the tables`;
@@ -163,6 +169,3 @@ function stages(cells: readonly Cell[]): Cell[][] {
   for (const cell of cells) (found[depth(cell)] ??= []).push(cell);
   return found;
 }
-
-const existsOnPath = (name: string) =>
-  (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(join(folder, name)));

@@ -103,17 +103,26 @@ function cellFiles(folder: string): string[] {
   );
 }
 
-/** All results kept in a folder, in the order of its table of results. */
-export function allResults(folder: string): CellResult[] {
+/**
+ * All results kept in a folder, in the order of its table of results. Those that the table does not have are apart: of arms or seeds that
+ * were, or newer than it.
+ */
+export function allResults(folder: string): { cells: CellResult[]; apart: CellResult[] } {
   const results = cellFiles(folder).map((name) => parseResult(join(folder, 'cells', name)));
   const table = join(folder, 'results.csv');
-  const lines = existsSync(table) ? read(table).split('\n') : [];
-  // The first column is the label, in quotes where it needs them.
-  const labels = lines.map(
-    (text) => /^"((?:[^"]|"")*)"/.exec(text)?.[1]?.replaceAll('""', '"') ?? text.split(',')[0],
-  );
-  const place = ({ label }: CellResult) => labels.indexOf(label);
-  return results.sort((a, b) => place(a) - place(b) || a.seed - b.seed);
+  if (!existsSync(table)) return { cells: results, apart: [] };
+  // The first column is the label, in quotes where it needs them, the second the seed.
+  const rows = read(table)
+    .split('\n')
+    .map((text) => {
+      const [, quoted, plain, seed] = /^(?:"((?:[^"]|"")*)"|([^,]*)),(\d+)/.exec(text) ?? [];
+      return JSON.stringify([quoted?.replaceAll('""', '"') ?? plain, Number(seed)]);
+    });
+  const place = ({ label, seed }: CellResult) => rows.indexOf(JSON.stringify([label, seed]));
+  return {
+    cells: results.filter((one) => place(one) >= 0).sort((a, b) => place(a) - place(b)),
+    apart: results.filter((one) => place(one) < 0),
+  };
 }
 
 /** Files of cells that the sweep has no more. */

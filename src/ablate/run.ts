@@ -69,6 +69,7 @@ const evaluationSchema = z.object({
       version: z.string(),
       verification: z.object({
         accuracy: z.object({ mean: z.number() }),
+        impostorPairs: z.number(),
         tarAtFar: z.array(z.object({ far: z.number(), tar: z.number() })),
         auc: z.number(),
         equalErrorRate: z.number(),
@@ -87,7 +88,7 @@ function figuresOf(text: string): {
   for (const key of ['data', 'pairs'])
     if (typeof protocol[key] === 'string') protocol[key] = basename(protocol[key]);
   return {
-    protocol,
+    protocol: { ...protocol, impostorPairs: rows[0]?.verification.impostorPairs },
     versions: Object.fromEntries(
       rows.map(({ version, verification: v }, i) => [
         version,

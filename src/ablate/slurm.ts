@@ -2,6 +2,8 @@
 import { join } from 'node:path';
 
 const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
+/** As sbatch reads the lines that are for it, where a per cent sign stands for something. */
+const literal = (text: string) => text.replace(/["\\]/g, '\\$&').replaceAll('%', '%%');
 
 export interface SlurmOptions {
   name: string;
@@ -20,7 +22,7 @@ export function slurmScript({ name, cells, command, folder, logs }: SlurmOptions
   return `#!/bin/bash
 #SBATCH --job-name=${name.replace(/[^A-Za-z0-9._-]/g, '_')}
 #SBATCH --array=0-${cells.length - 1}
-#SBATCH --output=${logs}/slurm-%A_%a.log
+#SBATCH --output="${literal(logs)}/slurm-%A_%a.log"
 set -euo pipefail
 cd ${quoted(folder)}
 cells=(${cells.map(quoted).join(' ')})

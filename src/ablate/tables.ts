@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeToString } from 'fast-csv';
+import { rareNote } from '../evaluate/table.js';
 import { makeFolder, writeAtomic } from '../train/atomic.js';
 import { read, readResult, type CellResult } from './results.js';
 import { clear, estimate, pairedDifference, type Estimate } from './statistics.js';
@@ -19,6 +20,8 @@ interface Column {
 
 export interface Table {
   readonly figure: string;
+  /** What must be known to read it. */
+  readonly notes: readonly string[];
   readonly columns: readonly Column[];
   readonly rows: readonly {
     readonly label: string;
@@ -69,6 +72,7 @@ export function buildTable(
   });
   return {
     figure,
+    notes: rateNotes(results, figure),
     columns,
     rows: sweep.variants.map(({ label, before }) => ({
       label,
@@ -86,6 +90,22 @@ export function buildTable(
         .map(({ seed }) => seed),
     })),
   };
+}
+
+const rateFigure = 'tar_at_far_';
+
+/** Of a rate: the tests whose impostor pairs are too few for it. */
+function rateNotes(results: ReadonlyMap<string, CellResult>, figure: string): string[] {
+  if (!figure.startsWith(rateFigure)) return [];
+  const rate = Number(figure.slice(rateFigure.length));
+  const notes = [...results.values()].flatMap(({ protocols }) =>
+    Object.entries(protocols).flatMap(([test, { impostorPairs }]) =>
+      typeof impostorPairs === 'number'
+        ? rareNote([rate], impostorPairs).map((note) => `${test}: ${note}`)
+        : [],
+    ),
+  );
+  return [...new Set(notes)];
 }
 
 const percent = (value: number) => (100 * value).toFixed(2);
@@ -132,6 +152,7 @@ export function markdown(sweep: LoadedSweep, tables: readonly Table[]): string {
     return [
       `## ${table.figure}, %`,
       '',
+      ...table.notes.flatMap((note) => [`${note}.`, '']),
       'Mean ± standard deviation over seeds; bold where the difference to every other row is clear of the noise.',
       '',
       ...head,
@@ -226,7 +247,7 @@ export async function writeTables(folder: string, sweep: LoadedSweep): Promise<s
       Object.values(tests).flatMap((v) => Object.values(v).flatMap(Object.keys)),
     ),
   );
-  const figures = ['accuracy', ...[...known].filter((figure) => figure.startsWith('tar_at_far_')), 'auc'];
+  const figures = ['accuracy', ...[...known].filter((figure) => figure.startsWith(rateFigure)), 'auc'];
   const tables = figures.map((figure) => buildTable(sweep, results, figure));
   const rows = sweep.cells.flatMap((cell) =>
     Object.entries(results.get(cell.id)?.tests ?? {}).flatMap(([test, versions]) =>

@@ -226,6 +226,14 @@ test('identities that are interleaved stay whole; without those of which no crop
         assert.match(error.message, /^x\.bin: expected a folder, \.rec or \.parquet for crops/),
     );
     assert.equal(readdirSync('.'), before);
+    // An interrupt leaves nothing that would be in the way of the same command.
+    const stop = new AbortController();
+    const interrupted = { ...options, signal: stop.signal, onProgress: () => stop.abort() };
+    await alignPhotographs(archive, 'stopped', device('cpu'), interrupted).then(
+      () => assert.unreachable(),
+      (error: Error) => assert.is(error.message, 'interrupted: nothing of stopped is kept'),
+    );
+    assert.equal(readdirSync('.'), before);
   } finally {
     process.chdir(home);
     rmSync(root, { recursive: true });

@@ -36,6 +36,8 @@ export interface AlignOptions extends DecodeOptions {
   /** Quality of the JPEG files written, or 'png'. */
   quality?: number | 'png';
   onProgress?: (images: number, total: number) => void;
+  /** Ends it between two batches, with nothing written. */
+  signal?: AbortSignal;
 }
 
 export interface Aligned {
@@ -159,6 +161,7 @@ export async function alignPhotographs(
         images++;
       }
       onProgress?.(begin + decoded.length, total);
+      if (options.signal?.aborted) throw new UserError(`interrupted: nothing of ${to} is kept`);
     }
     if (images === 0)
       throw new UserError(

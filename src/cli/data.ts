@@ -1,8 +1,8 @@
 // turl data: what is in a set of images, and bringing it from one format to another.
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { DeviceName } from '../tensor/device.js';
-import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
+import { warnLeftOut } from './left-out.js';
 import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
 
 interface PreviewFlags extends OverrideOptions {
@@ -12,7 +12,7 @@ interface PreviewFlags extends OverrideOptions {
 }
 
 interface AlignOptions {
-  size: number;
+  size: string;
   landmarks?: string;
   quality: number;
   png?: true;
@@ -88,7 +88,7 @@ export function dataCommand(): Command {
     )
     .argument('<from>', 'photographs: a folder of <identity>/<image>, .rec, .parquet, or a list')
     .argument('<to>', 'what to write: a folder, .rec or .parquet')
-    .option('--size <pixels>', 'side of the crops: 112 or 110', Number, 112)
+    .addOption(new Option('--size <pixels>', 'side of the crops').choices(['112', '110']).default('112'))
     .option(
       '--landmarks <file>',
       'take the five points of each photograph from this file instead of finding them',
@@ -102,15 +102,19 @@ export function dataCommand(): Command {
       const { alignPhotographs } = await import('../align/align.js');
       const { readLandmarks } = await import('../align/landmarks.js');
       const { device } = await import('../tensor/device.js');
-      const { size, workers, landmarks, quality, png } = options;
-      if (size !== 112 && size !== 110) throw new UserError(`--size: expected 112 or 110, got ${size}`);
+      const { workers, landmarks, quality, png } = options;
+      const size = Number(options.size);
       const progress = bar('aligning');
+      // A second interrupt ends the process at once.
+      const stop = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
       const done = await alignPhotographs(await openArchive(from), to, device(options.device), {
         size,
         quality: png ? 'png' : quality,
         ...(workers === undefined ? {} : { workers }),
         ...(landmarks === undefined ? {} : { landmarks: await readLandmarks(landmarks) }),
         onProgress: progress.show,
+        signal: stop.signal,
       }).finally(progress.stop);
       console.log(
         `${to}: ${done.images} crops of ${size} pixels, ${done.imagesPerSecond.toFixed(1)} photographs a second`,
@@ -140,6 +144,7 @@ export function dataCommand(): Command {
           `${fitted.frontal} faces can be turned, ${fitted.turned} are turned by more than 20 degrees already, ` +
           `${fitted.without.length} images show no face`,
       );
+      warnLeftOut(fitted.broken);
     });
   const preview = data
     .command('preview')

@@ -30,7 +30,11 @@ export function evalCommand(): Command {
     .option('--protocol <name>', 'a protocol of the field: ijba, ijbb, ijbc, ijbs, tinyface, megaface, ytf')
     .option('--set-dir <dir>', 'the folder of the protocol’s set, with its metadata')
     .option('--embeddings <file>', 'take the embeddings of the protocol’s images from what turl embed wrote')
-    .option('--bootstrap <n>', 'resamples behind the confidence intervals; 0: none', whole('--bootstrap', 0))
+    .option(
+      '--bootstrap <n>',
+      'resamples behind the confidence intervals; 0: none',
+      whole('--bootstrap', 0, 1_000_000),
+    )
     .addOption(new Option('--score <name>', 'the score of a pair').choices(scoreNames))
     .addOption(new Option('--fusion <name>', 'how images become a template').choices(fusionNames))
     .option('--flip', 'take the mean with the mirrored image')

@@ -48,6 +48,7 @@ test('usage errors: exit code 2, the nearest name, no stack trace', () => {
     [['inof'], /unknown command 'inof'\n\(Did you mean info\?\)/],
     [['info', '--jsn'], /unknown option '--jsn'\n\(Did you mean --json\?\)/],
     [['info', 'x'], /too many arguments/],
+    [['data', 'align', 'a', 'b', '--size', 'x'], /--size <pixels>' argument 'x' is invalid/],
   ] as const) {
     const { status, stderr } = turl(...args);
     assert.is(status, 2);
@@ -86,6 +87,10 @@ test('eval: what a protocol needs is asked for, and a malformed line is told, wi
     [
       ['eval', '--protocol', 'ytf', '--set-dir', folder, '--embeddings', 'a.safetensors', '--flip'],
       /--flip: expected images to embed, got --embeddings/,
+    ],
+    [
+      ['eval', 'run', '--bootstrap', '1e12'],
+      /--bootstrap: expected a whole number from 0 to 1000000, got 1e12/,
     ],
     [['eval', 'run', '--fusion', 'mean'], /--fusion: expected --protocol NAME/],
     [['eval', 'run', '--json', '--csv'], /option '--csv' cannot be used with option '--json'/],

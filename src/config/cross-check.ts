@@ -80,7 +80,7 @@ export function crossCheck({
       data.sampling !== null,
       'data.sampling',
       'stage',
-      'expected batches with genuine pairs, got nothing',
+      'expected batches with genuine pairs, such as { identities: 16, images: 4 }, got nothing',
     );
   }
   if (data.sampling !== null) {

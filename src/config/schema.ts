@@ -369,6 +369,7 @@ const evaluate = z
       .default(false)
       .describe('Take the mean of each image’s embedding and its mirror image’s.'),
     bootstrap: atLeastZero()
+      .max(1_000_000)
       .default(1000)
       .describe('Resamplings behind the confidence intervals of the figures; 0: no intervals.'),
     degrade: z

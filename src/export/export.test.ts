@@ -106,8 +106,8 @@ test('the file says what goes in; without confidences there is one output', () =
   });
   const { file, outputs } = onnxOf(experiment);
   assert.equal(
-    outputs.map(({ name }) => name),
-    ['embedding'],
+    outputs.map(({ name, about }) => [name, about]),
+    [['embedding', 'of length 1']],
   );
   const message = modelType.toObject(modelType.decode(file)) as {
     metadata_props: { key: string; value: string }[];

@@ -82,7 +82,7 @@ export function onnxOf(
       name: embedding,
       type: 'float32',
       shape: ['batch', width],
-      about: `${groups} sub-embeddings, each of length 1`,
+      about: groups === 1 ? 'of length 1' : `${groups} sub-embeddings, each of length 1`,
     },
   ];
   if (loss.confidence)

@@ -235,8 +235,8 @@ test('InsightFace’s names: every number comes to its place, whatever the order
     [...state.keys()].map((name) => name.replace(/[^.]*$/, '')),
   );
   const [a, b] = [backboneOf(), backboneOf()];
-  fitUnits(a, unitsOfState(state), { file: 'x', colour: 'RGB' });
-  fitUnits(b, unitsOfState(inNetworkOrder(sorted)), { file: 'x', colour: 'RGB' });
+  fitUnits(a, unitsOfState(state, 'x.pt'), { file: 'x', colour: 'RGB' });
+  fitUnits(b, unitsOfState(inNetworkOrder(sorted), 'x.pt'), { file: 'x', colour: 'RGB' });
   const here = a.state();
   for (const [name, t] of b.state())
     assert.equal([...t.toArray()], [...(here.get(name)?.toArray() ?? [])], name);
@@ -252,7 +252,7 @@ test('InsightFace’s names: every number comes to its place, whatever the order
   assert.is(embed[5 * 48 + (1 * 2 + 0) * 12 + 7], value('fc.weight', 5 * 48 + (7 * 2 + 1) * 2 + 0));
   assert.is(here.get('normalise.beta')?.toArray()[6], value('features.bias', 6));
   // BGR: the first filter's planes in reverse.
-  fitUnits(b, unitsOfState(state), { file: 'x', colour: 'BGR' });
+  fitUnits(b, unitsOfState(state, 'x.pt'), { file: 'x', colour: 'BGR' });
   assert.is(b.state().get('body.0.layers.0.weight')?.toArray()[0], value('conv1.weight', 2 * 9));
 });
 
@@ -295,14 +295,14 @@ test('safetensors: every floating-point type, and what counts something is left 
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(BigInt(text.length));
     writeFileSync(file, Buffer.concat([length, text, ...parts]));
-    assert.equal(readUnits(file), unitsOfState(inNetworkOrder(state)), type);
+    assert.equal(readUnits(file), unitsOfState(inNetworkOrder(state), file), type);
   }
 });
 
 test('a layer that is missing, too many or of another shape is named', () => {
   const good = insightFaceState(model.channels, model.blocks, 2, 8);
   const fit = (state: StateDict) =>
-    complaint(() => fitUnits(backboneOf(), unitsOfState(state), { file: 'x.pt', colour: 'RGB' }));
+    complaint(() => fitUnits(backboneOf(), unitsOfState(state, 'x.pt'), { file: 'x.pt', colour: 'RGB' }));
   assert.is(fit(good), '');
   assert.match(
     fit(new Map([...good].slice(5))),
@@ -339,6 +339,12 @@ test('ONNX: what turl exports comes back, and a run of it embeds the same', asyn
   const out = join(folder, 'run');
   const importAgain = () =>
     importWeights(file, { model: 'mobilefacenet', out, colour: 'RGB', mean: 127.5, scale: 127.5 });
+  assert.match(
+    complaint(() =>
+      importWeights(file, { model: 'mobilefacenet', out, colour: 'RGB', mean: 127.5, scale: 0 }),
+    ),
+    '--scale 0: data.pixel_scale: expected more than 0, got 0',
+  );
   assert.is(importAgain(), 16);
   assert.match(complaint(importAgain), /\/run already holds a run: choose another --out$/);
   // Its only step must not be trained over: `from` would not find the network alone any more.
@@ -376,6 +382,11 @@ test('ONNX: what turl exports comes back, and a run of it embeds the same', asyn
   assert.match(
     complaint(() => unitsOfOnnx(file)),
     'm.onnx: expected',
+  );
+  const slope = new Map([['prelu.slope', { shape: [4], values: new Float32Array(4) }]]);
+  assert.is(
+    complaint(() => unitsOfState(slope, 'x.pt')),
+    'x.pt: expected a convolution, linear layer, batch normalisation or PReLU, found prelu of slope [4]',
   );
 });
 

@@ -50,11 +50,11 @@ export function readUnits(file: string): Unit[] {
     case '.onnx':
       return unitsOfOnnx(file);
     case '.safetensors':
-      return unitsOfState(inNetworkOrder(safetensorsState(file)));
+      return unitsOfState(inNetworkOrder(safetensorsState(file)), file);
     case '.pt':
     case '.pth':
     case '.ckpt':
-      return unitsOfState(readTorchFile(file));
+      return unitsOfState(readTorchFile(file), file);
     default:
       throw new UserError(`${file}: expected a name that ends in .onnx, .safetensors, .pt, .pth or .ckpt`);
   }
@@ -71,20 +71,20 @@ export function importWeights(file: string, options: ImportOptions): number {
   const last = units.findLast((unit) => unit.kind === 'weight');
   const size = last?.kind === 'weight' ? (last.weight.shape[0] ?? 0) : 0;
   if (size === 0) throw new UserError(`${file}: expected the weights of a network, found none`);
-  const config = configFrom({
-    name: options.model,
-    purpose: `Weights of ${file}, imported.`,
-    work_dir: options.out,
-    model: { name: options.model, input_size: 112, embedding_size: size },
-    data: {
-      source: 'synthetic',
-      identities: 2,
-      image_size: 112,
-      pixel_mean: options.mean,
-      pixel_scale: options.scale,
+  const config = configFrom(
+    {
+      name: options.model,
+      purpose: `Weights of ${file}, imported.`,
+      work_dir: options.out,
+      model: { name: options.model, input_size: 112, embedding_size: size },
+      data: { source: 'synthetic', identities: 2, image_size: 112 },
+      loss: { type: 'cosface', groups: 1, lambda_reg: 0, lambda_cls: 0, lambda_adv: 0 },
     },
-    loss: { type: 'cosface', groups: 1, lambda_reg: 0, lambda_cls: 0, lambda_adv: 0 },
-  });
+    [
+      { source: `--mean ${options.mean}`, path: 'data.pixel_mean', value: options.mean },
+      { source: `--scale ${options.scale}`, path: 'data.pixel_scale', value: options.scale },
+    ],
+  );
   const experiment = new Experiment(config, 2);
   try {
     fitUnits(experiment.backbone, units, { file, colour: options.colour });

@@ -32,8 +32,8 @@ export type Unit =
 /** PyTorch's default, and that of InsightFace's networks. */
 const torchEpsilon = 1e-5;
 
-/** The state dict's tensors, layer by layer in its order. */
-export function unitsOfState(state: StateDict): Unit[] {
+/** The state dict's tensors, layer by layer in its order. @param file for messages */
+export function unitsOfState(state: StateDict, file: string): Unit[] {
   const layers = new Map<string, Map<string, StateTensor>>();
   for (const [path, tensor] of state) {
     const dot = path.lastIndexOf('.');
@@ -64,7 +64,7 @@ export function unitsOfState(state: StateDict): Unit[] {
     if (weight && (weight.shape.length === 2 || weight.shape.length === 4))
       return { kind: 'weight', name, weight, bias, folded: false };
     throw new UserError(
-      `${name}: expected a convolution, linear layer, batch normalisation or PReLU, found ${[...tensors].map(([key, { shape }]) => `${key} [${shape.join(', ')}]`).join(', ')}`,
+      `${file}: expected a convolution, linear layer, batch normalisation or PReLU, found ${name} of ${[...tensors].map(([key, { shape }]) => `${key} [${shape.join(', ')}]`).join(', ')}`,
     );
   });
 }

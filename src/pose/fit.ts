@@ -24,6 +24,8 @@ export interface Fitted {
   turned: number;
   /** Images in which no face was found. */
   without: string[];
+  /** Images that cannot be decoded, and why. */
+  broken: { file: string; reason: string }[];
   imagesPerSecond: number;
 }
 
@@ -36,19 +38,24 @@ export async function fitMeshes(archive: Archive, device: Device, options: FitOp
   checkWritable(file);
   const detector = openDetector(device);
   const faces: (FittedFace | undefined)[] = [];
+  const without: string[] = [];
+  const broken: Fitted['broken'] = [];
   const began = performance.now();
   try {
     for await (const { begin, images } of decodedImages(source, options)) {
       const usable = images.filter((image) => image.fault === null);
       const found = detector.detect(usable);
       let next = 0;
-      for (const image of images) {
+      for (const [i, image] of images.entries()) {
+        const name = imageFile(source, begin + i);
         const [face] = image.fault === null ? (found[next++] ?? []) : [];
         faces.push(
           face && image.fault === null
             ? { hash: image.hash, yaw: face.yaw, mesh: normalised(face.mesh, image.width, image.height) }
             : undefined,
         );
+        if (image.fault !== null) broken.push({ file: name, reason: image.fault });
+        else if (!face) without.push(name);
       }
       options.onProgress?.(begin + images.length, total);
     }
@@ -57,13 +64,13 @@ export async function fitMeshes(archive: Archive, device: Device, options: FitOp
   }
   writeMeshes(file, faces);
   const frontal = faces.filter((face) => face && Math.abs(face.yaw) <= nearFrontal).length;
-  const without = [...faces.entries()].filter(([, face]) => !face).map(([item]) => imageFile(source, item));
   return {
     file,
     images: total,
     frontal,
-    turned: total - frontal - without.length,
+    turned: total - frontal - without.length - broken.length,
     without,
+    broken,
     imagesPerSecond: (1000 * total) / (performance.now() - began),
   };
 }

@@ -180,6 +180,15 @@ test('meshes are fitted once, kept beside the set, and refused for images that h
     const fitted = await fitMeshes(await openArchive(path), device('cpu'), { workers: 1 });
     assert.equal([fitted.images, fitted.frontal, fitted.turned], [4, 2, 1]);
     assert.match(fitted.without.join(), /b\/2\.png$/);
+    // What cannot be decoded is named with the reason, not counted among the images without a face.
+    const bad = join(root, 'bad/a');
+    mkdirSync(bad, { recursive: true });
+    writeFileSync(join(bad, '1.png'), 'no image');
+    const { without, broken } = await fitMeshes(await openArchive(join(root, 'bad')), device('cpu'), {
+      workers: 0,
+    });
+    assert.equal(without, []);
+    assert.match(JSON.stringify(broken), /a\/1\.png","reason":"expected JPEG/);
 
     const { faces: set } = await openPhotographs(path, { size: 56, workers: 0, cache: null });
     assert.equal(

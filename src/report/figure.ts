@@ -81,14 +81,15 @@ export const labels = (formatter: (value: number) => string) => ({ ...text, hide
  * Limits and ticks of an axis that shows all `values`: round steps, some three to six, and labels with the digits that the step needs. ECharts'
  * own begin at a limit that is given, round or not, and label nearly equal values with all their digits.
  * @param least the axis covers at least so much
+ * @param most there are no values above it
  */
-export function ticks(values: Iterable<number>, least: number) {
+export function ticks(values: Iterable<number>, least: number, most = Infinity) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values)
     if (Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
   if (low > high) [low, high] = [0, least];
   if (high - low < least) {
-    const middle = (low + high) / 2;
+    const middle = Math.min((low + high) / 2, most - least / 2);
     low = low >= 0 ? Math.max(0, middle - least / 2) : middle - least / 2;
     high = low + least;
   }

@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import { allResults } from '../ablate/results.js';
 import { missingCells } from '../ablate/tables.js';
 import { UserError } from '../tensor/errors.js';
-import { leftOutNote } from '../evaluate/table.js';
+import { leftOutNote, rareNote } from '../evaluate/table.js';
 import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { plainName, renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
@@ -63,7 +63,7 @@ export function resultTable(runs: readonly Pick<RunReport, 'name' | 'tested'>[])
       'images',
       'accuracy %',
       '95 % interval',
-      ...rates.map((rate) => `TAR at ${rate}`),
+      ...rates.map((rate) => `TAR % at FAR ${rate}`),
       'AUC %',
       'EER %',
     ],
@@ -90,10 +90,18 @@ function runBlocks(run: RunReport, index: number): Block[] {
   if (!tested)
     return [
       ...blocks,
-      { kind: 'paragraph', text: 'There is nothing to test on: no pairs file and no held-out identities.' },
+      {
+        kind: 'paragraph',
+        text:
+          run.config.stage === 'attributes'
+            ? 'A model of attributes: turl mine eval says how well it tells them, and how well it hides the identity.'
+            : 'There is nothing to test on: no pairs file and no held-out identities.',
+      },
       { kind: 'details', title: 'the experiment', text: run.yaml },
     ];
-  const { protocol } = tested.evaluation;
+  const { protocol, rows } = tested.evaluation;
+  const { tarAtFar = [], impostorPairs = 0 } = rows[0]?.verification ?? {};
+  const rates = tarAtFar.map(({ far }) => far);
   const [clean] = tested.versions;
   blocks.push(
     {
@@ -101,7 +109,7 @@ function runBlocks(run: RunReport, index: number): Block[] {
       text:
         `Measured on ${protocol.data} (${protocol.pairs}), ${protocol.folds} folds; score: ${protocol.score}; ${protocol.crop}; ` +
         `mirror images: ${protocol.flip ? 'yes' : 'no'}; pairs left out because an image could not be used: ${protocol.failures}.` +
-        leftOutNote(tested.evaluation)
+        [...rareNote(rates, impostorPairs), ...leftOutNote(tested.evaluation)]
           .map((note) => ` ${note}.`)
           .join('') +
         ' Turned faces are in the table only: not every face can be turned, so the pictures would compare other pairs.',
@@ -135,6 +143,7 @@ function runBlocks(run: RunReport, index: number): Block[] {
 
 /** Whether the folder is a run, or the results of a sweep. */
 function kindOf(path: string): 'run' | 'sweep' {
+  if (!existsSync(path)) throw new UserError(`no such run or results of a sweep: ${path}`);
   if (existsSync(join(path, 'metrics.jsonl'))) return 'run';
   if (existsSync(join(path, 'cells'))) return 'sweep';
   throw new UserError(
@@ -162,20 +171,17 @@ async function fillReport(
     if (kinds[i] === 'run') runs.push(await collectRun(path, names[i] ?? path));
   const blocks: Block[] = [];
   if (runs.some(({ tested }) => tested)) blocks.push(resultTable(runs));
-  if (runs.length > 0)
-    blocks.push(
-      { kind: 'heading', text: 'Training' },
-      ...figureBlocks(lossFigure(runs), speedFigure(runs), timeFigure(runs)),
-    );
+  const training = figureBlocks(lossFigure(runs), speedFigure(runs), timeFigure(runs));
+  if (training.length > 0) blocks.push({ kind: 'heading', text: 'Training' }, ...training);
   for (const [i, path] of paths.entries()) {
     if (kinds[i] !== 'sweep') continue;
-    const cells = allResults(path);
+    const { cells, apart } = allResults(path);
     const name = names[i] ?? path;
     const missing = missingCells(path);
     const tests = [...new Set(cells.flatMap((cell) => Object.keys(cell.tests)))];
     blocks.push(
       { kind: 'heading', text: `Sweep ${name}` },
-      ...(cells.length === 0
+      ...(cells.length + apart.length === 0
         ? [{ kind: 'paragraph', text: 'No cell is done yet.' } as const]
         : figureBlocks(
             ...tests.map((test) => withPrefix(plainName(name), ablationFigure(name, test, cells))),
@@ -183,10 +189,18 @@ async function fillReport(
       ...(missing.length > 0
         ? [{ kind: 'paragraph', text: `Missing: ${missing.join('; ')}.` } as const]
         : []),
+      ...(apart.length > 0
+        ? [
+            {
+              kind: 'paragraph',
+              text: `Left out, since results.csv does not have them: ${apart.map(({ label, seed }) => `${label}, seed ${seed}`).join('; ')}.`,
+            } as const,
+          ]
+        : []),
     );
   }
   runs.forEach((run, i) => blocks.push(...runBlocks(run, i)));
-  if (runs.length > 0)
+  if (runs.some(({ config }) => config.stage !== 'attributes'))
     blocks.push({ kind: 'heading', text: 'Why confidences' }, ...figureBlocks(toyFigure()));
   const found = blocks.flatMap((block) => (block.kind === 'figure' ? [block] : []));
   distinct(found.map(({ figure }) => figure.id)).forEach((id, i) => {
@@ -206,7 +220,7 @@ async function fillReport(
   writeAtomic(
     page,
     renderPage(
-      names.join(', '),
+      names.length > 3 ? `${names.slice(0, 2).join(', ')} and ${names.length - 2} more` : names.join(', '),
       `A report of turl on ${paths.length === 1 ? 'one run or sweep' : `${paths.length} runs and sweeps`}.`,
       blocks,
     ),

@@ -25,7 +25,7 @@ const style = `
 body { margin: 0 auto; max-width: 64rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; } h2 { margin: 3rem 0 .75rem; font-size: 1.35rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
 p, figcaption { max-width: 46rem; } figcaption { color: var(--faint); font-size: .92rem; } figcaption b { color: var(--ink); display: block; font-size: 1.02rem; margin-bottom: .15rem; }
-figure { margin: 1.75rem 0; } figure svg { max-width: 100%; height: auto; display: block; margin-top: .5rem; }
+figure { margin: 1.75rem 0; } figure svg { max-width: 100%; height: auto; display: block; margin-top: .5rem; } @media screen and (max-width: 40rem) { figure svg { max-width: none; } }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; margin: .75rem 0; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; } th:first-child, td:first-child { text-align: left; padding-left: 0; } th { color: var(--faint); font-weight: 600; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--faint); font-size: .92rem; } pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem; line-height: 1.45; }
@@ -52,7 +52,7 @@ function blockHtml(block: Block): string {
       const { figure } = block;
       return (
         `<figure id="${figure.id}"><figcaption><b>${escapeXml(figure.title)}</b>${escapeXml(figure.about)}</figcaption>` +
-        `${renderSvg(figure, 'page')}<details><summary>the numbers</summary>${table(figure.table.head, figure.table.rows)}</details></figure>`
+        `<div class="scroll">${renderSvg(figure, 'page')}</div><details><summary>the numbers</summary>${table(figure.table.head, figure.table.rows)}</details></figure>`
       );
     }
     case 'images':

@@ -14,11 +14,11 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { configFrom } from '../config/index.js';
+import { configFrom, configToYaml } from '../config/index.js';
 import { train } from '../train/trainer.js';
 import { renderSvg, ticks } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
-import { lossFigure } from './figures/training.js';
+import { lossFigure, timeFigure } from './figures/training.js';
 import { severityFigure } from './figures/severity.js';
 import { histogramFigure, rocFigure } from './figures/verification.js';
 import { resultTable, writeReport } from './index.js';
@@ -75,6 +75,7 @@ test('a run: one page without anything to fetch, each picture with its words and
   assert.not.match(html, /<script|<link|@import|src="(?!data:)|href="http|url\((?!#)/);
   assert.match(html, 'run &lt;&amp;&quot;&gt;');
   assert.match(html, 'blur=5');
+  assert.match(html, 'FAR 0.001, 0.01: too few impostor pairs to reach it');
   for (const id of [
     'losses',
     'speed',
@@ -143,11 +144,13 @@ test('a sweep: means with intervals, one seed without, a missing version is said
   const other = join(folder, 'other/sweep');
   cpSync(sweep, other, { recursive: true });
   writeFileSync(join(other, 'table.md'), '# sweep\n\n**Not complete.**\n- missing: C<, seed 1, 2\n');
+  writeFileSync(join(other, 'results.csv'), 'variant,seed,test\nB,1,lfw\nA,2,lfw\n');
   const both = await writeReport([sweep, other], join(folder, 'both'));
   assert.equal(both.pictures, ['sweep-ablation-lfw', 'sweep-2-ablation-lfw']);
   const html = readFileSync(both.page, 'utf8');
   assert.match(html, 'Sweep sweep-2');
   assert.match(html, '<p>Missing: C&lt;, seed 1, 2.</p>');
+  assert.match(html, '<p>Left out, since results.csv does not have them: A, seed 1.</p>');
 });
 
 test('curves: a loss that never was is left out; the ROC’s numbers are those of its definition', () => {
@@ -157,10 +160,19 @@ test('curves: a loss that never was is left out; the ROC’s numbers are those o
   }));
   assert.equal(lossFigure([{ name: 'a', log }])?.table.rows, [['identification', '4.000', '1.333']]);
   assert.is(lossFigure([{ name: 'a', log: [] }]), undefined);
+  const attributes = [
+    { step: 1, values: { 'train/attributes': 2, 'train/adversarial': 3, 'train/discriminator': 4 } },
+  ];
+  assert.equal(
+    lossFigure([{ name: 'a', log: attributes }])?.table.rows.map(([name]) => name),
+    ['attributes told', 'identity hidden', 'identity’s adversary'],
+  );
   const pairs = { scores: [3, 2, 1, 2.5, 0.5], genuine: [true, true, true, false, false] };
   const figure = rocFigure([{ name: 'x', pairs, reject: null }]);
   assert.equal(figure.table.rows, [['x', '33.33 %', '33.33 %', '33.33 %', '33.33 %']]);
   assert.match(renderSvg(figure, 'light'), '<title>ROC</title>');
+  const [series] = figure.option['series'] as { step: string }[];
+  assert.is(series?.step, 'end');
 });
 
 test('names that are long or many: a line for each in the legend, all on the axis, no two alike', () => {
@@ -185,6 +197,16 @@ test('names that are long or many: a line for each in the legend, all on the axi
   assert.ok(lines.every((y, i) => i === 0 || y - (lines[i - 1] ?? 0) > 14));
   assert.is(new Set(places(versions).map(String)).size, 9);
   assert.match(svg, '<pattern');
+  const log = [{ step: 1, values: { 'speed/images_per_second': 1, 'milliseconds/forward': 1 } }];
+  const runs = [1, 2].map((i) => ({
+    name: `${'a-long-name-'.repeat(6)}seed-${i}`,
+    log,
+    config: configFrom({}),
+  }));
+  const time = timeFigure(runs);
+  if (!time) throw new Error('no picture');
+  const shown = renderSvg(time, 'light');
+  assert.ok(['seed-1', 'seed-2'].every((end) => shown.includes(`${end}</text>`)));
 });
 
 test('runs measured at different rates: each rate has its column', () => {
@@ -212,7 +234,7 @@ test('runs measured at different rates: each rate has its column', () => {
     measured('A', [0.1, 0.9], [0.01, 0.8]),
     measured('B', [0.01, 0.7], [0.001, 0.6]),
   ]);
-  assert.equal(head.slice(4, 7), ['TAR at 0.1', 'TAR at 0.01', 'TAR at 0.001']);
+  assert.equal(head.slice(4, 7), ['TAR % at FAR 0.1', 'TAR % at FAR 0.01', 'TAR % at FAR 0.001']);
   assert.equal(
     rows.map((row) => row.slice(4, 7)),
     [
@@ -223,13 +245,14 @@ test('runs measured at different rates: each rate has its column', () => {
 });
 
 test('ticks: round steps, and the digits that they need', () => {
-  const shown = (values: number[], least: number) => {
-    const { min, max, interval, axisLabel } = ticks(values, least);
+  const shown = (values: number[], least: number, most?: number) => {
+    const { min, max, interval, axisLabel } = ticks(values, least, most);
     const count = Math.round((max - min) / interval);
     return Array.from({ length: count + 1 }, (_, i) => axisLabel.formatter(min + i * interval)).join(' ');
   };
   assert.is(shown([-0.78, -0.61], 0.01), '-0.80 -0.75 -0.70 -0.65 -0.60');
   assert.is(shown([75, 78.2], 1), '75 76 77 78 79');
+  assert.is(shown([100, 100], 1, 100), '99.0 99.2 99.4 99.6 99.8 100.0');
   assert.is(shown([0.1, 0.7], 0.01), '0.1 0.2 0.3 0.4 0.5 0.6 0.7');
   assert.is(shown([0, 437], 5), '0 100 200 300 400 500');
   assert.is(shown([0, 12000], 5), '0 2,000 4,000 6,000 8,000 10,000 12,000');
@@ -284,16 +307,32 @@ test('a run that was moved is called by its folder', async ({ folder, run }) => 
   }
 });
 
-test('what is neither a run nor a sweep is told', async ({ folder }) => {
-  try {
-    await writeReport([folder], join(folder, 'x'));
-    assert.unreachable();
-  } catch (error) {
-    assert.match(
-      String(error),
-      'expected a run directory (metrics.jsonl) or the results of a sweep (cells/), found neither',
-    );
-  }
+test('what is neither a run nor a sweep is told, and what is not there', async ({ folder }) => {
+  for (const [path, complaint] of [
+    [folder, 'expected a run directory (metrics.jsonl) or the results of a sweep (cells/), found neither'],
+    [join(folder, 'nope'), 'no such run or results of a sweep: '],
+  ] as const)
+    try {
+      await writeReport([path], join(folder, 'x'));
+      assert.unreachable();
+    } catch (error) {
+      assert.match(String(error), complaint);
+    }
+});
+
+test('a run without a log or a test: no empty heading, and what would measure a model of attributes', async ({
+  folder,
+}) => {
+  const page = async (name: string, changes: Record<string, unknown>) => {
+    const bare = join(folder, name);
+    mkdirSync(bare);
+    writeFileSync(join(bare, 'config.yaml'), configToYaml(configFrom(changes)));
+    writeFileSync(join(bare, 'metrics.jsonl'), '');
+    return readFileSync((await writeReport([bare], join(folder, `${name}-page`))).page, 'utf8');
+  };
+  const html = await page('attributes', { stage: 'attributes', data: { source: 'photographs', path: 'x' } });
+  assert.match(html, 'turl mine eval');
+  assert.not.match(html, /nothing to test on|Training|Why confidences/);
 });
 
 test.run();

@@ -2,10 +2,12 @@ import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -68,7 +70,10 @@ test('a file where a folder is wanted: one sentence each', ({ folder }) => {
     () => checkOutput('--out', join(file, 'b.csv'), ['.csv']),
     /expected a folder at .*\/a, found none$/,
   );
-  raises(() => checkOutput('--out', folder, ['']), /^--out .*: expected the name of a file, found a folder$/);
+  raises(() => checkOutput('--out', '/proc/b.csv', ['.csv']), /^cannot write \/proc\/b\.csv: no such/);
+  mkdirSync(join(folder, 'd.csv'));
+  raises(() => checkOutput('--out', join(folder, 'd.csv'), ['.csv']), /d\.csv: it is a folder$/);
+  rmdirSync(join(folder, 'd.csv'));
   raises(
     () => makeFolder(join(file, 'b')),
     /^cannot make the folder .*\/a\/b: a part of the path is not a folder$/,

@@ -42,15 +42,13 @@ export function writeAtomic(
 /**
  * Checks, before any work, where its result is to go.
  * @param option that names the file, for the message
- * @throws UserError unless the name ends as one of the formats does, its folder exists, and a file can be written there
+ * @throws UserError unless the name ends as one of the formats does, its folder exists and it can be written there
  */
 export function checkOutput(option: string, file: string, formats: readonly string[]): void {
   if (!formats.includes(extname(file)))
     throw new UserError(`${option} ${file}: expected a name that ends in ${formats.join(', ')}`);
   if (!statSync(dirname(file), { throwIfNoEntry: false })?.isDirectory())
     throw new UserError(`${option} ${file}: expected a folder at ${dirname(file)}, found none`);
-  if (statSync(file, { throwIfNoEntry: false })?.isDirectory())
-    throw new UserError(`${option} ${file}: expected the name of a file, found a folder`);
   checkWritable(file);
 }
 
@@ -92,6 +90,8 @@ export function syncFile(file: string): void {
 
 /** Checks, before any work, that `file` can be written where it is to go. */
 export function checkWritable(file: string): void {
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory())
+    throw new UserError(`cannot write ${file}: it is a folder`);
   const temporary = temporaryOf(file);
   try {
     closeSync(openSync(temporary, 'w'));

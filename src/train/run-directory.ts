@@ -208,7 +208,7 @@ export function findCheckpoint(path: string): { run: string; checkpoint: Checkpo
 }
 
 /** The one that `latest` names, or the newest where a run was stopped before it first wrote that. */
-function latestCheckpoint(path: string): Checkpoint | undefined {
+export function latestCheckpoint(path: string): Checkpoint | undefined {
   const all = checkpoints(path);
   const latest = join(path, 'checkpoints', 'latest');
   if (!existsSync(latest)) return all.at(-1);

@@ -98,7 +98,7 @@ test('what it needs is said', () => {
     assert.unreachable(String(pattern));
   };
   wrong({}, /from: expected the run to start from/);
-  wrong({ from: 'x' }, /data\.sampling: expected batches with genuine pairs/);
+  wrong({ from: 'x' }, /data\.sampling: expected batches with genuine pairs, such as \{ identities: 16/);
   wrong({ from: 'x', loss: { ...base.loss, type: 'cosface' } }, /loss\.type: expected confidence-softmax/);
 });
 

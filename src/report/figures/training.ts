@@ -40,6 +40,7 @@ function stepAxis(series: readonly { data: readonly [number, number][] }[]): Rec
   });
 }
 
+/** The losses by their names in the log. */
 const losses = [
   ['train/identification', 'identification'],
   ['train/classification', 'variations told'],
@@ -48,12 +49,23 @@ const losses = [
   ['train/uncertainty', 'uncertainty'],
 ] as const;
 
+/** Of a model of attributes. */
+const attributeLosses = [
+  ['train/attributes', 'attributes told'],
+  ['train/adversarial', 'identity hidden'],
+  ['train/discriminator', 'identity’s adversary'],
+] as const;
+
 /** One line for each loss; of several runs only the identification loss, a line for each run. */
 export function lossFigure(runs: readonly { name: string; log: readonly LogLine[] }[]): Figure | undefined {
   const [only] = runs;
+  const ofAttributes = only?.log.some(({ values }) => 'train/attributes' in values) === true;
   const all =
     runs.length === 1 && only
-      ? losses.map(([key, name]) => ({ name, data: seriesOf(only.log, key) }))
+      ? (ofAttributes ? attributeLosses : losses).map(([key, name]) => ({
+          name,
+          data: seriesOf(only.log, key),
+        }))
       : runs.map(({ name, log }) => ({ name, data: seriesOf(log, 'train/identification') }));
   const series = all.filter(({ data }) => data.some(([, value]) => value !== 0));
   if (series.length === 0) return undefined;
@@ -65,7 +77,14 @@ export function lossFigure(runs: readonly { name: string; log: readonly LogLine[
   return {
     id: 'losses',
     title: 'Losses',
-    about: `${runs.length === 1 ? 'The losses' : 'The identification loss of each run'}, mean over the images of the logged steps.${runs.length === 1 ? ' Identification: Eq. 6 and 9; variations told and hidden: Eq. 12 and 13; discriminator: Eq. 11.' : ''}`,
+    about:
+      runs.length > 1
+        ? 'The identification loss of each run that has it, mean over the images of the logged steps.'
+        : `The losses, mean over the images of the logged steps. ${
+            ofAttributes
+              ? 'Eq. 15: the identity is hidden where its adversary is left guessing.'
+              : 'Identification: Eq. 6 and 9; variations told and hidden: Eq. 12 and 13; discriminator: Eq. 11.'
+          }`,
     width,
     height: 340 + more,
     option: {
@@ -154,7 +173,8 @@ export function timeFigure(
     })
     .filter(({ steps }) => steps > 0);
   if (split.length === 0) return undefined;
-  const longest = Math.min(360, Math.max(...split.map(({ name }) => textWidth(name))));
+  const widest = 360;
+  const longest = Math.min(widest, Math.max(...split.map(({ name }) => textWidth(name))));
   return {
     id: 'time',
     title: 'Where the time of a step goes',
@@ -169,7 +189,8 @@ export function timeFigure(
         type: 'category',
         data: split.map(({ name }) => name),
         inverse: true,
-        axisLabel: { ...labels(String), width: longest, overflow: 'truncate' },
+        // On the server the width of a text is a guess, often too small.
+        axisLabel: { ...labels(String), width: 0.8 * widest, overflow: 'breakAll' },
       }),
       series: parts.map((name, i) => ({
         name,

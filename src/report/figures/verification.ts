@@ -72,6 +72,7 @@ export function rocFigure(versions: readonly VersionScores[]): Figure {
       series: curves.map(({ name, points }, i) => ({
         name,
         data: points,
+        step: 'end', // between two rates nothing is interpolated
         ...curve(i),
       })),
     },
@@ -172,7 +173,7 @@ export function rejectFigure(versions: readonly VersionScores[]): Figure | undef
       legend,
       grid: { left: 60, right: 20, top: 60 + more, bottom: 50 },
       xAxis: axis('pairs left out, %', { type: 'value', min: 0, max: 50, splitLine: { show: false } }),
-      yAxis: axis('genuine pairs refused, %', { type: 'value', nameGap: 40, ...ticks(errors, 1) }),
+      yAxis: axis('genuine pairs refused, %', { type: 'value', nameGap: 40, ...ticks(errors, 1, 100) }),
       series: curves.map(({ name, reject }, i) => ({
         name,
         ...curve(i),
