@@ -67,7 +67,7 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
   const RowChunks chunks(rows, channels);
   ChannelSums left(context, channels);
   if (statistics.size > 0) left.begin(chunks.count);
-  auto run = [&]<bool prelu, bool add, bool past>() {
+  auto run = [&]<bool prelu, bool add, bool streaming>() {
     const auto value = [=]<class V>(const auto& k, int64_t at) {
       V z = (get<V>(in + at) - k.mean) * k.scale + k.shift;
       if constexpr (prelu) z = z > V{} ? z : k.slope * z;
@@ -77,7 +77,7 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
     const auto make = [=]<class V>(const auto& k, int64_t at) {
       __builtin_prefetch(in + at + ahead);
       if constexpr (add) __builtin_prefetch(rest + at + ahead);
-      return put_rounded<past>(out + at, value.template operator()<V>(k, at));
+      return put_rounded<streaming>(out + at, value.template operator()<V>(k, at));
     };
     std::vector<A> origin(left.begun() ? size_t(channels) : 0);
     for (size_t c = 0; c < origin.size(); c++) origin[c] = value.template operator()<A>(constants.template at<A>(int64_t(c)), int64_t(c));
@@ -89,7 +89,7 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
       else left.sum_rows<T>(chunk, chunks.begin(chunk), chunks.end(chunk), origin.data(), [&]<class V>(int64_t c) {
         return [=, k = constants.template at<V>(c)](int64_t at) { return make.template operator()<V>(k, at); };
       });
-      if constexpr (past) end_streaming();
+      if constexpr (streaming) end_streaming();
     });
   };
   with_flags(run, slope.size > 0, residual.size > 0, worth_streaming(out, rows, channels));
@@ -195,7 +195,7 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
     if (dx.size == 0) return;
     T* out = dx.as<T>();
     const T* rest = more.size > 0 ? more.as<T>() : gy;
-    auto run = [&]<bool active, bool add, bool past>() {
+    auto run = [&]<bool active, bool add, bool streaming>() {
       parallel_for(context, rows, chunks.grain, [&](int64_t begin, int64_t end) {
         for_rows<T>(begin, end, channels, [&]<class V>(int64_t c) {
           const V constant = get<V>(&offset[size_t(c)]), factor = get<V>(&slant[size_t(c)]);
@@ -206,10 +206,10 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
             if constexpr (active) g = d * k.scale + k.shift > V{} ? g : k.slope * g;
             V v = k.scale * g + constant + d * factor;
             if constexpr (add) v += get<V>(rest + at);
-            put_rounded<past>(out + at, v);
+            put_rounded<streaming>(out + at, v);
           };
         });
-        if constexpr (past) end_streaming();
+        if constexpr (streaming) end_streaming();
       });
     };
     with_flags(run, prelu, more.size > 0, worth_streaming(out, rows, channels));

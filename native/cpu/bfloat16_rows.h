@@ -54,9 +54,9 @@ inline __m512i round_row(vfloat low, vfloat high) {
   return _mm512_maskz_inserti64x4(255, half, __m256i(round_lanes(high)), 1);
 }
 
-// Writes the first n values of a row; a whole one is a cache line, and goes past the caches if told so.
-inline void store_row(bfloat16* out, __m512i row, int64_t n, bool past) {
-  if (n == tile_columns && past) _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
+// Writes the first n values of a row. A whole row is a cache line; it is written with a streaming store if `streaming`.
+inline void store_row(bfloat16* out, __m512i row, int64_t n, bool streaming) {
+  if (n == tile_columns && streaming) _mm512_stream_si512(reinterpret_cast<__m512i*>(out), row);
   else _mm512_mask_storeu_epi16(out, first_of(n), row);
 }
 

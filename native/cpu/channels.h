@@ -20,8 +20,9 @@ template <class V, class T> void put(T* p, V v) {
   else *p = T(v);
 }
 
-// Writes past the caches, for results that are larger than they are; the address must be a multiple of the vector's bytes.
-inline void put_past_caches(float* p, vfloat v) {
+// Streaming (non-temporal) stores go to memory past the caches, for results that are larger than the caches. The address must be a
+// multiple of the vector's bytes.
+inline void store_streaming(float* p, vfloat v) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(p, v);
 #elif defined(__AVX2__)
@@ -32,7 +33,7 @@ inline void put_past_caches(float* p, vfloat v) {
   store(p, v);
 #endif
 }
-inline void put_past_caches(bfloat16* p, vhalf v) {
+inline void store_streaming(bfloat16* p, vhalf v) {
 #if defined(__AVX512F__)
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), __m256i(v));
 #elif defined(__AVX2__)
@@ -41,30 +42,30 @@ inline void put_past_caches(bfloat16* p, vhalf v) {
   memcpy(p, &v, sizeof v);
 #endif
 }
-// Puts v, past the caches or not; returns what is there then.
-template <bool past, class V, class T> V put_rounded(T* p, V v) {
+// Stores v, rounded to T, and returns the stored value.
+template <bool streaming, class V, class T> V put_rounded(T* p, V v) {
   if constexpr (!std::is_same_v<V, vfloat>) {
     *p = T(v);
     return V(*p);
   } else if constexpr (std::is_same_v<T, float>) {
-    past ? put_past_caches(p, v) : store(p, v);
+    streaming ? store_streaming(p, v) : store(p, v);
     return v;
   } else {
     const vhalf rounded = round_lanes(v);
-    if constexpr (past) put_past_caches(p, rounded);
+    if constexpr (streaming) store_streaming(p, rounded);
     else memcpy(p, &rounded, sizeof rounded);
     return widen_lanes(rounded);
   }
 }
 // Bytes of the last-level cache that a core can use, 0 if unknown.
 int64_t last_level_cache();
-// The size of a result from which writing it past the caches pays, since little of it would be there for the next kernel: a sixteenth
-// of a large last level, by whole training steps (docs/decisions/0011-amx.md).
+// Results of this size or larger are worth streaming: little of them would still be in the caches when the next kernel reads them. A
+// sixteenth of the last-level cache, 4 MiB at least, found by timing whole training steps (docs/decisions/0011-amx.md).
 inline int64_t streaming_bytes() {
   static const int64_t bytes = std::max(int64_t(4) << 20, last_level_cache() / 16);
   return bytes;
 }
-// Whether rows of `channels` elements from p on allow put_past_caches, and are worth it: only whole cache lines are.
+// Whether rows of `channels` elements from p on allow streaming stores and are worth them: only whole cache lines are.
 template <class T> bool worth_streaming(const T* p, int64_t rows, int64_t channels) {
   const int64_t bytes = channels * int64_t(sizeof(T));
   return bytes % 64 == 0 && reinterpret_cast<uintptr_t>(p) % 64 == 0 && rows * bytes >= streaming_bytes();

@@ -46,8 +46,8 @@ void gather_phase(Context& context, float* out, ChannelSums* sums, const float* 
   const int64_t taps_at_once = divide_up(taps, std::max<int64_t>(1, divide_up(taps * g.depth, pass_depth)));
   const int64_t depth_at_once = divide_up(g.depth, divide_up(g.depth, pass_depth));
   const bool one_pass = taps_at_once >= taps && depth_at_once == g.depth;
-  const bool past = one_pass && g.width % 16 == 0 && worth_streaming(out, pixels, g.groups * g.width);  // whole cache lines
-  const Into alone = past ? Into::memory : Into::place;
+  const bool streaming = one_pass && g.width % 16 == 0 && worth_streaming(out, pixels, g.groups * g.width);  // whole cache lines
+  const Write first_write = streaming ? Write::streaming : Write::plain;
   // A chunk is a block of pixels x some panels of weights; few pixels make more chunks of fewer panels.
   const int64_t step = round_up(divide_up(pixels, divide_up(pixels, 192)), tile_rows), pixel_blocks = divide_up(pixels, step);
   const int64_t panels_at_once = divide_up(g.groups * panels, std::min(g.groups * panels, divide_up(32, pixel_blocks)));
@@ -71,14 +71,14 @@ void gather_phase(Context& context, float* out, ChannelSums* sums, const float* 
         const bool last = t + t_count == taps && d + d_count == g.depth;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(table.rows + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * g.depth + d) * tile_columns,
-               table.result + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Into::sum : alone,
+               table.result + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Write::add : first_write,
                fetch && p + tile_rows < end - begin ? tile_rows : 0, last ? chunk_sums : RowSums{}, p == 0);
         d += d_count;
         if (d == g.depth) d = 0, t += t_count;
       } while (t < taps);
       if (sums) sums->leave(chunk / panel_blocks, group * g.width + first, columns, chunk_sums, group * g.width + first, end - begin);
     }
-    if (past) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 

@@ -80,7 +80,7 @@ template <class Units> struct Chunk {
   RowSums column_sums;
 
   void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* weights,
-                int64_t panel_size, int64_t first, int64_t width, bool past) {
+                int64_t panel_size, int64_t first, int64_t width, bool streaming) {
     alignas(64) float sums[unit_block_size];
     const int64_t count = int64_t(tiles.size()), twos = divide_up(count, 2), panels = divide_up(width, block);
     for (int64_t i = 0; i < twos * panels; i++) {
@@ -92,8 +92,8 @@ template <class Units> struct Chunk {
       for (int64_t half = 0; t + half <= second; half++) {
         bfloat16* const* to = results.data() + tiles[size_t(t + half)].result;
         const int64_t from = first + panel * block, columns = std::min(block, width - panel * block);
-        if (column_sums.origin) write_summed(sums + half * unit_side * block, to, from, columns, past, t + half == 0);
-        else write(sums + half * unit_side * block, to, from, columns, past, [](__m512i) {});
+        if (column_sums.origin) write_summed(sums + half * unit_side * block, to, from, columns, streaming, t + half == 0);
+        else write(sums + half * unit_side * block, to, from, columns, streaming, [](__m512i) {});
       }
     }
   }
@@ -101,19 +101,19 @@ template <class Units> struct Chunk {
  private:
   // The results of a tile for `columns` channels from c on; also_use(row) is called for each row as it is written.
   template <class Use>
-  static void write(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool past, Use also_use) {
+  static void write(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool streaming, Use also_use) {
     for (int64_t r = 0; r < unit_side; r++) {
       const __m512i row = Units::round(load(from + r * block), load(from + r * block + unit_side));
       if (!to[r]) continue;
-      store_row(to[r] + c, row, columns, past);
+      store_row(to[r] + c, row, columns, streaming);
       also_use(row);
     }
   }
   // The same, and their sums; `fresh` as RowSums means it.
-  void write_summed(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool past, bool fresh) const {
+  void write_summed(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool streaming, bool fresh) const {
     RowSums::Passing<2> passing(column_sums, c, fresh);
     passing.start(0, load(from)), passing.start(1, load(from + unit_side));
-    write(from, to, c, columns, past, [&](__m512i row) {
+    write(from, to, c, columns, streaming, [&](__m512i row) {
       passing.add(0, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 0))));
       passing.add(1, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 1))));
     });
@@ -146,7 +146,7 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
   const int64_t tap_size = steps * 2 * unit_size;
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * taps * tap_size)) * 4));
   pack_weight(context, packed, weight, g, all);
-  const bool past = g.width % block == 0 && worth_streaming(out, pixels_out, g.groups * g.width);
+  const bool streaming = g.width % block == 0 && worth_streaming(out, pixels_out, g.groups * g.width);
 
   const bool in_place = taps == 1 && phases.size() == 1 && all.in_step == 1 && all.taps[0].y == 0 && all.taps[0].x == 0 &&
                         all.rows == g.in_h && all.columns == g.in_w && g.depth % unit_depth == 0 && pixels_out >= unit_side && !patches;
@@ -165,10 +165,10 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
       constexpr int64_t here = 0;
       for (int64_t group = 0; group < g.groups; group++) {
         chunk.multiply(in + group * g.depth, g.in_c, &here, 1, steps, packed + group * panels * tap_size, tap_size, group * g.width,
-                       g.width, past);
+                       g.width, streaming);
         if (sums) sums->leave(begin / pixels_at_once, group * g.width, g.width, chunk.column_sums, group * g.width, end - begin);
       }
-      if (past) end_streaming();
+      if (streaming) end_streaming();
     });
   }
 
@@ -207,14 +207,14 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
           grid.point_results(s, chunk.results.data() + (s - begin) * grid.results, out, static_cast<bfloat16*>(nullptr), g, phase);
         const int64_t count = patches ? 1 : int64_t(phase.taps.size());
         chunk.multiply(copied, row, grid.offset.data() + tap, count, steps, packed + (group * panels * taps + tap) * tap_size,
-                       taps * tap_size, group * g.width, g.width, past);
+                       taps * tap_size, group * g.width, g.width, streaming);
         tap += count;
       }
       if (sums)
         sums->leave(begin / at_once, group * g.width, g.width, chunk.column_sums, group * g.width,
                     std::count_if(chunk.results.begin(), chunk.results.end(), [](const bfloat16* p) { return p != nullptr; }));
     }
-    if (past) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 

@@ -34,11 +34,11 @@ inline __m512bh splat(const bfloat16* p) {
 template <bool summed>
 __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_step, int64_t taps, int64_t offset, int64_t pairs,
                                     const Pair* panel, float* partial, bool accumulate, bfloat16* const* out,
-                                    int64_t out_offset, int64_t valid, int64_t columns, bool past, int64_t ahead, const RowSums& sums,
+                                    int64_t out_offset, int64_t valid, int64_t columns, bool streaming, int64_t ahead, const RowSums& sums,
                                     bool fresh) {
   constexpr int64_t line = 16;                     // pairs of a cache line
   const int64_t steps = ahead > 0 ? line : pairs;  // between fetches
-  if (out && !past)
+  if (out && !streaming)
     for (int r = 0; r < tile_rows && r < valid; r++) __builtin_prefetch(out[r] + out_offset, 1);
   __m512 sum[tile_rows][2] = {};
   if (accumulate)
@@ -75,7 +75,7 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
 #pragma GCC unroll 12
   for (int r = 0; r < tile_rows; r++) {
     row[r] = round_row(vfloat(sum[r][0]), vfloat(sum[r][1]));
-    if (r < valid) store_row(out[r] + out_offset, row[r], columns, past);
+    if (r < valid) store_row(out[r] + out_offset, row[r], columns, streaming);
   }
   if constexpr (summed) {
     const auto even = [](__m512i v) { return vfloat(_mm512_maskz_slli_epi32(0xffff, v, 16)); };
@@ -151,7 +151,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   pack_weight(context, packed, weight, pairs, g, phase);
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth), bfloat16(0.0f));
 
-  const bool past = g.width % tile_columns == 0 && worth_streaming(out, pixels, g.groups * g.width);
+  const bool streaming = g.width % tile_columns == 0 && worth_streaming(out, pixels, g.groups * g.width);
   // A panel of panel_pairs pairs stays in the first-level cache; patches make one tap of all pairs.
   constexpr int64_t panel_pairs = 256;
   const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : std::max<int64_t>(1, g.depth / 2);
@@ -188,7 +188,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
           (sums && last ? tile<true> : tile<false>)(
               table.rows + t * step + p, step, t_count, group * g.depth + 2 * k, k_count, panel + (t * tap_pairs + k) * tile_columns,
               partial + p * tile_columns, t > 0 || k > 0, last ? table.result + p : nullptr, group * g.width + first, end - begin - p,
-              columns, past, fetch && p + tile_rows < end - begin ? tile_rows : 0, chunk_sums, p == 0);
+              columns, streaming, fetch && p + tile_rows < end - begin ? tile_rows : 0, chunk_sums, p == 0);
         k += k_count;
         if (k == tap_pairs) k = 0, t += std::max<int64_t>(1, t_count);
       }
@@ -198,7 +198,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
         sums->leave(begin / at_once, c + j, at[0], at[chunk_sums.columns], at[2 * chunk_sums.columns], end - begin);
       }
     }
-    if (past) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 

@@ -26,8 +26,8 @@ struct Pass {
   int64_t tap_step, d_step, j_step;
 };
 
-// panels [column panel][position][depth][tile_columns], past the caches if told so
-template <bool past> void transform_weight(Context& context, float* panels, const float* weight, const Pass& s) {
+// panels [column panel][position][depth][tile_columns], written with streaming stores if `streaming`.
+template <bool streaming> void transform_weight(Context& context, float* panels, const float* weight, const Pass& s) {
   constexpr int64_t taps = window * window, block = 16;  // input channels at a time: they share a cache line
   const int64_t blocks = divide_up(s.depth, block);
   parallel_for(context, divide_up(s.width, tile_columns) * blocks, 4, [&](int64_t begin, int64_t end) {
@@ -59,10 +59,10 @@ template <bool past> void transform_weight(Context& context, float* panels, cons
               window_line, [&](int u, int v) { return load(&gathered[u * window + v][d][j]); },
               [&](int u, int v, vfloat w) {
                 float* to = out + ((u * points + v) * s.depth + d) * tile_columns + j;
-                past ? put_past_caches(to, w) : store(to, w);
+                streaming ? store_streaming(to, w) : store(to, w);
               });
     }
-    if (past) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 
@@ -70,37 +70,36 @@ template <class Write> inline void transform_output(const float* products, int64
   in_two_dimensions<points, outputs>(
       output_line, [&](int i, int j) { return load(products + (i * points + j) * step); }, write);
 }
-template <bool past, class T>
+template <bool streaming, class T>
 __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step) {
   transform_output(products, step, [&](int i, int j, vfloat y) {
-    put_rounded<past>(out + i * line + j * pixel, y);
+    put_rounded<streaming>(out + i * line + j * pixel, y);
   });
 }
 // The same, and their sums for the column c, `fresh` as RowSums means it.
-template <bool past, class T>
+template <bool streaming, class T>
 __attribute__((noinline)) void write_summed_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step,
                                                    const RowSums& sums, int64_t c, bool fresh) {
   RowSums::Passing<1> passing(sums, c, fresh);
   transform_output(products, step, [&](int i, int j, vfloat y) {
-    const vfloat stored = put_rounded<past>(out + i * line + j * pixel, y);
+    const vfloat stored = put_rounded<streaming>(out + i * line + j * pixel, y);
     if (i == 0 && j == 0) passing.start(0, stored);
     passing.add(0, stored);
   });
   passing.end();
 }
 
-// Writes a result tile from products [position][step], past the caches if told so; only rows x columns pixels of it lie in the
-// image.
+// Writes a result tile from products [position][step], of which only rows x columns pixels lie in the image.
 template <class T>
-void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool past, const RowSums& sums, bool fresh,
+void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool streaming, const RowSums& sums, bool fresh,
                 const Pass& s) {
   const int64_t line = s.out_w * s.width;
   int64_t c = 0;
   if (rows == outputs && columns == outputs)
     for (; c + lanes <= s.width; c += lanes) {
-      if (!sums.origin) (past ? write_pixels<true, T> : write_pixels<false, T>)(out + c, line, s.width, products + c, step);
+      if (!sums.origin) (streaming ? write_pixels<true, T> : write_pixels<false, T>)(out + c, line, s.width, products + c, step);
       else
-        (past ? write_summed_pixels<true, T> : write_summed_pixels<false, T>)(out + c, line, s.width, products + c, step, sums, c, fresh);
+        (streaming ? write_summed_pixels<true, T> : write_summed_pixels<false, T>)(out + c, line, s.width, products + c, step, sums, c, fresh);
     }
   for (; c < s.width; c += lanes) {
     T tile[outputs * outputs * lanes];
@@ -126,7 +125,7 @@ template <class T> struct Steps {
   const float* packed;
   T* out;
   ChannelSums* sums;
-  bool past;
+  bool streaming;
   int64_t in_row, out_row, in_step, out_step, panels, panel_size;
   float *transformed = nullptr, *products = nullptr;
   const TileRows* rows = nullptr;
@@ -134,7 +133,7 @@ template <class T> struct Steps {
   // Memory for at most `most` tiles.
   Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, ChannelSums* sums, int64_t most)
       : s(s), tiles(tiles), images(images), packed(packed), out(out), sums(sums),
-        past(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)),
+        streaming(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)),
         out_row(odd_lines(s.width)), in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)),
         panels(divide_up(s.width, tile_columns)), panel_size(positions * s.depth * tile_columns) {}
 
@@ -169,7 +168,7 @@ template <class T> struct Steps {
     for (int64_t t = begin; t < end; t++) {
       const auto& [at, row] = (*rows)[t];
       write_tile(out + ((at.image * s.out_h + at.i) * s.out_w + at.j) * s.width, products + row * out_row, out_step, at.rows, at.columns,
-                 past, chunk_sums, t == begin, s);
+                 streaming, chunk_sums, t == begin, s);
       pixels += at.rows * at.columns;
     }
     if (sums) sums->leave(chunk, 0, s.width, chunk_sums, 0, pixels);
@@ -190,7 +189,7 @@ template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_
     for (int64_t position = 0; position < positions; position++) steps.multiply(position);
     // The sums' chunks do not depend on the number of threads, as at_once does.
     for (int64_t t = begin; t < end; t += tile_rows) steps.write(t, std::min<int64_t>(end, t + tile_rows), t / tile_rows);
-    if (steps.past) end_streaming();
+    if (steps.streaming) end_streaming();
   });
 }
 
@@ -211,7 +210,7 @@ template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t a
     parallel_chunks(context, positions, [&](int64_t position) { steps.multiply(position); });
     parallel_for(context, count, grain, [&](int64_t begin, int64_t end) {
       steps.write(first + begin, first + end, first / at_once * chunks + begin / grain);
-      if (steps.past) end_streaming();
+      if (steps.streaming) end_streaming();
     });
   }
 }

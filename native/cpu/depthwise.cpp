@@ -32,7 +32,7 @@ template <class T, class F> void with_block(int64_t channels, F&& f) {
   if (channels >= line_channels<T>) f.template operator()<line_channels<T>>();
   else f.template operator()<least_channels>();
 }
-// Whether to write past the caches: only blocks of whole cache lines are.
+// Whether to use streaming stores: only for blocks that are whole cache lines.
 template <int block, class T> bool streams(const T* p, int64_t rows, int64_t channels) {
   return block * sizeof(T) == 64 && worth_streaming(p, rows, channels);
 }
@@ -46,7 +46,7 @@ void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const
   const auto make = sums ? std::array{slide<stride, 1, block, true, T>, slide<stride, 2, block, true, T>}
                          : std::array{slide<stride, 1, block, false, T>, slide<stride, 2, block, false, T>};
   if (sums) sums->begin(divide_up(batch * y.height, grain));
-  const bool past_caches = streams<block>(y.p, batch * y.height * y.width, channels);
+  const bool streaming = streams<block>(y.p, batch * y.height * y.width, channels);
   parallel_for(context, batch * y.height, grain, [&](int64_t begin, int64_t end) {
     const RowSums chunk_sums = sums ? ChannelSums::rows(columns) : RowSums{};
     for (int64_t row = begin, rows; row < end; row += rows) {
@@ -57,7 +57,7 @@ void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const
         const int64_t at = std::min(c, channels - block);
         Row<const T> from[rows_read<stride>(2)];
         for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
-        make[size_t(rows - 1)](y.at(image, i) + at, from, w + at, channels, x.width, y.width, padding, past_caches,
+        make[size_t(rows - 1)](y.at(image, i) + at, from, w + at, channels, x.width, y.width, padding, streaming,
                                {x.at(image, below) + c * rows * stride * x.width}, chunk_sums, c, row == begin);
       }
     }
@@ -67,7 +67,7 @@ void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const
       sums->leave(begin / grain, 0, whole, chunk_sums, 0, pixels);
       sums->leave(begin / grain, whole, channels - whole, chunk_sums, columns - (channels - whole), pixels);
     }
-    if (past_caches) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 
@@ -76,7 +76,7 @@ template <int block, class T>
 void spread_images(Context& context, const Images<T>& dx, const Images<const T>& dy, const float* w, int64_t batch,
                    int64_t padding) {
   const int64_t channels = dx.channels, first = padding / 2, pairs = (dx.height + 1 + padding) / 2 - first;
-  const bool past_caches = streams<block>(dx.p, batch * dx.height * dx.width, channels);
+  const bool streaming = streams<block>(dx.p, batch * dx.height * dx.width, channels);
   parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
     for (int64_t pair = begin; pair < end; pair++) {
       const int64_t image = pair / pairs, t = first + pair % pairs, top = 2 * t - padding, below = std::min(t + 1, dy.height);
@@ -84,10 +84,10 @@ void spread_images(Context& context, const Images<T>& dx, const Images<const T>&
         const int64_t at = std::min(c, channels - block);
         const Row<T> to[2] = {dx.row(image, top, at), dx.row(image, top + 1, at)};
         const Row<const T> from[2] = {dy.row(image, t - 1, at), dy.row(image, t, at)};
-        spread<block, T>(to, from, w + at, channels, dx.width, dy.width, padding, past_caches, {dy.at(image, below) + c * dy.width});
+        spread<block, T>(to, from, w + at, channels, dx.width, dy.width, padding, streaming, {dy.at(image, below) + c * dy.width});
       }
     }
-    if (past_caches) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 

@@ -21,10 +21,10 @@ template <int channels> struct Block {
     return b;
   }
   // Returns what is there then.
-  template <class T> Block store(T* p, bool past_caches) const {
+  template <class T> Block store(T* p, bool streaming) const {
     Block stored;
     for (int i = 0; i < vectors; i++)
-      stored.part[i] = past_caches ? put_rounded<true>(p + i * lanes, part[i]) : put_rounded<false>(p + i * lanes, part[i]);
+      stored.part[i] = streaming ? put_rounded<true>(p + i * lanes, part[i]) : put_rounded<false>(p + i * lanes, part[i]);
     return stored;
   }
 };
@@ -89,7 +89,7 @@ template <int stride> constexpr int window_column(int k, int m) { return 3 - (m 
 // a block of channels; `summed` for the columns from c on of `sums`, `fresh` as RowSums means it.
 template <int stride, int rows, int block, bool summed, class T>
 __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float* w, int64_t channels, int64_t columns,
-                                     int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead, RowSums sums, int64_t c,
+                                     int64_t results, int64_t padding, bool streaming, Ahead<T> ahead, RowSums sums, int64_t c,
                                      bool fresh) {
   constexpr int lines = rows_read<stride>(rows);
   Row<const T> x[lines];  // y is written through a pointer: these stay in registers
@@ -120,7 +120,7 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
       if (j >= 0) {
-        const auto stored = sum[r][0].store(y + (r * results + j) * channels, past_caches);
+        const auto stored = sum[r][0].store(y + (r * results + j) * channels, streaming);
         if (summed && !known) origin = stored, known = true;
         for (int i = 0; summed && i < Block<block>::vectors; i++) {
           const vfloat d = stored.part[i] - origin.part[i];
@@ -146,7 +146,7 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float
 // row of dx meets them with the taps' rows 2 and 0, the second one meets the lower one with row 1.
 template <int block, class T>
 __attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, const float* w, int64_t channels, int64_t width,
-                                      int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead) {
+                                      int64_t results, int64_t padding, bool streaming, Ahead<T> ahead) {
   Block<block> tap[9], next[2] = {};
 #pragma GCC unroll 9
   for (int t = 0; t < 9; t++) tap[t] = Block<block>::load(w + t * channels);
@@ -170,8 +170,8 @@ __attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, 
     for (int r = 0; r < 2; r++) {
       if (!to[r].p) continue;
       T* p = to[r].p + (2 * c - padding) * channels;
-      if (left) even[r].store(p, past_caches);
-      if (right) odd[r].store(p + channels, past_caches);
+      if (left) even[r].store(p, streaming);
+      if (right) odd[r].store(p + channels, streaming);
     }
   };
   const auto edge = [&](int64_t c) __attribute__((always_inline)) {

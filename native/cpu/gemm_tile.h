@@ -10,8 +10,8 @@ namespace turl {
 // cache while the tiles of a block pass by.
 constexpr int64_t panel_depth = lanes == 16 ? 256 : 320;
 
-// What a tile's sums do to the result: stand there, be added, or stand there written past the caches (channels.h).
-enum class Into { place, sum, memory };
+// How a tile's sums go to the result: they overwrite it, are added to it, or overwrite it with streaming stores (channels.h).
+enum class Write { plain, add, streaming };
 
 // out[r][j] (+)= sum over t < taps, c < depth of rows[t row_step + r][offset + c] panel[t depth + c][j], for r < valid and
 // j < columns. All tile_rows pointers of a tap must be readable. Meanwhile the caches fetch what is written at the end, and what
@@ -19,11 +19,11 @@ enum class Into { place, sum, memory };
 // wants that; `fresh` as RowSums means it.
 __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row_step, int64_t taps, int64_t offset,
                                            int64_t depth, const float* panel, float* const* out, int64_t out_offset,
-                                           int64_t valid, int64_t columns, Into into, int64_t ahead = 0, const RowSums& sums = {},
+                                           int64_t valid, int64_t columns, Write write, int64_t ahead = 0, const RowSums& sums = {},
                                            bool fresh = false) {
   constexpr int64_t line = 16;                     // floats of a cache line
   const int64_t steps = ahead > 0 ? line : depth;  // between fetches
-  if (into == Into::place && (lanes == 16 || taps * depth > 32))  // not worth it for AVX2's first layer
+  if (write == Write::plain && (lanes == 16 || taps * depth > 32))  // not worth it for AVX2's first layer
     for (int r = 0; r < tile_rows && r < valid; r++)
       for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(out[r] + out_offset + j, 1);
   vfloat sum[tile_rows][2] = {};
@@ -53,13 +53,13 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
   for (int r = 0; r < tile_rows; r++) {
     if (r >= valid) break;
     float* y = out[r] + out_offset;
-    if (into == Into::sum) {
+    if (write == Write::add) {
       sum[r][0] += columns == tile_columns ? load(y) : load(y, n0);
       if (n1 > 0) sum[r][1] += columns == tile_columns ? load(y + lanes) : load(y + lanes, n1);
     }
-    if (columns == tile_columns && into == Into::memory) {
-      put_past_caches(y, sum[r][0]);
-      put_past_caches(y + lanes, sum[r][1]);
+    if (columns == tile_columns && write == Write::streaming) {
+      store_streaming(y, sum[r][0]);
+      store_streaming(y + lanes, sum[r][1]);
     } else if (columns == tile_columns) {
       store(y, sum[r][0]);
       store(y + lanes, sum[r][1]);

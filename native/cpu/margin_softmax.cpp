@@ -8,7 +8,7 @@
 // A tile of some classes, v and its logits, stays in the L2 cache; it is multiplied by vectors (margin_softmax_tiles.h), or for bfloat16 on
 // matrix units (margin_softmax_matrix.h). A chunk is a run of tiles whose number depends on N only; chunks are reduced in order, so the
 // number of threads does not matter. Traffic: forward reads w once, a product's time before it is used (NextLines); backward reads it
-// once and writes dw once, past the caches if it is large.
+// once and writes dw once, with streaming stores if it is large.
 #include "cpu/margin_softmax_matrix.h"
 #include "cpu/margin_softmax_tiles.h"
 #include "cpu/parallel.h"

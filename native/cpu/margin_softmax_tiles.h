@@ -32,13 +32,13 @@ struct Classes {
   template <class A>
   void to_prototypes(int64_t index, A* dw, const A* dv, int64_t row, const A* w, const A* inverse, A* along, A epsilon) const {
     const int64_t n = this->count(index), first = index * tile * size;
-    const bool past = length % 16 == 0 && worth_streaming(dw, classes, size);
+    const bool streaming = length % 16 == 0 && worth_streaming(dw, classes, size);
     const auto of_w = [&](int64_t g) { return w + first + g * length; };
     const auto of_dv = [&](int64_t g) { return dv + g / groups * row + g % groups * length; };
     alongs(along, inverse, n * groups, length, epsilon, of_w, of_dv);
     for (int64_t g = 0; g < n * groups; g++)
-      project_group(dw + first + g * length, of_dv(g), of_w(g), inverse[g], along[g], length, past);
-    if (past) end_streaming();
+      project_group(dw + first + g * length, of_dv(g), of_w(g), inverse[g], along[g], length, streaming);
+    if (streaming) end_streaming();
   }
 };
 

@@ -69,7 +69,7 @@ void fast_matmul(Context& context, float* y, const float* a, const T* b, int64_t
   const int64_t panels_at_once = std::clamp<int64_t>(batch * row_blocks * panels / 32, 1, 8);
   const int64_t panel_blocks = divide_up(panels, panels_at_once);
   const int64_t depth = divide_up(k, divide_up(k, panel_depth));
-  const Into at_first = depth == k && worth_streaming(y, batch * m, n) ? Into::memory : Into::place;
+  const Write first_write = depth == k && worth_streaming(y, batch * m, n) ? Write::streaming : Write::plain;
   parallel_chunks(context, batch * row_blocks * panel_blocks, [&](int64_t chunk) {
     const int64_t image = chunk / (row_blocks * panel_blocks), first_row = chunk / panel_blocks % row_blocks * rows_at_once;
     const int64_t rows = std::min(rows_at_once, m - first_row);
@@ -96,10 +96,10 @@ void fast_matmul(Context& context, float* y, const float* a, const T* b, int64_t
         pack_b(panel, bi, first, columns, k0, count, n, k, transpose_b);
         for (int64_t r = 0; r < rows; r += tile_rows)
           tile(in.data() + r, 0, 1, transpose_a ? 0 : k0, count, panel, out.data() + r, first, rows - r, columns,
-               k0 > 0 ? Into::sum : at_first);
+               k0 > 0 ? Write::add : first_write);
       }
     }
-    if (at_first == Into::memory) end_streaming();
+    if (first_write == Write::streaming) end_streaming();
   });
 }
 

@@ -52,15 +52,15 @@ void alongs(A* along, const A* inverse, int64_t count, int64_t size, A epsilon, 
   for (int64_t i = 0; i < count; i++) along[i] = inverse[i] * epsilon < 1 ? along[i] * inverse[i] * inverse[i] : A(0);
 }
 
-// dx = inverse (dy - along x); written past the caches if told so (channels.h).
+// dx = inverse (dy - along x), with streaming stores (channels.h) if `streaming`.
 template <class T, class U> void project_group(U* dx, const T* dy, const T* x, acc_t<T> inverse, acc_t<T> along, int64_t size,
-                                                  bool past = false) {
+                                                  bool streaming = false) {
   using A = acc_t<T>;
   using L = Lanes<A>;
   int64_t i = 0;
   for (; i + L::width <= size; i += L::width) {
     const auto v = L::splat(inverse) * (load_lanes(dy + i) - L::splat(along) * load_lanes(x + i));
-    if (past) put_rounded<true>(dx + i, v);
+    if (streaming) put_rounded<true>(dx + i, v);
     else store_lanes(dx + i, v);
   }
   for (; i < size; i++) dx[i] = U(inverse * (A(dy[i]) - along * A(x[i])));
