@@ -26,8 +26,14 @@ template <int most = tile_rows, class F> void with_rows(int64_t rows, F&& f) {
   }
 }
 
-// Memory of a thread for the packed panels of a chunk, kept between calls; aligned to a cache line.
-template <int Purpose> inline float* thread_memory(int64_t floats) {
+// What a thread keeps memory for: the packed operands of the kernel that runs, the sums of channels (channel_sums.h), a table of pointers
+// (conv_gather.h). A kernel uses a slot for one thing at a time; one that needs a third operand and leaves no sums of channels takes that
+// slot.
+enum class Slot { operand, other_operand, sums, pointers };
+
+// At least that many floats of memory of this thread, aligned to a cache line and not cleared. It is kept between calls, and is the same
+// memory for everybody who asks for the slot.
+template <Slot slot> inline float* thread_memory(int64_t floats) {
   thread_local std::unique_ptr<float, decltype(&std::free)> memory{nullptr, std::free};
   thread_local int64_t size = 0;
   if (size < floats) {

@@ -60,7 +60,7 @@ class ChannelSums {
   bool begun() const { return partial != nullptr; }
 
   // Memory of this thread for a chunk.
-  static RowSums rows(int64_t columns) { return {thread_memory<2>(3 * columns), columns}; }
+  static RowSums rows(int64_t columns) { return {thread_memory<Slot::sums>(3 * columns), columns}; }
 
   // A chunk's sums for channel c: of d = y - origin over n rows, and of d^2.
   void leave(int64_t chunk, int64_t c, double origin, double sum, double square, int64_t n) const {

@@ -34,7 +34,7 @@ template <class T> struct Table {
   const T** rows;  // [taps][step], input pixels
   T** result;      // [step]
   Table(int64_t taps, int64_t step)
-      : rows(reinterpret_cast<const T**>(thread_memory<3>((taps + 1) * step * 2))), result(const_cast<T**>(rows + taps * step)) {}
+      : rows(reinterpret_cast<const T**>(thread_memory<Slot::pointers>((taps + 1) * step * 2))), result(const_cast<T**>(rows + taps * step)) {}
 };
 
 // Fills rows[t][p] and result[p] for the pixels [begin, end) of a phase, line by line of the result; the table's step is `step`,

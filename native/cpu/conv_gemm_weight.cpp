@@ -100,9 +100,9 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
     const int64_t width = p.few ? cg : tile_columns;  // of a copied pixel of x
-    float* packed_x = thread_memory<0>(p.band * p.line * width);
+    float* packed_x = thread_memory<Slot::operand>(p.band * p.line * width);
     const int64_t dy_width = p.few ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
-    float* packed_dy = thread_memory<1>(p.band * wo * dy_width);
+    float* packed_dy = thread_memory<Slot::other_operand>(p.band * wo * dy_width);
 
     // The group's pixels from `line` of dy on, from a channel on, and those of x that these meet with tap (u, 0).
     const auto pixels_of_dy = [&](int64_t line, int64_t channel) {

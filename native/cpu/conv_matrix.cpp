@@ -184,7 +184,7 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
     if (sums) chunk.column_sums = ChannelSums::rows(columns);
     chunk.results.resize(size_t((end - begin) * grid.results));
     std::vector<const bfloat16*> pixels(size_t((end - begin) * positions));
-    bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<0>(((end - begin) * positions + grid.beyond) * row / 2));
+    bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<Slot::operand>(((end - begin) * positions + grid.beyond) * row / 2));
     for (int64_t s = begin; s < end; s++) {
       const int64_t first_line = s % grid.per_image * grid.lines, lines = std::min(grid.lines, all.rows - first_line);
       const int64_t position = (s - begin) * positions;

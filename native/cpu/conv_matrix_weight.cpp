@@ -58,9 +58,9 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
     std::vector<const bfloat16*> gradients(size_t(at_once * grid.results));
     const int64_t dy_row = at_once * grid.results + (at_once * grid.results / unit_depth % 2 == 0 ? unit_depth : 0);
     const int64_t x_size = (at_once * positions / 2 + grid.beyond) * block;  // pairs of one copy of a block of channels
-    bfloat16* turned = reinterpret_cast<bfloat16*>(thread_memory<0>(outs * block * dy_row / 2));
-    Pair* packed = reinterpret_cast<Pair*>(thread_memory<1>(ins * 2 * x_size));
-    bfloat16* patched = reinterpret_cast<bfloat16*>(thread_memory<2>(patches ? at_once * positions * patch.length / 2 : 1));
+    bfloat16* turned = reinterpret_cast<bfloat16*>(thread_memory<Slot::operand>(outs * block * dy_row / 2));
+    Pair* packed = reinterpret_cast<Pair*>(thread_memory<Slot::other_operand>(ins * 2 * x_size));
+    bfloat16* patched = reinterpret_cast<bfloat16*>(thread_memory<Slot::sums>(patches ? at_once * positions * patch.length / 2 : 1));
     for (int64_t at = begin; at < std::min(grid.segments, begin + part); at += at_once) {
       const int64_t segments = std::min({at_once, grid.segments - at, begin + part - at});
       for (int64_t i = 0; i < segments; i++) {

@@ -168,14 +168,14 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
     const Table<bfloat16> table(taps, step);
     point(table, step, begin, end, in, out, zero.data(), g, places);
     if (patches) {
-      bfloat16* made = reinterpret_cast<bfloat16*>(thread_memory<0>(step * patch.length / 2));
+      bfloat16* made = reinterpret_cast<bfloat16*>(thread_memory<Slot::operand>(step * patch.length / 2));
       for (int64_t p = 0; p < step; p++) table.rows[p] = made + p * patch.length;
       for (int64_t p = begin; p < end; p += phase.columns) {
         const int64_t line = p / phase.columns;
         patch.make(made + (p - begin) * patch.length, in, line / phase.rows, line % phase.rows);
       }
     }
-    float* partial = thread_memory<1>(step * tile_columns);
+    float* partial = thread_memory<Slot::other_operand>(step * tile_columns);
     for (int64_t n = 0; n < g.groups * panels; n++) {
       const int64_t group = n / panels, first = n % panels * tile_columns;
       const int64_t columns = std::min<int64_t>(tile_columns, g.width - first);
@@ -321,9 +321,9 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
     const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = divide_up(rows, tile_rows);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
-    Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<0>(p.width * p.lines * p.line));
-    Pair* packed_x = reinterpret_cast<Pair*>(thread_memory<1>(p.lines * p.line * tile_columns));
-    bfloat16* made = reinterpret_cast<bfloat16*>(thread_memory<2>(p.patches ? phase.columns * patch.length / 2 : 1));
+    Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<Slot::operand>(p.width * p.lines * p.line));
+    Pair* packed_x = reinterpret_cast<Pair*>(thread_memory<Slot::other_operand>(p.lines * p.line * tile_columns));
+    bfloat16* made = reinterpret_cast<bfloat16*>(thread_memory<Slot::sums>(p.patches ? phase.columns * patch.length / 2 : 1));
     const int64_t begin = part * p.lines_per_part, end = std::min(all, begin + p.lines_per_part);
     for (int64_t line = begin; line < end; line += p.lines) {
       const int64_t count = std::min(p.lines, end - line), pairs = count * p.line;

@@ -181,8 +181,8 @@ template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_
   if (shared.sums) shared.sums->begin(divide_up(shared.tiles.count(), tile_rows));
   parallel_for(context, shared.tiles.count(), at_once, [&](int64_t begin, int64_t end) {
     Steps<T> steps = shared;
-    steps.transformed = thread_memory<0>(positions * steps.in_step);
-    steps.products = thread_memory<1>(positions * steps.out_step);
+    steps.transformed = thread_memory<Slot::operand>(positions * steps.in_step);
+    steps.products = thread_memory<Slot::other_operand>(positions * steps.out_step);
     const TileRows rows(shared.tiles, begin, end);
     steps.rows = &rows;
     steps.transform(begin, end);

@@ -57,7 +57,7 @@ template <class T> float* part_by_part(Context& context, const Steps<T>& steps) 
   const int64_t tiles = steps.tiles.count(), step = odd_lines(at_once * steps.row), size = positions * steps.sum_step;
   float* sums = static_cast<float*>(context.scratch(size_t(parts * size) * 4));
   parallel_chunks(context, parts, [&](int64_t part) {
-    float* rows = thread_memory<0>(positions * step);
+    float* rows = thread_memory<Slot::operand>(positions * step);
     const int64_t begin = tiles * part / parts, end = tiles * (part + 1) / parts;
     for (int64_t at = begin; at < end; at += at_once) {
       const TileRows tile_rows(steps.tiles, at, std::min(end, at + at_once));

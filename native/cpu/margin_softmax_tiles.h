@@ -12,7 +12,7 @@ template <class A> A* call_memory(Context& context, int64_t elements) {
   return static_cast<A*>(context.scratch(size_t(std::max<int64_t>(elements, 1)) * sizeof(A)));
 }
 template <class A> A* chunk_memory(int64_t elements) {
-  return reinterpret_cast<A*>(thread_memory<0>(elements * int64_t(sizeof(A)) / 4 + 1));
+  return reinterpret_cast<A*>(thread_memory<Slot::operand>(elements * int64_t(sizeof(A)) / 4 + 1));
 }
 
 // B samples, N classes, D elements in K groups. A chunk is a run of tiles, whose number depends on N only.

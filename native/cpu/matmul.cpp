@@ -76,8 +76,8 @@ void fast_matmul(Context& context, float* y, const float* a, const T* b, int64_t
     const int64_t first_panel = chunk % panel_blocks * panels_at_once, last_panel = std::min(panels, first_panel + panels_at_once);
     const float* ai = a + image * m * k;
     const T* bi = b + image * n * k;
-    float* panel = thread_memory<0>(depth * tile_columns);
-    float* packed_a = thread_memory<1>(transpose_a ? rows_at_once * depth : 1);
+    float* panel = thread_memory<Slot::operand>(depth * tile_columns);
+    float* packed_a = thread_memory<Slot::other_operand>(transpose_a ? rows_at_once * depth : 1);
     // A tile reads tile_rows rows: those past the end read the last one again.
     std::vector<const float*> in(static_cast<size_t>(rows_at_once));
     std::vector<float*> out(static_cast<size_t>(rows_at_once));
