@@ -15,7 +15,7 @@ class Divisor {
   TURL_BOTH int quotient(int n) const {
     return int((uint32_t((uint64_t(uint32_t(n)) * multiplier_) >> 32) + uint32_t(n)) >> shift_);
   }
-  TURL_BOTH int rest(int n, int quotient) const { return n - quotient * divisor_; }
+  TURL_BOTH int remainder(int n, int quotient) const { return n - quotient * divisor_; }
 
  private:
   int divisor_;

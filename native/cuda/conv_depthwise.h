@@ -21,7 +21,7 @@ struct Depthwise {
   // Where segment number `item` begins: image, row and column of the result.
   __device__ void find(int item, int& image, int& i, int& j) const {
     const int row = by_segments.quotient(item);
-    image = by_out_height.quotient(row), i = by_out_height.rest(row, image), j = by_segments.rest(item, row) * span;
+    image = by_out_height.quotient(row), i = by_out_height.remainder(row, image), j = by_segments.remainder(item, row) * span;
   }
 };
 

@@ -62,7 +62,7 @@ struct ImageConvolution {
   };
   __device__ Place place(int pixel) const {
     const int line = by_out_width.quotient(pixel), image = by_out_height.quotient(line);
-    const int y = by_out_height.rest(line, image) * stride - padding, x = by_out_width.rest(pixel, line) * stride - padding;
+    const int y = by_out_height.remainder(line, image) * stride - padding, x = by_out_width.remainder(pixel, line) * stride - padding;
     return {((image * height + y) * width + x) * channels, pixel < pixels ? y : -(1 << 15), x};
   }
   __device__ uint32_t read(const bfloat16* x, const Place& at, const Value& of) const {

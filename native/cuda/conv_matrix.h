@@ -51,7 +51,7 @@ template <int count> struct Pixels {
   __device__ void set(int i, int pixel, int pixels, const Divisor& by_rows, const Divisor& by_columns, int step, int shift_y, int shift_x,
                       int height, int width) {
     const int p = pixel < pixels ? pixel : 0, line = by_columns.quotient(p), image = by_rows.quotient(line);
-    const int top = by_rows.rest(line, image) * step + shift_y, left = by_columns.rest(p, line) * step + shift_x;
+    const int top = by_rows.remainder(line, image) * step + shift_y, left = by_columns.remainder(p, line) * step + shift_x;
     first[i] = (image * height + top) * width + left;
     y[i] = int16_t(pixel < pixels ? top : -(1 << 14)), x[i] = int16_t(left);
   }
@@ -82,8 +82,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
     at.set(i, first_pixel + Piece::side(i), pixels, s.by_out_height, s.by_out_width, s.stride, -s.padding, -s.padding,
            s.height, s.width);
   const auto place = [&](int k, int& tap, int& c) {
-    const int chunk = s.by_in_taps.quotient(k), rest = s.by_in_taps.rest(k, chunk);
-    tap = s.by_in_chunk.quotient(rest), c = chunk * s.in_chunk + s.by_in_chunk.rest(rest, tap);
+    const int chunk = s.by_in_taps.quotient(k), rest = s.by_in_taps.remainder(k, chunk);
+    tap = s.by_in_chunk.quotient(rest), c = chunk * s.in_chunk + s.by_in_chunk.remainder(rest, tap);
   };
   Units::template product<Fast::depth, Fast::depth>(
       0, depth,
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
         put<packed, true>(to, first_k, [&](int k) {
           int tap, c;
           place(k, tap, c);
-          const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.rest(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
+          const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.remainder(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
           const bool inside = k < depth && within(iy, s.height) && within(ix, s.width);
           return At{inside, x + ((u * s.width + v) * s.channels + c) + int64_t(at.first[i]) * s.channels};
         });
@@ -148,12 +148,12 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   const int depth = taps_y * taps_x * s.tap_depth;
   const Divisor by_taps_x{max(1, taps_x)}, by_taps{max(1, taps_y * taps_x * s.out_chunk)};
   const auto place = [&](int k, int& tap, int& o) {
-    const int chunk = by_taps.quotient(k), rest = by_taps.rest(k, chunk);
-    tap = s.by_out_chunk.quotient(rest), o = chunk * s.out_chunk + s.by_out_chunk.rest(rest, tap);
+    const int chunk = by_taps.quotient(k), rest = by_taps.remainder(k, chunk);
+    tap = s.by_out_chunk.quotient(rest), o = chunk * s.out_chunk + s.by_out_chunk.remainder(rest, tap);
   };
   const auto tap_of = [&](int tap) {  // of the whole window, the phase's tap number `tap`
     const int a = by_taps_x.quotient(tap);
-    return (u0 + stride * a) * s.kernel_w + v0 + stride * by_taps_x.rest(tap, a);
+    return (u0 + stride * a) * s.kernel_w + v0 + stride * by_taps_x.remainder(tap, a);
   };
   Pixels<Piece::per_thread> at;
 #pragma unroll
@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       [&](Pack<bfloat16>* to, int i, int, int k) {
         int tap, o;
         place(k, tap, o);
-        const int a = by_taps_x.quotient(tap), b = by_taps_x.rest(tap, a), oy = at.y[i] - a, ox = at.x[i] - b;
+        const int a = by_taps_x.quotient(tap), b = by_taps_x.remainder(tap, a), oy = at.y[i] - a, ox = at.x[i] - b;
         const bool inside = k < depth && o < og && within(oy, s.out_height) && within(ox, s.out_width);
         copy_async_cached(to, dy + (o - (a * s.out_width + b) * s.out_channels) + int64_t(at.first[i]) * s.out_channels, inside);
       },
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
         sums.each_row([&](int m, int half) {
           const int pixel = first_pixel + sums.row(m, half);
           const int line = by_columns.quotient(pixel), image = by_rows.quotient(line);
-          const int i = by_rows.rest(line, image), j = by_columns.rest(pixel, line);
+          const int i = by_rows.remainder(line, image), j = by_columns.remainder(pixel, line);
           const int to = (image * s.height + i * stride + p) * s.width + j * stride + q;
           sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
             const int c = first_channel + column;
@@ -217,11 +217,11 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       begin, end,
       [&](Pack<bfloat16>* to, int, int side, int p) {
         const int row = s.by_out_width.quotient(p), image = s.by_out_height.quotient(row);
-        const int y = s.by_out_height.rest(row, image) * s.stride - s.padding, x0 = s.by_out_width.rest(p, row) * s.stride - s.padding;
+        const int y = s.by_out_height.remainder(row, image) * s.stride - s.padding, x0 = s.by_out_width.remainder(p, row) * s.stride - s.padding;
         // In a narrow layer the rows of a tile are several taps, which meet the same pixels.
         put<packed, Units::columns == 64>(to, first_row + side, [&](int value) {  // a tap and channel, the same for all pixels
-          const int tap = s.by_group_channels.quotient(value), c = s.by_group_channels.rest(value, tap);
-          const int u = s.by_kernel_w.quotient(tap), iy = y + u, ix = x0 + s.by_kernel_w.rest(tap, u);
+          const int tap = s.by_group_channels.quotient(value), c = s.by_group_channels.remainder(value, tap);
+          const int u = s.by_kernel_w.quotient(tap), iy = y + u, ix = x0 + s.by_kernel_w.remainder(tap, u);
           const bool inside = value < depth && p < end && within(iy, s.height) && within(ix, s.width);
           return At{inside, x + c + int64_t((image * s.height + iy) * s.width + ix) * s.channels};
         });

@@ -14,7 +14,7 @@
 #pragma once
 #include "convolution.h"
 #include "cuda/matrix_tile.h"
-#include "cuda/places_in_turn.h"
+#include "cuda/ring.h"
 #include "cuda/tensor_map.h"
 
 namespace turl {
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(Units::threads, 1)
 #ifdef TURL_WARPGROUPS
   auto* const strips = dynamic_shared<Pack<bfloat16>>();
   auto* const barriers = reinterpret_cast<Mbarrier*>(strips + s.stages * s.strip_packs());
-  PlacesInTurn places{strips, barriers, barriers + s.stages, s.stages, s.strip_packs()};
+  Ring places{strips, barriers, barriers + s.stages, s.stages, s.strip_packs()};
   const int first_channel = int(blockIdx.x) * Units::channels, first_out = int(blockIdx.y) * Units::channels, part = int(blockIdx.z);
   const int first = part * part_strips, last = min(first + part_strips, s.all);
   if (threadIdx.x == 0) {

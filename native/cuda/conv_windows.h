@@ -17,7 +17,7 @@
 #include "cuda/channel_sums.h"
 #include "cuda/matrix_tile.h"
 #include "cuda/phased_images.h"
-#include "cuda/places_in_turn.h"
+#include "cuda/ring.h"
 #include "cuda/tensor_map.h"
 
 namespace turl {
@@ -110,7 +110,7 @@ template <class Units> struct WindowConvolution : PhasedImages {
   __device__ Place tile(int number) const {
     const int kind = kinds > 1 ? (number + number / int(gridDim.x)) % kinds : 0, end = kinds > 1 ? kind + 1 : phase_count;
     if (kinds > 1) number /= kinds;
-    const int row = by_column_tiles.quotient(number), channel = by_column_tiles.rest(number, row) * Units::columns;
+    const int row = by_column_tiles.quotient(number), channel = by_column_tiles.remainder(number, row) * Units::columns;
     if (row < whole_rows) return {row, row * Units::rows, channel, kind, end, false};
     return {row, whole_rows * Units::rows + (row - whole_rows) * Units::Half::rows, channel, kind, end, true};
   }
@@ -121,7 +121,7 @@ template <class Units> struct WindowConvolution : PhasedImages {
 // eight lanes copy a row. Where there are three places, a window is said to be full once the next is on its way: the place of that is free
 // before this one is wanted.
 template <class Units>
-__device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
+__device__ void copy_windows(Ring windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
   const int lane = int(threadIdx.x) % 32, row = lane / 8, pack = lane % 8;
   const auto arrived = [&](Mbarrier& full) {
     fence_async();
@@ -166,7 +166,7 @@ __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const Wind
 
 // By one thread.
 template <class Units, bool mirrored>
-__device__ void copy_weights(PlacesInTurn weights, const TensorMap& weight, const WindowConvolution<Units>& s) {
+__device__ void copy_weights(Ring weights, const TensorMap& weight, const WindowConvolution<Units>& s) {
   const int next = mirrored ? -s.out_step : s.in_step;  // among the weight's taps
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
@@ -193,7 +193,7 @@ __device__ void copy_weights(PlacesInTurn weights, const TensorMap& weight, cons
 
 // By the warpgroups that multiply: the sums of one tile.
 template <class Part, bool mirrored, class S>
-__device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, PlacesInTurn& weights, const S& s, const typename S::Place& tile) {
+__device__ void multiply_tile(typename Part::Tile& sums, Ring& windows, Ring& weights, const S& s, const typename S::Place& tile) {
   const int warpgroup = Part::user() / warpgroup_threads, first_row = Part::own_positions == Part::rows ? 0 : warpgroup * Part::own_positions;
   int f = tile.phase, tap = 0, v = 0, row = first_row, across = s.phases[f].across, taps = s.phases[f].taps(), all = taps;
   for (int other = tile.phase + 1; other < tile.end; other++) all += s.phases[other].taps();
@@ -330,8 +330,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
   auto* const shared = dynamic_shared<Pack<bfloat16>>() + s.sums_packs;
   Pack<bfloat16>* const first_window = shared + s.stages * Units::weight_packs;
   auto* const barriers = reinterpret_cast<Mbarrier*>(first_window + s.windows * s.largest * 8);
-  PlacesInTurn weights{shared, barriers, barriers + s.stages, s.stages, Units::weight_packs};
-  PlacesInTurn windows{first_window, barriers + 2 * s.stages, barriers + 2 * s.stages + s.windows, s.windows, s.largest * 8};
+  Ring weights{shared, barriers, barriers + s.stages, s.stages, Units::weight_packs};
+  Ring windows{first_window, barriers + 2 * s.stages, barriers + 2 * s.stages + s.windows, s.windows, s.largest * 8};
   if (threadIdx.x == 0) {
     weights.init(1, multiplying_warps);
     windows.init(copying_warps, multiplying_warps);

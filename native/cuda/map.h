@@ -34,8 +34,8 @@ template <int width, class F, class Y, class... X> __global__ void map_kernel(F 
   }
 }
 
-// Of x itself: a copy, or a cast where y has another type.
-struct Same {
+// A copy, or a cast where y has another type.
+struct Identity {
   template <class T> __device__ T operator()(T x) const { return x; }
 };
 

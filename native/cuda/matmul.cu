@@ -261,7 +261,7 @@ struct Product {
   static const float* widened(Context& context, In x) {
     if (x.dtype == DType::float32) return x.as<float>();
     auto* const memory = static_cast<float*>(context.scratch(size_t(x.size) * sizeof(float)));
-    map(context, Same{}, x.size, memory, x.as<bfloat16>());
+    map(context, Identity{}, x.size, memory, x.as<bfloat16>());
     return memory;
   }
 };

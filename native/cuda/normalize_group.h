@@ -47,13 +47,13 @@ template <int width> struct Team {
   }
   // dx = inverse (dy - x inverse^2 (x . dy)), without the second term where |x| is below epsilon; dx may be dy.
   template <class D, class T> __device__ void project(D* dx, const D* dy, const T* x, float inverse, float epsilon) const {
-    const float sum = dot(x, dy), along = inverse * epsilon < 1 ? inverse * inverse * sum : 0.0f;
+    const float sum = dot(x, dy), projection = inverse * epsilon < 1 ? inverse * inverse * sum : 0.0f;
     each([&](int e) {
       const auto from = *reinterpret_cast<const Group<D, width>*>(dy + e);
       const auto y = *reinterpret_cast<const Group<T, width>*>(x + e);
       Group<D, width> to;
 #pragma unroll
-      for (int n = 0; n < width; n++) to.v[n] = D(inverse * (float(from.v[n]) - along * float(y.v[n])));
+      for (int n = 0; n < width; n++) to.v[n] = D(inverse * (float(from.v[n]) - projection * float(y.v[n])));
       *reinterpret_cast<Group<D, width>*>(dx + e) = to;
     });
   }

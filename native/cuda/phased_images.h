@@ -77,8 +77,8 @@ struct PhasedImages {
   // The number of the pixel at a position in images of height x width, or -1 where there is none.
   __device__ int pixel(int position, const Phase& phase, int height, int width, int step) const {
     if (position < 0) return -1;
-    const int b = by_image.quotient(position), rest = by_image.rest(position, b), line = by_pitch.quotient(rest);
-    int i = line, j = by_pitch.rest(rest, line);
+    const int b = by_image.quotient(position), rest = by_image.remainder(position, b), line = by_pitch.quotient(rest);
+    int i = line, j = by_pitch.remainder(rest, line);
     if (step > 1) i = i * step + phase.p, j = j * step + phase.q;
     return b < batch && i < height && j < width ? (b * height + i) * width + j : -1;
   }
