@@ -367,9 +367,9 @@ Napi::Value cpu_library(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), "turl_cpu_" + isa);
 }
 
-// The function that `Data` points to; what it throws, a GPU's error among it, becomes an error of JavaScript.
+// Calls the function that info.Data() points to. What it throws, errors of a GPU included, becomes an error of JavaScript.
 using Function = Napi::Value (*)(const Napi::CallbackInfo&);
-Napi::Value told(const Napi::CallbackInfo& info) {
+Napi::Value throwing_to_javascript(const Napi::CallbackInfo& info) {
   try {
     return reinterpret_cast<Function>(info.Data())(info);
   } catch (const Napi::Error&) {
@@ -382,7 +382,7 @@ Napi::Value told(const Napi::CallbackInfo& info) {
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Addon());
   auto bind = [&](const char* name, Function f) {
-    exports.Set(name, Napi::Function::New(env, told, name, reinterpret_cast<void*>(f)));
+    exports.Set(name, Napi::Function::New(env, throwing_to_javascript, name, reinterpret_cast<void*>(f)));
   };
   bind("openDevice", open_device), bind("signatures", signatures), bind("cpuLibrary", cpu_library);
   bind("allocate", allocate), bind("release", release), bind("transfer", transfer);

@@ -13,8 +13,8 @@ constexpr int backend_abi = 5;
 
 constexpr int most_threads = 1024;
 
-// The threads that TURL_THREADS asks for, 0 if it does not.
-inline int threads_named() {
+// The number of threads that TURL_THREADS asks for, 0 if it is not set.
+inline int requested_threads() {
   const char* const named = std::getenv("TURL_THREADS");
   if (!named || !*named) return 0;
   char* end = nullptr;

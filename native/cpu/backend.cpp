@@ -146,7 +146,7 @@ class CpuBackend final : public Backend, public Context {
   CpuBackend() {
     kernels = &kernel_table();
     matrix_units = turl::matrix_units() != MatrixUnits::none;
-    set_threads(threads_named());
+    set_threads(requested_threads());
   }
 
   // Large blocks are mapped on huge pages: first touch is three times faster than with 4 KiB pages.

@@ -94,14 +94,14 @@ struct RowChunks {
 // are taken a few at a time, so that memory is still read nearly in order: without AVX-512 that gains more than narrower blocks that
 // fit the registers.
 template <class T, class F, class Work>
-void for_blocks(int64_t begin, int64_t end, int64_t channels, F&& column, Work&& work) {
+void for_channel_blocks(int64_t begin, int64_t end, int64_t channels, F&& column, Work&& work) {
   constexpr int64_t vectors = 64 / lanes;
-  const int64_t few = channels <= vectors * lanes ? end - begin : 16;
-  for (int64_t i = begin; i < end; i += few) {
+  const int64_t at_once = channels <= vectors * lanes ? end - begin : 16;
+  for (int64_t i = begin; i < end; i += at_once) {
     auto block = [&]<class V, size_t... j>(int64_t c, std::index_sequence<j...>) {
       constexpr int64_t width = sizeof(V) / sizeof(acc_t<T>);
       const std::array functions{column.template operator()<V>(c + int64_t(j) * width)...};
-      work.template operator()<V>(i, std::min(end, i + few), c, functions);
+      work.template operator()<V>(i, std::min(end, i + at_once), c, functions);
     };
     int64_t c = 0;
     if constexpr (!std::is_same_v<T, double>) {
@@ -115,7 +115,7 @@ void for_blocks(int64_t begin, int64_t end, int64_t channels, F&& column, Work&&
 
 // Calls f(at), f = column.operator()<V>(c), for every row, `at` being the index of its element c.
 template <class T, class F> void for_rows(int64_t begin, int64_t end, int64_t channels, F&& column) {
-  for_blocks<T>(begin, end, channels, column, [&]<class V>(int64_t first, int64_t stop, int64_t c, const auto& functions) {
+  for_channel_blocks<T>(begin, end, channels, column, [&]<class V>(int64_t first, int64_t stop, int64_t c, const auto& functions) {
     constexpr int64_t width = sizeof(V) / sizeof(acc_t<T>);
     for (int64_t at = first * channels + c; at < stop * channels; at += channels)
       for (size_t j = 0; j < functions.size(); j++) functions[j](at + int64_t(j) * width);
@@ -132,7 +132,7 @@ void sum_rows(double* total, int64_t begin, int64_t end, int64_t channels, F&& c
   for (int64_t i = begin, next; i < end; i = next) {
     next = std::min(end, i + 128);
     std::fill(sums.begin(), sums.end(), A(0));
-    for_blocks<T>(i, next, channels, column, [&]<class V>(int64_t first, int64_t stop, int64_t c, const auto& functions) {
+    for_channel_blocks<T>(i, next, channels, column, [&]<class V>(int64_t first, int64_t stop, int64_t c, const auto& functions) {
       constexpr int64_t width = sizeof(V) / sizeof(A);
       constexpr size_t vectors = std::tuple_size_v<std::remove_cvref_t<decltype(functions)>>;
       V part[vectors][count];

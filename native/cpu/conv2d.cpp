@@ -26,7 +26,7 @@ void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const 
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
   if (x.dtype == DType::bfloat16 && matrix_suits(s))
     return matrix_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
-  if (pairs_win(x.dtype, s, few(s.group_channels(), s.groups) ? 2 : s.group_channels(), pairs_speed))
+  if (pairs_win(x.dtype, s, few_channels(s.group_channels(), s.groups) ? 2 : s.group_channels(), pairs_speed))
     return pairs_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
   if (winograd_suits(s))

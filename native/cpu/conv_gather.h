@@ -66,8 +66,8 @@ void point(const Table<T>& table, int64_t step, int64_t begin, int64_t end, cons
   for (int64_t t = 0; t < taps; t++) std::fill(rows + t * step + end - begin, rows + (t + 1) * step, zero);
 }
 
-// Whether a pixel has so few channels that its whole patch, taps x channels, takes their place.
-inline bool few(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
+// Whether a pixel has so few channels (the first layer) that its whole patch, taps x channels, takes their place.
+inline bool few_channels(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
 
 // The forward pass as a gather, and its only phase.
 inline std::pair<Gather, Phase> forward_gather(const Convolution& s) {

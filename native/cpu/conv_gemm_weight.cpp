@@ -21,8 +21,8 @@ namespace {
 
 // How the sum is cut; the numbers of rows, columns, blocks and panels are those of one group.
 struct Plan {
-  bool few;        // channels of a pixel: rows are values of x, columns those of dy
-  bool dy_copied;  // all of a chunk's channels
+  bool few_channels;  // of a pixel: then rows are values of x, columns those of dy
+  bool dy_copied;     // all of a chunk's channels
   int64_t rows, columns, taps;
   int64_t row_blocks, rows_per_block;
   int64_t panels, panel_blocks, panels_per_block;  // panels of tile_columns columns
@@ -33,11 +33,11 @@ struct Plan {
 Plan plan(const Convolution& s) {
   Plan p;
   const int64_t cg = s.group_channels(), og = s.group_out_channels();
-  p.few = cg < 8 && s.taps() > 1;
-  p.dy_copied = !p.few && (s.taps() > 1 || lanes < 16);
-  p.rows = p.few ? s.kernel_w * cg : og;
-  p.columns = p.few ? og : cg;
-  p.taps = p.few ? s.kernel_h : s.taps();
+  p.few_channels = cg < 8 && s.taps() > 1;
+  p.dy_copied = !p.few_channels && (s.taps() > 1 || lanes < 16);
+  p.rows = p.few_channels ? s.kernel_w * cg : og;
+  p.columns = p.few_channels ? og : cg;
+  p.taps = p.few_channels ? s.kernel_h : s.taps();
   p.row_blocks = divide_up(p.rows, 128);
   p.rows_per_block = divide_up(p.rows, p.row_blocks);
   p.panels = divide_up(p.columns, tile_columns);
@@ -99,9 +99,9 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = divide_up(rows, tile_rows);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
-    const int64_t width = p.few ? cg : tile_columns;  // of a copied pixel of x
+    const int64_t width = p.few_channels ? cg : tile_columns;  // of a copied pixel of x
     float* packed_x = thread_memory<Slot::operand>(p.band * p.line * width);
-    const int64_t dy_width = p.few ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
+    const int64_t dy_width = p.few_channels ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
     float* packed_dy = thread_memory<Slot::other_operand>(p.band * wo * dy_width);
 
     // The group's pixels from `line` of dy on, from a channel on, and those of x that these meet with tap (u, 0).
@@ -122,23 +122,23 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
       for (int64_t panel = first_panel; panel < last_panel; panel++) {
         const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
         const bool whole = n == tile_columns;
-        if (p.few && !whole) pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first).data, s.out_channels, count * wo, n);
+        if (p.few_channels && !whole) pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first).data, s.out_channels, count * wo, n);
         for (int64_t u = 0; u < s.kernel_h; u++) {
-          pack_lines(packed_x, width, x, at, count, p, u, group * cg + (p.few ? 0 : first), p.few ? cg : n, s);
+          pack_lines(packed_x, width, x, at, count, p, u, group * cg + (p.few_channels ? 0 : first), p.few_channels ? cg : n, s);
           const Pixels from_x = {packed_x, p.line * width, p.step * width};
-          const Pixels from_dy = p.dy_copied || (p.few && !whole) ? Pixels{packed_dy, wo * dy_width, dy_width}
-                                                                  : pixels_of_dy(at, p.few ? first : first_row);
-          const Pixels a = p.few ? from_x.from(first_row) : from_dy, b = p.few ? from_dy : from_x;
-          const Pixels next_b = p.few                    ? pixels_of_dy(at + p.band, first)
+          const Pixels from_dy = p.dy_copied || (p.few_channels && !whole) ? Pixels{packed_dy, wo * dy_width, dy_width}
+                                                                           : pixels_of_dy(at, p.few_channels ? first : first_row);
+          const Pixels a = p.few_channels ? from_x.from(first_row) : from_dy, b = p.few_channels ? from_dy : from_x;
+          const Pixels next_b = p.few_channels           ? pixels_of_dy(at + p.band, first)
                                 : u + 1 < s.kernel_h     ? pixels_of_x(at, first, u + 1)
                                 : panel + 1 < last_panel ? pixels_of_x(at, first + tile_columns, 0)
                                                          : pixels_of_x(at + p.band, first_panel * tile_columns, 0);
           const Pixels next_a = pixels_of_dy(at + p.band, first_row);  // fetched once
-          const bool fetch_a = !p.few && panel == first_panel && u == 0;
+          const bool fetch_a = !p.few_channels && panel == first_panel && u == 0;
           for (int64_t t = 0; t < tiles; t++) {
             const int64_t row = rows * t / tiles, height = rows * (t + 1) / tiles - row;
-            for (int64_t v = 0; v < (p.few ? 1 : s.kernel_w); v++) {
-              const int64_t tap = p.few ? u : u * s.kernel_w + v;
+            for (int64_t v = 0; v < (p.few_channels ? 1 : s.kernel_w); v++) {
+              const int64_t tap = p.few_channels ? u : u * s.kernel_w + v;
               float* total = partial + part * p.part_size +
                              (((group * p.panels + panel) * p.taps + tap) * p.rows + first_row + row) * tile_columns;
               const Pixels left = a.from(row), right = b.from(v * width);
@@ -155,10 +155,10 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
   parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; o++)
       for (int64_t tap = 0; tap < p.taps; tap++) {
-        const int64_t n = p.few ? p.rows : cg;  // values of dweight that lie side by side
+        const int64_t n = p.few_channels ? p.rows : cg;  // values of dweight that lie side by side
         float* out = dweight + (o * p.taps + tap) * n;
         for (int64_t c = 0; c < n; c++) {
-          const int64_t row = p.few ? c : o % og, column = p.few ? o % og : c;
+          const int64_t row = p.few_channels ? c : o % og, column = p.few_channels ? o % og : c;
           const int64_t panel = o / og * p.panels + column / tile_columns;
           out[c] = partial[((panel * p.taps + tap) * p.rows + row) * tile_columns + column % tile_columns];
         }

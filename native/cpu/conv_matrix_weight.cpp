@@ -32,7 +32,7 @@ template <class Units>
 void backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s) {
   const auto [whole, all_taps] = forward_gather(s);
   if (s.batch * all_taps.rows * all_taps.columns == 0) return std::fill(dweight, dweight + s.weight_size(), 0.0f);
-  const bool patches = few(whole.depth, whole.groups);
+  const bool patches = few_channels(whole.depth, whole.groups);
   const Patches patch(whole, all_taps);
   const auto [g, phase] = patches ? patch.as_channels() : std::pair(whole, all_taps);
   const Grid grid(g, phase, 1024);

@@ -217,7 +217,7 @@ struct Plan {
 
 Plan plan(const Convolution& s) {
   Plan p;
-  p.patches = few(s.group_channels(), s.groups);
+  p.patches = few_channels(s.group_channels(), s.groups);
   p.columns = s.group_channels() * (p.patches ? s.taps() : 1);
   p.taps = p.patches ? 1 : s.taps();
   p.line = divide_up(s.out_width(), 2);

@@ -12,7 +12,7 @@ namespace turl {
 // Whether patches take the place of the channels of this phase: forward, where the values of a tap lie side by side in the weight, or with
 // one tap and channel.
 inline bool takes_patches(const Gather& g, const Phase& phase) {
-  return few(g.depth, g.groups) && g.d_step == 1 && !phase.taps.empty();
+  return few_channels(g.depth, g.groups) && g.d_step == 1 && !phase.taps.empty();
 }
 
 // A convolution whose patches are the channels of a 1x1 one: its pixels are patches of `length` values, multiples of unit_depth, that are

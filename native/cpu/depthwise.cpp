@@ -19,13 +19,13 @@ const float* by_tap(Context& context, const float* weight, const Convolution& s,
   return out;
 }
 
-// Rows of results that take some `products`.
+// Rows of results that take about so many `products`.
 int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
   return std::max<int64_t>(1, products / std::max<int64_t>(1, row_elements * taps));
 }
 
-// Those of a chunk, where results are gathered and where windows slide.
-constexpr int64_t gathered = 1 << 18, slid = 1 << 19;
+// Products of a chunk, for the kernels that gather and for those whose windows slide.
+constexpr int64_t gather_products = 1 << 18, slide_products = 1 << 19;
 
 // f.operator()<block>() with the channels of a block.
 template <class T, class F> void with_block(int64_t channels, F&& f) {
@@ -42,7 +42,7 @@ template <int stride, int block, class T>
 void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const Images<const T>& x, const float* w, int64_t batch,
                   int64_t padding) {
   const int64_t channels = x.channels, whole = channels / block * block, columns = round_up(channels, block);
-  const int64_t grain = rows_per_chunk(y.width * channels, 9, slid);
+  const int64_t grain = rows_per_chunk(y.width * channels, 9, slide_products);
   const auto make = sums ? std::array{slide<stride, 1, block, true, T>, slide<stride, 2, block, true, T>}
                          : std::array{slide<stride, 1, block, false, T>, slide<stride, 2, block, false, T>};
   if (sums) sums->begin(divide_up(batch * y.height, grain));
@@ -77,7 +77,7 @@ void spread_images(Context& context, const Images<T>& dx, const Images<const T>&
                    int64_t padding) {
   const int64_t channels = dx.channels, first = padding / 2, pairs = (dx.height + 1 + padding) / 2 - first;
   const bool streaming = streams<block>(dx.p, batch * dx.height * dx.width, channels);
-  parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
+  parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slide_products), [&](int64_t begin, int64_t end) {
     for (int64_t pair = begin; pair < end; pair++) {
       const int64_t image = pair / pairs, t = first + pair % pairs, top = 2 * t - padding, below = std::min(t + 1, dy.height);
       for (int64_t c = 0; c < channels; c += block) {
@@ -161,7 +161,7 @@ Taps taps_backward(int64_t i, int64_t size, int64_t kernel, const Convolution& s
 template <class F>
 void gather(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, const Convolution& s,
             F&& taps) {
-  const int64_t channels = s.channels, grain = rows_per_chunk(y.width * channels, s.taps(), gathered);
+  const int64_t channels = s.channels, grain = rows_per_chunk(y.width * channels, s.taps(), gather_products);
   parallel_for(context, s.batch * y.height, grain, [&](int64_t begin, int64_t end) {
     std::unique_ptr<Pair[]> pairs(new Pair[size_t(s.taps())]);
     for (int64_t row = begin; row < end; row++) {
@@ -252,7 +252,7 @@ void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int6
 template <class T>
 void slide_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s) {
   const int64_t step = round_up(s.channels, lanes);
-  sum_weights(context, dweight, dy, x, step, slid, s,
+  sum_weights(context, dweight, dy, x, step, slide_products, s,
               [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
                 const auto add = s.stride == 1 ? slide_weights<1, T> : slide_weights<2, T>;
                 add(total, step, gradient, image, begin, end, s.padding);
@@ -281,7 +281,7 @@ void depthwise_backward_data(Context& context, float* dx, const float* dy, const
 
 void depthwise_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s) {
   if (depthwise_slides(s)) return slide_backward_weight(context, dweight, dy, x, s);
-  sum_weights(context, dweight, dy, x, s.channels, gathered, s,
+  sum_weights(context, dweight, dy, x, s.channels, gather_products, s,
               [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
                 gather_weights(total, gradient, image, begin, end, s);
               });

@@ -55,9 +55,9 @@ template <class A, class F> void for_lanes(int64_t begin, int64_t end, F&& f) {
   if (i < end) f(i, int(end - i));
 }
 
-// f.operator()<N>(i) for runs of N = 64, 16 or 1 elements of [begin, end), each as long as it can be: loops over arrays of that size become
-// vectors.
-template <class F> void for_blocks(int64_t begin, int64_t end, F&& f) {
+// f.operator()<N>(i) for blocks of N = 64, 16 or 1 elements of [begin, end), each as long as possible. Since N is known at compile time,
+// the compiler makes vectors of loops over it.
+template <class F> void for_fixed_blocks(int64_t begin, int64_t end, F&& f) {
   int64_t i = begin;
   for (; i + 64 <= end; i += 64) f.template operator()<64>(i);
   for (; i + 16 <= end; i += 16) f.template operator()<16>(i);

@@ -123,7 +123,7 @@ template <class Units> struct MatrixTiles : Classes {
         }
         store_sums(unit, sum, rows_g);
       }
-    to_prototypes(index, dw, o.dv, rows_g, w, o.inverse, o.along, epsilon);
+    to_prototypes(index, dw, o.dv, rows_g, w, o.inverse, o.projection, epsilon);
   }
 
  private:
@@ -132,13 +132,13 @@ template <class Units> struct MatrixTiles : Classes {
     float *inverse, *scaled, *rest;  // [tile, K]; [D], a row of v
     Parts v, p, turned;              // [tile, D]; [tile, B], and that turned
     Pair *v_high, *v_low;            // v once more, each two classes side by side in tiles of pairs: [tile / 32][D / 16]
-    float *dv, *along;               // [tile, rows_g]; [tile, K]
+    float *dv, *projection;          // [tile, rows_g]; [tile, K]
 
     Own(const MatrixTiles& m, float* memory)
         : inverse(memory), scaled(inverse + m.tile * m.groups), rest(scaled + m.elements), v(rest, m.tile, m.elements),
           p(rest, m.tile, m.columns), turned(rest, m.columns, m.tile) {
       v_high = reinterpret_cast<Pair*>(rest), v_low = v_high + m.tile * m.elements / 2;
-      dv = rest + m.tile * m.elements, along = dv + m.tile * m.rows_g;
+      dv = rest + m.tile * m.elements, projection = dv + m.tile * m.rows_g;
     }
   };
 

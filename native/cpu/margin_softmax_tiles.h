@@ -28,16 +28,16 @@ struct Classes {
     return NextLines::of(w + index * tile * size, count(index) * size);
   }
 
-  // dw of tile `index` from dv [tile, row], through the norms; `along` has room for tile * groups.
+  // dw of tile `index` from dv [tile, row], through the norms; `projection` has room for tile * groups.
   template <class A>
-  void to_prototypes(int64_t index, A* dw, const A* dv, int64_t row, const A* w, const A* inverse, A* along, A epsilon) const {
+  void to_prototypes(int64_t index, A* dw, const A* dv, int64_t row, const A* w, const A* inverse, A* projection, A epsilon) const {
     const int64_t n = this->count(index), first = index * tile * size;
     const bool streaming = length % 16 == 0 && worth_streaming(dw, classes, size);
     const auto of_w = [&](int64_t g) { return w + first + g * length; };
     const auto of_dv = [&](int64_t g) { return dv + g / groups * row + g % groups * length; };
-    alongs(along, inverse, n * groups, length, epsilon, of_w, of_dv);
+    projections(projection, inverse, n * groups, length, epsilon, of_w, of_dv);
     for (int64_t g = 0; g < n * groups; g++)
-      project_group(dw + first + g * length, of_dv(g), of_w(g), inverse[g], along[g], length, streaming);
+      project_group(dw + first + g * length, of_dv(g), of_w(g), inverse[g], projection[g], length, streaming);
     if (streaming) end_streaming();
   }
 };
@@ -84,11 +84,11 @@ template <class T> struct VectorTiles : Classes {
   }
 
   void gradients(int64_t index, A* own, const A* a, A* dg, bool add, A* dw) const {
-    A *inverse = own, *v = inverse + tile * groups, *dv = v + tile * rows_g, *along = dv + tile * rows_g;
+    A *inverse = own, *v = inverse + tile * groups, *dv = v + tile * rows_g, *projection = dv + tile * rows_g;
     const int64_t n = count(index);
     TileProduct<A>{dv, rows_g, a, rows_t, 1, g, rows_g, samples, false}.run(n, padded(size));
     TileProduct<A>{dg, rows_g, a, 1, rows_t, v, rows_g, n, add}.run(samples, padded(size), rows(w, index + 1));
-    to_prototypes(index, dw, dv, rows_g, w, inverse, along, epsilon);
+    to_prototypes(index, dw, dv, rows_g, w, inverse, projection, epsilon);
   }
 
  private:

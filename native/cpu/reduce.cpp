@@ -122,7 +122,7 @@ void max_forward(Context& context, Out y, Out index, In x, int64_t outer, int64_
         const T* x = in + o * n * inner;
         if (inner == 1) put(o, largest_of_row(x, n));
         else
-          for_blocks(first, std::min(inner, first + 64), [&]<int N>(int64_t j) {
+          for_fixed_blocks(first, std::min(inner, first + 64), [&]<int N>(int64_t j) {
             put(o * inner + j, largest_of_columns<N>(x + j, n, inner));
           });
       }

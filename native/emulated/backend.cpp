@@ -19,7 +19,7 @@ class EmulatedBackend final : public Backend, public Context {
     capability = usable_capability(90), not_timed();  // mistakes in either are told at once
     multiprocessors = 2;  // few, so that blocks compute several tiles
     if (capability < 90) shared_memory = 163 << 10;
-    set_threads(threads_named());
+    set_threads(requested_threads());
   }
   void* allocate(size_t bytes) override {
     check_fault();
