@@ -15,7 +15,6 @@
 #include "table.h"
 #include "cpu/channels.h"
 #include "cpu/matrix_units.h"
-#include "cpu/simd.h"
 
 namespace turl {
 

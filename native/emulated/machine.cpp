@@ -54,7 +54,7 @@ Processor::Processor() : threads_(max_threads), ready_(max_threads) {
   arena_ = static_cast<char*>(std::aligned_alloc(1024, (bytes + 1023) / 1024 * 1024));
   // Nothing is allocated while CUDA threads wait and wake.
   woken_.reserve(max_threads);
-  for (Barrier& b : barriers_) b.waiting.reserve(max_threads);
+  barrier_.waiting.reserve(max_threads);
   variables_.reserve(max_static_shared / red_zone);
   written_.resize(bytes / 16);
 }
@@ -94,7 +94,7 @@ void Processor::run(const Launch& launch, int64_t first, int64_t step) {
 void Processor::run_block() {
   begin_shared();
   pending.clear();
-  for (Barrier& b : barriers_) b.waiting.clear(), b.generation = 0;
+  barrier_.waiting.clear(), barrier_.generation = 0;
   std::fill(std::begin(arrived_), std::end(arrived_), 0u);
   head_ = tail_ = 0;
   for (int i = 0; i < count_; i++) woken_.push_back(&threads_[size_t(i)]);
@@ -181,17 +181,16 @@ std::string Processor::deadlock() const {
   return report + "; " + std::to_string(count_ - running_) + " of " + std::to_string(count_) + " threads have returned";
 }
 
-void Processor::barrier(int id, int threads, Site site) {
-  Barrier& b = barriers_[id];
-  if (threads == 0) threads = count_;
-  // __syncthreads() must be the same statement for all; threads with different roles meet at a named barrier.
-  if (id == 0 && !b.waiting.empty() && !(b.waiting[0]->site == site))
+void Processor::barrier(Site site) {
+  Barrier& b = barrier_;
+  // __syncthreads() must be the same statement for all.
+  if (!b.waiting.empty() && !(b.waiting[0]->site == site))
     fail("waits at " + text(site) + ", another thread of its block at " + text(b.waiting[0]->site));
   char* seen = &b.order[b.generation & 1];
   publish(seen);
   b.waiting.push_back(self);
   self->state = State::barrier, self->site = site;
-  if (int(b.waiting.size()) == threads) {
+  if (int(b.waiting.size()) == count_) {
     b.generation++;
     make_ready(b.waiting);
   }

@@ -14,7 +14,7 @@ struct dim3 {
 
 namespace turl::emulated {
 
-constexpr int warp_size = 32, max_threads = 1024, barrier_count = 16;
+constexpr int warp_size = 32, max_threads = 1024;
 constexpr size_t max_static_shared = 48 << 10, max_shared = 227 << 10;
 
 // Where in a kernel a thread waits.
@@ -96,7 +96,7 @@ struct Processor {
 
   // Called by the running thread.
   void* static_shared(const void* key, size_t bytes, size_t alignment);
-  void barrier(int id, int threads, Site site);
+  void barrier(Site site);  // of all threads of the block
   // Every lane of `mask` brings an argument; the last to arrive calls body(arguments by lane, mask) for all of them.
   // `orders`: what the lanes wrote before is visible to them after (__syncwarp; a shuffle does not promise it).
   void collective(uint32_t mask, void* argument, void (*body)(void* const*, uint32_t), bool orders, Site site);
@@ -135,7 +135,7 @@ struct Processor {
   std::vector<Thread*> ready_;  // a ring of max_threads
   std::vector<Thread*> woken_;  // those about to become ready
   size_t head_ = 0, tail_ = 0;
-  Barrier barriers_[barrier_count];
+  Barrier barrier_;
   uint32_t arrived_[max_threads / warp_size];  // lanes that wait in a collective, by warp
   char warp_order_[max_threads / warp_size][2];
   std::vector<Variable> variables_;
