@@ -1,6 +1,6 @@
 // How fast the device multiplies and adds, with operands in place: the ceilings of `turl bench`; see native/cpu/arithmetic_rate.cpp.
 //   multiply_add_rate: a thread has four chains; enough threads hide the latency.
-//   matrix_rate: a warp has four tiles of mma m16n8k16 (native/cuda/matrix.h), each of its own sums: 4096 operations a step and tile. On
+//   matrix_rate: a warp has four tiles of mma m16n8k16 (native/cuda/mma.h), each of its own sums: 4096 operations a step and tile. On
 //     Hopper a warpgroup has 64 tiles, the sums of one product m64n128k16 a step (warpgroup.h) from operands in shared memory.
 #include "cuda/capability.h"
 #include "cuda/warpgroup.h"

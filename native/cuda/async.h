@@ -26,7 +26,7 @@ struct alignas(8) Mbarrier {
 #ifdef TURL_EMULATED
 #include "emulated/async.h"
 #else
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 
 namespace turl {
 

@@ -3,7 +3,7 @@
 // and both walk over the pixels of y once, whose memory is what they take time for: y or dy, 2 bytes an element.
 //
 // A warp takes 16 pixels at a time, every so many of all. The values of x go from memory, or the L1 cache, into the registers of the lanes
-// that multiply them (matrix.h says which), one by one: they lie at odd addresses, and a lane has the same taps of all its pixels. Forward
+// that multiply them (mma.h says which), one by one: they lie at odd addresses, and a lane has the same taps of all its pixels. Forward
 // the weight lies in shared memory. For the weight's gradient dy comes through a ring of the warp's own in shared memory.
 #pragma once
 #include "convolution.h"

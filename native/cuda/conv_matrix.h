@@ -1,4 +1,4 @@
-// Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h, warpgroup_product.h), for output channels that come in
+// Convolution of bfloat16 as implicit GEMM on matrix units (mma_product.h, warpgroup_product.h), for output channels that come in
 // packs of 8; shapes and formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the
 // pixels that its threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies.
 // On Hopper it runs over all taps of 64 channels, then over those of the next 64: the pixels that one tap has met are in the L1 cache when

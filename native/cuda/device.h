@@ -27,7 +27,7 @@
 //
 // On the emulated device shared memory starts as NaN; every lane of a mask must come to the same statement; every thread of the
 // block must come to the same __syncthreads (no early return before one); a deadlock is reported with thread, primitive, file and
-// line. A thread may not spin on memory that another one writes. Matrix instructions and asynchronous copies: matrix.h, async.h,
+// line. A thread may not spin on memory that another one writes. Matrix instructions and asynchronous copies: mma.h, async.h,
 // and of sm_90 warpgroup.h, tensor_map.h. Reductions: reduce.h.
 #pragma once
 #include "types.h"

@@ -1,4 +1,4 @@
-// The margin softmax of bfloat16 embeddings on matrix units (matrix_product.h, warpgroup_product.h), for sizes that come in packs of 8.
+// The margin softmax of bfloat16 embeddings on matrix units (mma_product.h, warpgroup_product.h), for sizes that come in packs of 8.
 //
 // Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits. So each product
 // passes over its inner dimension once for each part: a = g v_low + g v_high, and so on. An error of 2^-17 of each product is as good

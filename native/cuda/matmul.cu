@@ -1,5 +1,5 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n], sums in
-// float32. One block computes a tile of y: on matrix units (matrix_product.h, warpgroup_product.h) for bfloat16 whose rows come in
+// float32. One block computes a tile of y: on matrix units (mma_product.h, warpgroup_product.h) for bfloat16 whose rows come in
 // packs of 8, else 128 x 128; of an operand it reads the tile's side times k values, once per tile. Where there are so few tiles that
 // most multiprocessors would have none, the blocks of a tile share k: each leaves a part of the sum, which are added afterwards.
 // Where one of a, b and y is bfloat16, 16 bits of the float32 ones are enough: on matrix units those count as sums of two bfloat16, whose

@@ -1,8 +1,8 @@
-// What the two ways to compute a tile of a matrix product on matrix units have in common (matrix_product.h, warpgroup_product.h): how
+// What the two ways to compute a tile of a matrix product on matrix units have in common (mma_product.h, warpgroup_product.h): how
 // operands come into shared memory, and how the sums of a tile lie in the registers of its threads and leave them.
 #pragma once
 #include "cuda/async.h"
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 #include "cuda/tile_product.h"
 
 namespace turl {
@@ -32,7 +32,7 @@ template <bool packed, bool reused = false, class F> __device__ inline void put(
   }
 }
 
-// The sums of a thread: rows Units::first_row(m) + {g, g + 8}, columns Units::first_column() + 8 n + {2t, 2t + 1} (g, t: see matrix.h).
+// The sums of a thread: rows Units::first_row(m) + {g, g + 8}, columns Units::first_column() + 8 n + {2t, 2t + 1} (g, t: see mma.h).
 template <class Units, int row_blocks, int column_blocks> struct Sums {
   static constexpr int rows = row_blocks, columns = column_blocks;
   float at[rows][columns][4];

@@ -10,14 +10,14 @@
 // In a block whose warpgroups have roles of their own, all of a warpgroup may also call
 //   give_registers<n>(); take_registers<n>();     to go on with n registers a thread, fewer or more than the kernel has; n a multiple of 8
 //
-// D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7 as mma_bfloat16 has it (matrix.h).
+// D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7 as mma_bfloat16 has it (mma.h).
 // An operand (rows of A or columns of B, called sides, by depth) lies in blocks of 64 sides by 64 deep, 8 KiB from a multiple of
 // 1 KiB each, one after the other, or as operand() is told. A block is 64 rows of 128 bytes: a row has one side and runs along the depth, or, `by_side`, one
 // depth and runs along the sides. In row r, the pack of 8 elements number p is at place p ^ r % 8, so that neither reading direction
 // meets bank conflicts. Ordinary stores and copy_async need fence_async() before a product reads what they wrote.
 #pragma once
 #include "cuda/async.h"
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 
 // Where the kernels of a warpgroup can be compiled: not in the pass for sm_80, whose kernels of that name are empty.
 #if defined(TURL_EMULATED) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)

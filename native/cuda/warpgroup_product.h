@@ -10,7 +10,7 @@
 // its results, the other multiplies.
 #pragma once
 #include "cuda/capability.h"
-#include "cuda/matrix_product.h"
+#include "cuda/mma_product.h"
 #include "cuda/tensor_map.h"
 
 namespace turl {

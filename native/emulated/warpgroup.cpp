@@ -37,7 +37,7 @@ struct Operand {
 
 constexpr int most_columns = 256;
 
-// The part of one warp: sums of its 16 rows by lane, as matrix.h has them.
+// The part of one warp: sums of its 16 rows by lane, as mma.h has them.
 void multiply(Thread* const* lanes, size_t index) {
   const Product& mine = lanes[0]->products[index];
   for (int lane = 1; lane < warp_size; lane++) {

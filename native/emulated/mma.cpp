@@ -1,4 +1,4 @@
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 #include "cuda/async.h"
 
 namespace turl {

@@ -14,7 +14,7 @@
 #include "cuda/device.h"
 
 #ifdef TURL_EMULATED
-#include "emulated/matrix.h"
+#include "emulated/mma.h"
 #else
 
 namespace turl {

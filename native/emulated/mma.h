@@ -1,4 +1,4 @@
-// The emulated side of native/cuda/matrix.h, where the layouts are explained. Products are exact, sums are float32 in order of k;
+// The emulated side of native/cuda/mma.h, where the layouts are explained. Products are exact, sums are float32 in order of k;
 // a GPU's own rounding inside one product is not specified.
 #pragma once
 #include "emulated/device.h"
