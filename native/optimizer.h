@@ -17,7 +17,7 @@ template <class T> struct SgdRule {
 };
 
 template <class T> struct AdamWRule {
-  T lr, beta1, rest1, beta2, rest2, epsilon, decay, correction1, correction2;  // rest = 1 - beta, formed in double
+  T lr, beta1, rest1, beta2, rest2, epsilon, decay, correction1, correction2;  // rest = 1 - beta, correction = 1 / c; formed in double
   TURL_BOTH void operator()(T& p, T& m, T& v, T g) const {
     m = beta1 * m + rest1 * g;
     v = beta2 * v + rest2 * g * g;
