@@ -18,7 +18,7 @@
 
 namespace turl {
 
-// The kernel is asked first: sysconf may give the sum over groups of cores, of which a core can use one (AMD).
+// Linux is asked first: on AMD's processors sysconf may add up the caches of several groups of cores, of which a core can use one.
 int64_t last_level_cache() {
   std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");  // "32768K"
   if (int64_t kibibytes = 0; file >> kibibytes) return kibibytes << 10;
@@ -31,10 +31,10 @@ int64_t last_level_cache() {
 
 namespace {
 
-// Threads that wait for a job: a short spin (a step has some hundred kernels close together), then sleep.
+// Threads that wait for a job. They spin for a while before they sleep, since a training step runs some hundred kernels close together.
 class ThreadPool {
  public:
-  // Has as many threads as there are to be had.
+  // May get fewer threads than it asks for, if the system has no more.
   explicit ThreadPool(int threads) {
     try {
       for (int i = 1; i < threads; i++) workers_.emplace_back([this] { work(); });
@@ -123,7 +123,7 @@ int64_t meminfo(const char* key) {
   return 0;
 }
 
-// The processor's name; one without a number, as virtual machines have it, is that of several generations, and gets family and model.
+// The processor's name. Virtual machines may give one without a number, which several generations share; then family and model are added.
 std::string processor() {
   std::ifstream file("/proc/cpuinfo");
   std::string family, model;

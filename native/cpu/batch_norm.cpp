@@ -2,10 +2,11 @@
 //   h = (x - mean) inverse,  z = gamma h + beta,  y = z, or z > 0 ? z : slope z, or z + residual;  inverse = 1 / sqrt(variance + epsilon)
 //   g = dy, or with PReLU dy (z > 0 ? 1 : slope);  dbeta = sum g,  dgamma = sum g h,  dslope = sum over z <= 0 of z dy
 //   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise;  plus `more`
-// moments [2, channels] are mean and inverse. gamma, beta, slope, residual and more may be left out: they are 1, 0 and nothing. In
-// training x is read for its statistics [2, channels], mean and variance, unless whoever made x has left them; those of y are left if they
-// are wanted. Backward reads x and dy twice, first from the end, where the caches still hold what was written last, then from the
-// beginning. Sums are formed in float over at most 128 rows and in double from there on, in an order that depends on the sizes only.
+// moments [2, channels] are mean and inverse; statistics [2, channels] are mean and variance. gamma and beta may be left out (1 and 0), and
+// so may slope, residual and more (nothing is done). Training reads x once more for its statistics, unless the kernel that made x has left
+// them (x_statistics), and leaves those of y if y_statistics is given. Backward reads x and dy twice: first from the end, where the caches
+// still hold what was written last, then from the beginning. Sums are formed in float over at most 128 rows and in double from there on, in
+// an order that depends on the sizes only.
 #include <cmath>
 #include "cpu/channel_sums.h"
 #include "kernels.h"
@@ -13,7 +14,7 @@
 namespace turl {
 namespace {
 
-constexpr int64_t rows_ahead = 16;  // asked for early: blocks of channels (channels.h) are strides that are not foreseen
+constexpr int64_t rows_ahead = 16;  // to prefetch: in blocks of channels (channels.h) memory is read in strides, which hardware does not foresee
 
 // The channels' constants: h = (x - mean) inverse, z = scale (x - mean) + shift.
 template <class A> struct Constants {
@@ -55,7 +56,7 @@ void update(Out moments, Out running_mean, Out running_variance, const A* statis
   }
 }
 
-// y, and its statistics if they are wanted.
+// Computes y, and its statistics unless `statistics` is empty.
 template <class T>
 void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows,
              int64_t channels) {

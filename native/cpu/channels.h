@@ -1,5 +1,5 @@
-// Loops over rows of channels, in vectors where the type has them: the same body serves vectors (V = vfloat) and the last few
-// channels (V = float); float64 has V = double only.
+// Loops over rows of channels. The same body runs for vectors of channels (V = vfloat) and for the last few channels (V = float); in float64
+// for single channels only (V = double).
 #pragma once
 #include <algorithm>
 #include <array>
@@ -10,7 +10,7 @@
 
 namespace turl {
 
-// Elements of a T as a V: a vector, or the one element as its accumulator.
+// Loads a V from elements of T: a vector, or one element in T's accumulator type.
 template <class V, class T> V get(const T* p) {
   if constexpr (std::is_same_v<V, vfloat>) return load(p);
   else return V(*p);
@@ -77,7 +77,7 @@ inline void end_streaming() {
 #endif
 }
 
-// Rows in chunks of some 16,384 elements or more, at most 64 chunks: each leaves its own partial sums.
+// Rows in at most 64 chunks, of 16,384 elements or more: few enough that each can leave partial sums.
 struct RowChunks {
   int64_t rows, grain, count;
   RowChunks(int64_t rows, int64_t channels)
@@ -88,11 +88,11 @@ struct RowChunks {
   int64_t end(int64_t chunk) const { return std::min(rows, (chunk + 1) * grain); }
 };
 
-// Visits rows [begin, end) of [rows, channels] in blocks of 64 channels, so that what belongs to a channel stays in registers (with
-// AVX-512) over the rows. column.operator()<V>(c) reads the constants of the channels from c on and returns the function of a row;
-// work.operator()<V>(first, stop, c, functions) runs those of a block, one for each vector, over its rows. Rows wider than a block
-// are taken a few at a time, so that memory is still read nearly in order: without AVX-512 that gains more than narrower blocks that
-// fit the registers.
+// Visits rows [begin, end) of [rows, channels] in blocks of 64 channels, whose constants then stay in registers from row to row (with
+// AVX-512). column.operator()<V>(c) reads the constants of the channels from c on and returns a function of a row;
+// work.operator()<V>(first, stop, c, functions) runs the functions of a block, one for each vector, over rows [first, stop). Rows wider
+// than a block are taken 16 at a time, so that memory is still read nearly in order. Without AVX-512, narrower blocks would fit the
+// registers, but gain less than this order does.
 template <class T, class F, class Work>
 void for_channel_blocks(int64_t begin, int64_t end, int64_t channels, F&& column, Work&& work) {
   constexpr int64_t vectors = 64 / lanes;
@@ -113,7 +113,7 @@ void for_channel_blocks(int64_t begin, int64_t end, int64_t channels, F&& column
   }
 }
 
-// Calls f(at), f = column.operator()<V>(c), for every row, `at` being the index of its element c.
+// Calls f(at) with f = column.operator()<V>(c) for every row and vector of channels; `at` is the index of the row's element c.
 template <class T, class F> void for_rows(int64_t begin, int64_t end, int64_t channels, F&& column) {
   for_channel_blocks<T>(begin, end, channels, column, [&]<class V>(int64_t first, int64_t stop, int64_t c, const auto& functions) {
     constexpr int64_t width = sizeof(V) / sizeof(acc_t<T>);
@@ -122,8 +122,8 @@ template <class T, class F> void for_rows(int64_t begin, int64_t end, int64_t ch
   });
 }
 
-// total [count, channels] = the sums over rows [begin, end) of `count` terms a channel; f(at, sums), f = column.operator()<V>(c),
-// adds those of a row to sums[count]. The terms are added in A over at most 128 rows, then in double.
+// total [count, channels] = sums over rows [begin, end) of `count` terms for each channel. f(at, sums) with f = column.operator()<V>(c)
+// adds the terms of a row to sums[count]. Terms are added in the accumulator type over at most 128 rows, and from there on in double.
 template <class T, int count, class F>
 void sum_rows(double* total, int64_t begin, int64_t end, int64_t channels, F&& column) {
   using A = acc_t<T>;

@@ -106,7 +106,7 @@ void adamw_step(Context& context, OutList p, OutList m, OutList v, InList p0, In
     for_pieces(context, pieces_of(p), [&](const Piece& piece, size_t) {
       T *pp = p[piece.index].as<T>(), *mm = m[piece.index].as<T>(), *vv = v[piece.index].as<T>();
       const T* gg = g[piece.index].as<T>();
-      const auto local = rule;  // in registers: what is written below could not be it
+      const auto local = rule;  // a copy stays in registers: the stores below cannot change it
       for (int64_t i = piece.begin; i < piece.end; i++) local(pp[i], mm[i], vv[i], by * gg[i]);
     });
   });
