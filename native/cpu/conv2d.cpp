@@ -1,6 +1,6 @@
 // 2-d convolution, its gradient with respect to the image and to the weight; shapes and formula in convolution.h.
-// float32 goes to the fast kernels (conv_fast.h); so does bfloat16 where they read it, else it is widened for them
-// and the result is rounded once; float64 is computed plainly. The weight's gradient is float32 for bfloat16 images.
+// This file chooses the kernel. float32 goes to the fast kernels (conv_fast.h). So does bfloat16 where they read it; else it is widened for
+// them, and the result is rounded once. float64 is computed as the formula says. The weight's gradient is float32 for bfloat16 images.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/conv_plain.h"
@@ -10,14 +10,13 @@
 namespace turl {
 namespace {
 
-// f.operator()<T>() for what the images are of.
+// f.operator()<T>() with the type of the images.
 template <class F> void with_images(DType dtype, F&& f) {
   if (dtype == DType::bfloat16) f.template operator()<bfloat16>();
   else f.template operator()<float>();
 }
 
-// Whether pairs of bfloat16, at `speed` times the rate of float32, are the fastest way to sum products over `depth` as pairs_suit
-// means it.
+// Whether pairs of bfloat16, which run at `speed` times the rate of float32, are possible and faster than Winograd; `depth` as for pairs_suit.
 bool pairs_win(DType dtype, const Convolution& s, int64_t depth, double speed) {
   return dtype == DType::bfloat16 && pairs_suit(s, depth) && !winograd_suits(s, speed);
 }

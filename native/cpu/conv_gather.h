@@ -1,7 +1,7 @@
-// The gather behind forward convolution and its gradient with respect to the image: a result pixel is a sum over taps of
-// (input pixel) x (matrix of the tap), with pointers to the input pixels in a table for a chunk of result pixels.
+// Forward convolution and its gradient with respect to the image are both a gather: a result pixel is a sum over taps of (input pixel) x
+// (matrix of the tap). For a chunk of result pixels, a table holds pointers to the input pixels.
 //
-// The image's gradient with stride s falls into s x s phases: the pixels (s i + p, s j + q) meet only the taps u = p + padding
+// The image's gradient with stride s consists of s x s phases: the pixels (s i + p, s j + q) meet only the taps u = p + padding
 // (mod s), v = q + padding (mod s), so no product with a zero is computed.
 #pragma once
 #include <vector>
@@ -12,7 +12,7 @@ namespace turl {
 
 struct Tap {
   int64_t y, x;   // input pixel = in_step (i, j) + (y, x)
-  int64_t index;  // of the kernel's taps
+  int64_t index;  // among the window's taps, row by row
 };
 
 // Result pixels (out_y + out_step i, out_x + out_step j) for i < rows, j < columns.
@@ -21,8 +21,8 @@ struct Phase {
   std::vector<Tap> taps;
 };
 
-// What is gathered from where: in [batch, in_h, in_w, in_c], of which a group reads `depth` channels from a pixel on, to
-// out [batch, out_h, out_w, groups width].
+// What is gathered: from in [batch, in_h, in_w, in_c], of which each group reads `depth` channels of a pixel, to
+// out [batch, out_h, out_w, groups * width].
 struct Gather {
   int64_t batch, in_h, in_w, in_c, out_h, out_w, groups, depth, width;
   // The weight of (group, tap, input channel d, output channel j) is weight[group group_step + tap tap_step + d d_step + j j_step].
@@ -37,8 +37,8 @@ template <class T> struct Table {
       : rows(reinterpret_cast<const T**>(thread_memory<Slot::pointers>((taps + 1) * step * 2))), result(const_cast<T**>(rows + taps * step)) {}
 };
 
-// Fills rows[t][p] and result[p] for the pixels [begin, end) of a phase, line by line of the result; the table's step is `step`,
-// and missing pixels are `zero`.
+// Fills the table, whose step is `step`, for pixels [begin, end) of a phase: rows[t][p] points to the input pixel that tap t of result pixel p
+// meets, or to `zero` outside of the image; result[p] points to the result pixel.
 template <class T>
 void point(const Table<T>& table, int64_t step, int64_t begin, int64_t end, const T* in, T* out, const T* zero, const Gather& g,
            const Phase& phase) {

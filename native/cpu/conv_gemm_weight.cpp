@@ -1,17 +1,17 @@
 // The convolution's gradient with respect to the weight, float32: dweight[o, u, v, c] = sum over pixels of
 // dy[b, i, j, o] x[b, i stride + u - padding, j stride + v - padding, c].
 //
-// A chunk owns a block of rows x columns of this matrix for each tap (u, v), and a part of the lines of dy. It walks over its
-// lines in bands that fit in the caches: register tiles of up to tile_rows x tile_columns sums run over a band's pixels, for one
-// tap after the other. Rows are output channels; columns are input channels, copied to [line][pixel][tile_columns channels] with
-// the padding written out, for one u at a time, so that the v are shifts within the copied lines. Of dy the chunk's channels are
-// copied as well, so that pixels do not lie a power of two apart, but with AVX-512's tiles not for one tap. What comes next is
-// fetched into the second-level cache meanwhile.
+// For each tap (u, v) this is a matrix of output channels (rows) x input channels (columns). A chunk computes a block of it for all taps,
+// over a part of the lines of dy. It walks over its lines in bands that fit the caches: register tiles of up to tile_rows x tile_columns
+// sums run over the pixels of a band, one tap after the other. x is copied to [line][pixel][tile_columns channels] with its padding, for
+// one u at a time, so that each v is a shift within the copied lines. The chunk's channels of dy are copied too, so that pixels do not lie
+// a power of two apart; with AVX-512 that does not pay for a single tap. Meanwhile what comes next is prefetched into the second-level
+// cache.
 //
-// Where a pixel has few channels (the first layer) rows and columns change places: rows are the values of kernel_w pixels, which
-// lie side by side in a copied line, columns are output channels, and the taps are the u.
+// Where a pixel has few channels (the first layer), rows and columns change places: rows are the values of kernel_w pixels, which lie side
+// by side in a copied line, columns are output channels, and each u is one tap.
 //
-// The parts, whose number depends on sizes only, are added in order.
+// The number of parts depends on sizes only, and their sums are added in order.
 #include "cpu/conv_fast.h"
 #include "cpu/gemm_tile.h"
 #include "cpu/parallel.h"
@@ -19,7 +19,7 @@
 namespace turl {
 namespace {
 
-// How the sum is cut; the numbers of rows, columns, blocks and panels are those of one group.
+// How the work is divided. Rows, columns, blocks and panels are counted within one group.
 struct Plan {
   bool few_channels;  // of a pixel: then rows are values of x, columns those of dy
   bool dy_copied;     // all of a chunk's channels
@@ -43,7 +43,7 @@ Plan plan(const Convolution& s) {
   p.panels = divide_up(p.columns, tile_columns);
   p.panels_per_block = (p.taps == 1 ? 128 : 64) / tile_columns;
   p.panel_blocks = divide_up(p.panels, p.panels_per_block);
-  p.step = s.kernel_w == 1 && s.padding == 0 ? 1 : s.stride;  // then pixels that no tap meets are not copied
+  p.step = s.kernel_w == 1 && s.padding == 0 ? 1 : s.stride;  // 1: only the pixels that the one tap meets are copied
   p.line = (s.out_width() - 1) * p.step + s.kernel_w;
   p.band = std::max<int64_t>(1, 256 / p.line);
   const int64_t lines = s.batch * s.out_height(), blocks = s.groups * p.row_blocks * p.panel_blocks;
@@ -66,7 +66,7 @@ void pack_pixels(float* packed, int64_t width, const float* pixels, int64_t step
     }
 }
 
-// packed [count][line][width]: n channels of x, from `first` on, that the lines [begin, begin + count) of dy meet with tap row u.
+// packed [count][line][width]: n channels of x from `first` on, of the lines that lines [begin, begin + count) of dy meet with row u of taps.
 void pack_lines(float* packed, int64_t width, const float* x, int64_t begin, int64_t count, const Plan& p, int64_t u, int64_t first,
                 int64_t n, const Convolution& s) {
   const int64_t ho = s.out_height(), left = std::min(p.line, s.padding), right = std::clamp(p.line, left, s.padding + s.width);
@@ -104,7 +104,7 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     const int64_t dy_width = p.few_channels ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
     float* packed_dy = thread_memory<Slot::other_operand>(p.band * wo * dy_width);
 
-    // The group's pixels from `line` of dy on, from a channel on, and those of x that these meet with tap (u, 0).
+    // Pixels of dy from `line` on, from a channel of this group on; and the pixels of x that these meet with tap (u, 0).
     const auto pixels_of_dy = [&](int64_t line, int64_t channel) {
       return Pixels{dy + line * wo * s.out_channels + group * og + channel, wo * s.out_channels, s.out_channels};
     };

@@ -1,9 +1,9 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n].
-// bfloat16 is widened to float32 on the way and the result rounded once (or kept, when y is float32); float64 is computed plainly.
+// bfloat16 is widened to float32 on the way, and the result is rounded once (or kept, if y is float32). float64 is computed as the formula
+// says.
 //
-// A chunk owns a block of rows x columns of y. For each block of the inner dimension it packs b into panels that stay in the
-// first-level cache, one at a time, while the register tiles of its rows pass by; rows of a are read where they are, a
-// transposed a is packed first.
+// A chunk computes a block of y. For each part of the inner dimension it packs b into panels, one at a time, which stay in the first-level
+// cache while the register tiles of all rows are multiplied with them. Rows of a are read where they are; a transposed a is packed first.
 #include <vector>
 #include "cpu/gemm_tile.h"
 #include "cpu/widen.h"
@@ -29,8 +29,8 @@ void plain_matmul(Context& context, T* y, const T* a, const T* b, int64_t batch,
   });
 }
 
-// packed [depth][tile_columns] of op(b)[k0 + p][first + j]. What is packed next is asked for: the next columns, or where b is
-// transposed the next depth.
+// packed[p][j] = op(b)[k0 + p][first + j], [depth][tile_columns]. What will be packed next is prefetched: the next columns, or, if b is
+// transposed, the next part of the inner dimension.
 template <class T>
 void pack_b(float* packed, const T* b, int64_t first, int64_t columns, int64_t k0, int64_t depth, int64_t n, int64_t k,
             bool transposed) {
