@@ -1,6 +1,6 @@
 // Forward convolution with a window of 3x3 and stride 1, and its gradient with respect to the image, computed in float32 on
-// images of float32 or bfloat16, by Winograd's F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window turned by
-// 180 degrees and the channels exchanged.
+// images of float32 or bfloat16, by Winograd's F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window rotated by
+// 180 degrees and input and output channels exchanged.
 //
 // The weights are transformed first. Then the tiles go through three steps: the input's 6x6 pixels are transformed, for each of
 // the 36 positions one matrix product [tiles, depth] x [depth, width] runs, and its results are transformed back. Each result
@@ -37,7 +37,7 @@ template <bool streaming> void transform_weight(Context& context, float* panels,
       const int64_t columns = std::min<int64_t>(tile_columns, s.width - first), count = std::min(block, s.depth - d0);
       const float* in = weight + d0 * s.d_step + first * s.j_step;
       if (columns < tile_columns) std::fill_n(&gathered[0][0][0], taps * block * tile_columns, 0.0f);
-      // Lines of memory are read whole, and those of the next item are asked for.
+      // Whole cache lines are read, and those of the next item are prefetched.
       if (s.d_step == 1)
         for (int64_t j = 0; j < columns; j++)
           for (int64_t t = 0; t < taps; t++) {
@@ -76,7 +76,7 @@ __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel,
     put_rounded<streaming>(out + i * line + j * pixel, y);
   });
 }
-// The same, and their sums for the column c, `fresh` as RowSums means it.
+// The same, and the pixels are summed for the columns from c on; `fresh` as for RowSums.
 template <bool streaming, class T>
 __attribute__((noinline)) void write_summed_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step,
                                                    const RowSums& sums, int64_t c, bool fresh) {
@@ -117,7 +117,7 @@ void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64
   }
 }
 
-// The three steps for some tiles, which stand in `rows`: transformed [position][row][depth], products [position][row][width].
+// The three steps for some tiles, whose order is `rows`: transformed [position][row][depth], products [position][row][width].
 template <class T> struct Steps {
   const Pass& s;
   const Tiles& tiles;
@@ -161,7 +161,7 @@ template <class T> struct Steps {
       product.run(end - begin, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
     }
   }
-  // Tiles [begin, end), which are a chunk for the sums.
+  // Writes tiles [begin, end), which are chunk number `chunk` for the sums of channels.
   void write(int64_t begin, int64_t end, int64_t chunk) const {
     const RowSums chunk_sums = sums ? ChannelSums::rows(round_up(s.width, lanes)) : RowSums{};
     int64_t pixels = 0;
@@ -175,8 +175,8 @@ template <class T> struct Steps {
   }
 };
 
-// Weights that the threads' caches hold: each thread takes chunks of tiles through the three steps in its own memory.
-// `at_once` is a multiple of tile_rows.
+// For weights that fit the caches: each thread takes chunks of `at_once` tiles, a multiple of tile_rows, through the three steps in its own
+// memory.
 template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_t at_once) {
   if (shared.sums) shared.sums->begin(divide_up(shared.tiles.count(), tile_rows));
   parallel_for(context, shared.tiles.count(), at_once, [&](int64_t begin, int64_t end) {
@@ -193,13 +193,13 @@ template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_
   });
 }
 
-// Weights that come from memory: as many tiles as the last-level cache holds go through each step together, so that a weight is
-// read once for all of them.
+// For weights larger than the caches: as many tiles as the last-level cache holds go through each step together, so that weights are read
+// from memory once for all of them.
 template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t at_once) {
   steps.transformed = static_cast<float*>(context.scratch(size_t(positions * (steps.in_step + steps.out_step)) * 4));
   steps.products = steps.transformed + positions * steps.in_step;
   constexpr int64_t grain = 4;
-  const int64_t chunks = divide_up(at_once, grain);  // of those tiles; the last time fewer
+  const int64_t chunks = divide_up(at_once, grain);  // of the tiles of a round, of which the last has fewer
   const int64_t before = (steps.tiles.count() - 1) / at_once;
   if (steps.sums) steps.sums->begin(before * chunks + divide_up(steps.tiles.count() - before * at_once, grain));
   for (int64_t first = 0; first < steps.tiles.count(); first += at_once) {
@@ -238,9 +238,9 @@ template <class T> void convolve(Context& context, T* out, ChannelSums* sums, co
 
 }  // namespace
 
-// Where the implicit GEMM takes longer, which runs at `speed` times the multiply-add rate. Time is counted in multiply-adds at
-// that rate, fitted to measurements: a tile's products run at 3/4 of it, its transforms go with the channels, that of the
-// weights with their number.
+// Whether an implicit GEMM that runs at `speed` times the multiply-add rate takes longer. Times are in multiply-adds, with constants fitted
+// to measurements: products of tiles run at 3/4 of the rate (4 / 3); the transforms of a tile take 300 for each channel, in or out; the
+// transform of the weights takes 1600 for each pair of channels. The GEMM needs 9 products for each pixel and pair of channels.
 bool winograd_suits(const Convolution& s, double speed) {
   if (s.kernel_h != window || s.kernel_w != window || s.stride != 1 || s.groups != 1) return false;
   const Tiles tiles{s.batch, s.out_height(), s.out_width()};
