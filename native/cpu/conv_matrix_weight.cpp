@@ -1,6 +1,6 @@
-// The weight's gradient of convolutions in bfloat16 on matrix units; positions as in conv_matrix.cpp. The sum is over positions: dy is
-// transposed, x is packed in pairs of neighbouring positions, twice, from even positions and from odd ones, since a tap may be an odd
-// number of positions away.
+// The weight's gradient of convolutions in bfloat16 on matrix units (matrix_units.h); positions as in conv_matrix.cpp. It is a sum over
+// positions. So dy is transposed, and x is packed in pairs of neighbouring positions: twice, with pairs that begin at even positions and at
+// odd ones, since the pixel of a tap may lie an odd number of positions further.
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
 #include "cpu/conv_positions.h"
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t block = unit_block;
 
-// sums [32][32] += over some segments, dy [32 rows, positions] by x [positions, 32 columns]; `fresh` sums begin at zero.
+// sums [32][32] (+)= the sum over some segments of dy [32 rows, positions] times x [positions, 32 columns]; `fresh` sums begin at zero.
 template <class Units>
 __attribute__((noinline)) void outer_product(Units& unit, float* sums, bool fresh, const bfloat16* dy, int64_t dy_row,
                                              int64_t results, const Pair* x, int64_t x_segment, int64_t segments) {
@@ -39,7 +39,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
   const int64_t taps = int64_t(phase.taps.size()), positions = grid.positions();
   const bool from_odd = std::ranges::any_of(grid.offset, [](int64_t offset) { return offset % 2 != 0; });
   const int64_t out_blocks = divide_up(g.width, block), in_blocks = divide_up(g.depth, block);
-  // A chunk takes a part of the segments, some at a time, for some blocks of output and input channels.
+  // A chunk computes some blocks of output x input channels over a part of the segments, `at_once` of them at a time.
   const int64_t outs = std::min<int64_t>(out_blocks, 4), ins = std::min<int64_t>(in_blocks, 4);
   const int64_t out_ranges = divide_up(out_blocks, outs), in_ranges = divide_up(in_blocks, ins);
   const int64_t ranges = g.groups * out_ranges * in_ranges, at_once = std::max<int64_t>(1, 1024 / grid.results);
@@ -101,7 +101,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
     }
   });
 
-  // The parts are added in order. A block lies in one piece in each, so that only dweight is met in small ones.
+  // The parts are added in order. A block is one run of memory in each part; only dweight is written in short runs.
   parallel_for(context, g.groups * out_blocks * in_blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; item++) {
       const int64_t first_row = item / in_blocks % out_blocks * block, first = item % in_blocks * block;

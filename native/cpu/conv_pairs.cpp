@@ -1,11 +1,11 @@
 // Convolutions in bfloat16 on processors that multiply pairs of bfloat16 at the rate at which they multiply floats (AVX-512
-// BF16: vdpbf16ps adds two products to each float32 sum): nothing is widened, and the multiply-add limit is nearly twice that
-// of float32. Sums are float32; results are rounded once.
+// BF16: vdpbf16ps adds two products to each float32 sum). Nothing is widened, and nearly twice as many products fit into the same time. Sums are
+// float32; results are rounded once.
 //
-// Forward and the image's gradient gather like those of conv_gemm.cpp, over pairs of neighbouring channels. The weight's
-// gradient sums over pixels, so both operands are packed in pairs of neighbouring pixels of a line: dy as [pair][channels of a
-// block], x for one tap as [pair][tile_columns], where the pixels of a pair lie `stride` apart and what is outside of the image
-// is zero. Where a pixel has few channels (the first layer), whole patches take the place of the channels, forward and for the weight.
+// Forward and the image's gradient gather as in conv_gemm.cpp, but over pairs of neighbouring channels. The weight's gradient sums over
+// pixels, so both operands are packed in pairs of neighbouring result pixels of a line: dy as [pair][channels of a block]; x, for one tap,
+// as [pair][tile_columns], where the two pixels lie `stride` apart and are zero outside of the image. Where a pixel has few channels (the
+// first layer), whole patches take the place of the channels, forward and for the weight.
 #include "cpu/bfloat16_rows.h"
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
@@ -27,10 +27,10 @@ inline __m512bh splat(const bfloat16* p) {
   return (__m512bh)_mm512_set1_epi32(bits);
 }
 
-// sums[r][j] (+)= sum over t < taps, k < pairs of rows[t row_step + r][offset + 2 k ..] . panel[t pairs + k][j]. The sums stay in
-// `partial` [tile_rows][tile_columns], or with `out` go to out[r][out_offset + j], j < columns, for r < valid. Meanwhile the caches
-// fetch what is written, and what the pointers `ahead` of these point to, unless that is 0. What is written may be summed for the columns
-// from out_offset on: even channels in the first vector, odd ones in the second. `fresh` as RowSums means it.
+// sums[r][j] (+)= sum over t < taps, k < pairs of the pair at rows[t row_step + r] + offset + 2 k times panel[t pairs + k][j]. The sums stay
+// in `partial` [tile_rows][tile_columns]; if `out` is given, they go to out[r][out_offset + j] for r < valid, j < columns instead. Meanwhile
+// the lines of the result are prefetched, and, unless `ahead` is 0, what the pointers `ahead` places further point to. If `summed`, results
+// are summed for the columns from out_offset on: even channels in the first vector, odd ones in the second; `fresh` as for RowSums.
 template <bool summed>
 __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_step, int64_t taps, int64_t offset, int64_t pairs,
                                     const Pair* panel, float* partial, bool accumulate, bfloat16* const* out,
@@ -116,12 +116,12 @@ __attribute__((noinline)) void outer_tile_of(float* total, const Pair* a, int64_
   }
 }
 
-// total[r][j] (+)= sum over k < pairs of a[k a_step + r] . b[k][j], for r < rows <= tile_rows.
+// total[r][j] (+)= sum over k < pairs of the product of the pairs a[k a_step + r] and b[k][j], for r < rows <= tile_rows.
 void outer_tile(int64_t rows, float* total, const Pair* a, int64_t a_step, const Pair* b, int64_t pairs, bool accumulate) {
   with_rows(rows, [&]<int n>() { outer_tile_of<n>(total, a, a_step, b, pairs, accumulate); });
 }
 
-constexpr int64_t pixels_ahead = 16;
+constexpr int64_t pixels_ahead = 16;  // to prefetch when pixels are packed
 
 // panels [groups][column panel][pair of (tap, depth)][tile_columns]; an odd end is filled with zero.
 void pack_weight(Context& context, Pair* panels, const bfloat16* weight, int64_t pairs, const Gather& g, const Phase& phase) {
@@ -152,12 +152,12 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth), bfloat16(0.0f));
 
   const bool streaming = g.width % tile_columns == 0 && worth_streaming(out, pixels, g.groups * g.width);
-  // A panel of panel_pairs pairs stays in the first-level cache; patches make one tap of all pairs.
+  // A panel of panel_pairs pairs stays in the first-level cache. With patches, all pairs are those of one tap.
   constexpr int64_t panel_pairs = 256;
   const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : std::max<int64_t>(1, g.depth / 2);
   const int64_t taps_at_once = std::max<int64_t>(1, panel_pairs / tap_pairs);
   const int64_t pairs_at_once = divide_up(tap_pairs, divide_up(tap_pairs, panel_pairs));
-  // Pixels of a chunk, with patches whole lines of the result; in the tables a multiple of tile_rows.
+  // A chunk has `at_once` pixels, with patches whole lines of the result. The tables have room for a multiple of tile_rows.
   const int64_t many = pixels > 192 * 64 ? 192 : 96;
   const int64_t at_once = patches ? divide_up(many, phase.columns) * phase.columns : many, step = round_up(at_once, tile_rows);
   Phase places = phase;
@@ -202,7 +202,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   });
 }
 
-// How the sum over pixels is cut. With patches, `columns` are taps x channels and there is one tap.
+// How the work of the weight's gradient is divided. With patches, `columns` are taps x channels and there is one tap.
 struct Plan {
   bool patches;
   int64_t columns, taps, line;            // values and taps of a group; pairs of a line of dy
@@ -237,7 +237,7 @@ Plan plan(const Convolution& s) {
   return p;
 }
 
-// Packs `count` lines from `line` on: of dy the n channels from `first`; missing pixels and channels are zero.
+// Packs n channels, from `first` on, of `count` lines of dy from `line` on. Missing pixels and channels are zero.
 void pack_dy(Pair* packed, const bfloat16* dy, int64_t line, int64_t count, int64_t first, int64_t n, const bfloat16* zero,
              const Plan& p, const Convolution& s) {
   const int64_t wo = s.out_width();
@@ -251,7 +251,7 @@ void pack_dy(Pair* packed, const bfloat16* dy, int64_t line, int64_t count, int6
     }
 }
 
-// Of x the channels [first, first + n) that the pixels of these lines meet at tap (u, v).
+// Packs the channels [first, first + n) of the pixels of x that these lines of dy meet with tap (u, v).
 void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_t u, int64_t v, int64_t first, int64_t n,
             const bfloat16* zero, const Plan& p, const Convolution& s) {
   const int64_t ho = s.out_height(), wo = s.out_width(), step = s.stride * s.channels;
@@ -264,7 +264,7 @@ void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_
     const bfloat16* in = x + ((i / ho * s.height + row) * s.width + v - s.padding) * s.channels + first;
     const bool inside = row >= 0 && row < s.height;
     auto pixel = [&](int64_t j) { return inside && j >= from && j < to ? in + j * step : zero; };
-    const int64_t whole = inside ? to / 2 : 0;  // pairs up to here have no end to look for
+    const int64_t whole = inside ? to / 2 : 0;  // before this pair, no pixel is beyond the right edge
     int64_t k = 0;
     for (; 2 * k < from && k < p.line; k++)
       interleave(packed + k * tile_columns, pixel(2 * k), pixel(2 * k + 1), mask);
@@ -274,7 +274,7 @@ void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_
   }
 }
 
-// Of x the values [first, first + n) of the patches of these lines; `made` is memory for those of a line.
+// Packs the values [first, first + n) of the patches of these lines; `made` is memory for the patches of one line.
 void pack_patches(Pair* packed, bfloat16* made, const bfloat16* x, int64_t line, int64_t count, int64_t first, int64_t n,
                   const bfloat16* zero, const Plan& p, const Patches& patch) {
   for (int64_t i = line; i < line + count; i++) {
