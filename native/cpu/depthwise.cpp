@@ -1,7 +1,7 @@
-// Depthwise convolution, one filter for each channel, vectorised over the channels: weight [C, kh, kw, 1] is first
-// turned into [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Others, and fewer channels
-// than a cache line, gather (float32 only): for each result pixel of the forward pass and of the image's gradient the list of input pixels and
-// taps that meet is made once and serves all channels.
+// Depthwise convolution, one filter for each channel, vectorised over the channels: the weight [C, kh, kw, 1] is first transposed to
+// [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Other windows, and fewer channels than a cache line
+// has, gather (float32 only): for each result pixel, of the forward pass or of the image's gradient, a list of the input pixels and taps
+// that it needs is made once for all channels.
 #include "cpu/conv_fast.h"
 #include "cpu/depthwise_3x3.h"
 #include "cpu/parallel.h"
@@ -9,7 +9,7 @@
 namespace turl {
 namespace {
 
-// [taps, C], the window turned by 180 degrees if asked for.
+// The weight as [taps, C]; if `turned`, with the window rotated by 180 degrees.
 const float* by_tap(Context& context, const float* weight, const Convolution& s, bool turned = false) {
   float* out = static_cast<float*>(context.scratch(size_t(s.taps() * s.channels) * 4));
   for (int64_t t = 0; t < s.taps(); t++) {
@@ -27,7 +27,7 @@ int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
 // Products of a chunk, for the kernels that gather and for those whose windows slide.
 constexpr int64_t gather_products = 1 << 18, slide_products = 1 << 19;
 
-// f.operator()<block>() with the channels of a block.
+// f.operator()<block>() with the number of channels of a block.
 template <class T, class F> void with_block(int64_t channels, F&& f) {
   if (channels >= line_channels<T>) f.template operator()<line_channels<T>>();
   else f.template operator()<least_channels>();
@@ -37,7 +37,7 @@ template <int block, class T> bool streams(const T* p, int64_t rows, int64_t cha
   return block * sizeof(T) == 64 && worth_streaming(p, rows, channels);
 }
 
-// y = x with the window w, rows in pairs where there are two.
+// y = convolution of x with the window w. Rows of y are computed in pairs where there are two left.
 template <int stride, int block, class T>
 void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const Images<const T>& x, const float* w, int64_t batch,
                   int64_t padding) {
@@ -71,7 +71,7 @@ void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const
   });
 }
 
-// Row pair t of an image's gradient with stride 2 are its rows 2 t - padding and the one below.
+// The image's gradient with stride 2, in pairs of rows: pair t is row 2 t - padding of dx and the one below.
 template <int block, class T>
 void spread_images(Context& context, const Images<T>& dx, const Images<const T>& dy, const float* w, int64_t batch,
                    int64_t padding) {
@@ -91,8 +91,8 @@ void spread_images(Context& context, const Images<T>& dx, const Images<const T>&
   });
 }
 
-// total [9, total_step] += the products of rows [begin, end) of dy; a vector of channels at a time, the last one at the end of the
-// total if it overlaps the one before.
+// total [9, total_step] += the products of rows [begin, end) of dy, a vector of channels at a time. If the last vector overlaps the one
+// before, its sums have a place of their own at the end.
 template <int stride, class T>
 void slide_weights(float* total, int64_t total_step, const Images<const T>& dy, const Images<const T>& x, int64_t begin,
                    int64_t end, int64_t padding) {
@@ -116,7 +116,7 @@ struct Pair {
   const float *in, *weight;
 };
 
-// y[c] = sum over pairs of in[c] weight[c]
+// y[c] = sum over `count` pairs of in[c] weight[c]
 void weighted_sum(float* y, const Pair* pairs, int count, int64_t channels) {
   int64_t c = 0;
   for (; c + 2 * lanes <= channels; c += 2 * lanes) {
@@ -128,7 +128,7 @@ void weighted_sum(float* y, const Pair* pairs, int count, int64_t channels) {
     store(y + c, a);
     store(y + c + lanes, b);
   }
-  // What is left: whole vectors, the last of them overlapping the one before; only fewer channels than lanes need a part of one.
+  // The remaining channels: whole vectors, of which the last overlaps the one before. Only fewer channels than lanes need a partial vector.
   for (; c < channels; c += lanes) {
     vfloat a{};
     if (channels < lanes) {
@@ -148,7 +148,7 @@ struct Taps {
   int64_t first, end, step, pixel, move, divisor;
   int64_t at(int64_t u) const { return (pixel + u * move) / divisor; }
 };
-// Of a pixel of y, in an axis of `size` pixels of x; of a pixel of dx, in an axis of `size` pixels of dy.
+// For pixel i of y, along an axis of `size` pixels of x; and for pixel i of dx, along an axis of `size` pixels of dy.
 Taps taps_forward(int64_t i, int64_t size, int64_t kernel, const Convolution& s) {
   const int64_t start = i * s.stride - s.padding;
   return {std::max<int64_t>(0, -start), std::min(kernel, size - start), 1, start, 1, 1};
@@ -203,7 +203,7 @@ void gather_weights(float* total, const Images<const float>& dy, const Images<co
   }
 }
 
-// The three directions where windows slide, of float and bfloat16; the filter is float32.
+// The three directions for windows that slide. T is float or bfloat16; the filter is float32.
 template <class T>
 void slide_forward(Context& context, T* y, ChannelSums* sums, const T* x, const float* weight, const Convolution& s) {
   const Images<const T> from{x, s.height, s.width, s.channels};
@@ -218,7 +218,7 @@ template <class T>
 void slide_backward_data(Context& context, T* dx, const T* dy, const float* weight, const Convolution& s) {
   const Images<const T> from{dy, s.out_height(), s.out_width(), s.channels};
   const Images<T> to{dx, s.height, s.width, s.channels};
-  // With stride 1 it is a convolution itself, with the window turned.
+  // With stride 1 it is a convolution itself, with the window rotated by 180 degrees.
   const float* w = by_tap(context, weight, s, s.stride == 1);
   with_block<T>(s.channels, [&]<int block>() {
     if (s.stride == 1) slide_images<1, block, T>(context, to, nullptr, from, w, s.batch, 2 - s.padding);
@@ -226,8 +226,8 @@ void slide_backward_data(Context& context, T* dx, const T* dy, const float* weig
   });
 }
 
-// Each chunk of rows sums by itself into [taps, step] with add(total, dy, x, begin, end); the chunks, whose number depends on sizes
-// only, are added in order.
+// Each chunk of rows has a total [taps, step] of its own, to which add(total, dy, x, begin, end) adds its products. The number of chunks
+// depends on sizes only, and their totals are added in order.
 template <class T, class Add>
 void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int64_t step, int64_t products, const Convolution& s,
                  Add&& add) {
@@ -244,7 +244,7 @@ void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int6
   add_chunks(context, partial, chunks, size);
   for (int64_t t = 0; t < s.taps(); t++)
     for (int64_t c = 0; c < channels; c++) {
-      const bool whole = c < channels / lanes * lanes;  // or in the last vector, which ends with the channels
+      const bool whole = c < channels / lanes * lanes;  // else c is in the last vector, whose end is the last channel
       dweight[c * s.taps() + t] = partial[t * step + (whole ? c : c + step - channels)];
     }
 }

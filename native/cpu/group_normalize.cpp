@@ -1,6 +1,6 @@
 // Group-wise l2 normalisation (METHOD.md section 3): x [rows, groups * size], each run of `size` elements by itself.
 //   y = x / max(|x|, epsilon);   dx = (dy - y (y . dy)) / |x| where |x| > epsilon, dy / epsilon elsewhere.
-// The rows may be 1,000,000 prototypes: one pass over memory, the norms are recomputed in backward rather than stored.
+// The rows may be 1,000,000 prototypes, so each direction makes one pass over memory: backward computes the norms again.
 #include "cpu/normalize_group.h"
 #include "cpu/parallel.h"
 #include "kernels.h"

@@ -7,7 +7,7 @@
 
 namespace turl {
 
-// Memory of a call, and of the chunk that a thread is at; not cleared.
+// Memory for a whole call, and for the chunk that a thread works on. It is not cleared.
 template <class A> A* call_memory(Context& context, int64_t elements) {
   return static_cast<A*>(context.scratch(size_t(std::max<int64_t>(elements, 1)) * sizeof(A)));
 }
@@ -23,7 +23,7 @@ struct Classes {
   int64_t length = size / groups;
 
   int64_t count(int64_t index) const { return std::clamp<int64_t>(classes - index * tile, 0, tile); }
-  // The rows of tile `index`, to be asked for a product's time before they are used.
+  // The rows of tile `index`, to be prefetched during the product before the one that uses them.
   template <class A> NextLines rows(const A* w, int64_t index) const {
     return NextLines::of(w + index * tile * size, count(index) * size);
   }
@@ -46,10 +46,10 @@ struct Classes {
 //   columns              samples padded to vectors
 //   rows_t, rows_g       leading dimensions of [., B] and [., D] arrays
 //   sums                 elements of dg [B, rows_g] with its padding
-//   own(backward)        elements of memory that a chunk needs for what follows
+//   own(backward)        size of `own`, in elements: memory that a chunk has for logits() and gradients()
 //   logits(i, own, a)    a [tile, rows_t] of tile i, transposed so that lanes run over samples
-//   gradients(i, own, a, dg, add, dw)   with those of the logits in a: dw of the tile, and dg (+)= its share
-// This one multiplies by vectors, T being what g is of. Between logits and gradients, v lies in `own`.
+//   gradients(i, own, a, dg, add, dw)   given the gradients of the logits in a: dw of tile i, and dg (+)= what the tile gives to it
+// This kind multiplies with vectors; T is the type of g. Between logits and gradients, v lies in `own`.
 template <class T> struct VectorTiles : Classes {
   using A = acc_t<T>;
   A epsilon;

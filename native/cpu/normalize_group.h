@@ -1,4 +1,4 @@
-// The l2 normalisation of one group of `size` elements and its gradient, for the kernels that normalise as they read.
+// The l2 normalisation of groups of `size` elements and its gradient, for all kernels that normalise.
 #pragma once
 #include <algorithm>
 #include "cpu/channels.h"
