@@ -9,8 +9,8 @@ namespace turl {
 struct Ring {
   Pack<bfloat16>* first;
   Mbarrier *full, *empty;
-  int count, packs;       // of places, and of a place
-  int at = 0, phase = 0;  // the place whose turn it is
+  int count, packs;       // number of places, and packs of a place
+  int at = 0, phase = 0;  // the place whose turn it is, and the parity of this round
 
   __device__ Pack<bfloat16>* place() const { return first + at * packs; }
   __device__ void init(int fillers, int users) const {
