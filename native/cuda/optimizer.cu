@@ -7,14 +7,15 @@
 namespace turl {
 namespace {
 constexpr int threads = 256, per_block = 4096;
-constexpr int most_tensors = 48;  // of one launch: their addresses are its parameter, of which there may be 4 KiB
+constexpr int most_tensors = 48;  // of one launch: their addresses are kernel parameters, which are limited to 4 KiB
 
 void same(const OutList& y, const InList& x) {
   for (size_t i = 0; i < y.size(); i++)
     if (y[i].data != x[i].data || y[i].size != x[i].size) throw std::runtime_error("an optimiser step works in place");
 }
 
-// `arrays` arrays for each of some tensors; the blocks of a launch are dealt to the tensors in turn, `per_block` elements to each.
+// `arrays` arrays for each of some tensors. The first blocks of a launch belong to the first tensor, the next ones to the next tensor, and so
+// on; each block has `per_block` elements.
 template <int arrays> struct Tensors {
   float* at[arrays][most_tensors];
   int64_t size[most_tensors];
@@ -30,7 +31,7 @@ template <int arrays> struct Tensors {
   }
 };
 
-// f(tensors, number of the first tensor, blocks of the launches before) for as many launches as it takes.
+// Calls f(tensors, number of the first tensor, blocks of the launches before) for each launch that is needed.
 template <int arrays, class Size, class At, class F> void each_launch(size_t count, Size&& size_of, At&& at, F&& f) {
   int64_t blocks_before = 0;
   for (size_t begin = 0; begin < count; begin += most_tensors) {
@@ -78,8 +79,8 @@ __global__ void clip_scale_kernel(float* scale, const float* squares, int64_t n,
   if (threadIdx.x == 0) *scale = float(sum > max_norm ? max_norm / sum : 1.0);
 }
 
-// f(the elements at one place of each array) for a block's elements, of which it may change those of all arrays but the last. Tensors
-// that begin at a multiple of 16 bytes are read by four.
+// Calls f(elements) for every index that the block has; elements are those of each array at that index, and f may change them in all arrays
+// but the last. Tensors that begin at a multiple of 16 bytes are read four elements at a time.
 template <int arrays, class F> __device__ void each_element(const Tensors<arrays>& all, F f) {
   int64_t begin, end;
   const int t = all.find(int(blockIdx.x), begin, end);
