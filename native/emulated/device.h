@@ -1,4 +1,4 @@
-// The emulated side of native/cuda/device.h: CUDA's words, as far as kernels use them, on the fibers of machine.h.
+// The emulated side of native/cuda/device.h: the words of CUDA that kernels may use, implemented with the fibers of machine.h.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -18,7 +18,8 @@
 #define blockDim (turl::emulated::self->processor->launch->block)
 #define gridDim (turl::emulated::self->processor->launch->grid)
 
-// A key for each variable (and each instance of a template), under which the block's threads find it.
+// The address of a static variable is the key by which the threads of a block find the same shared variable; each instance of a template has
+// its own.
 #define TURL_SHARED(type, name, ...)                                                              \
   static const char name##_key = 0;                                                               \
   using name##_type = turl::emulated::Same<type> __VA_ARGS__;                                     \
@@ -29,7 +30,7 @@ namespace turl::emulated {
 
 template <class T> using Same = T;
 
-// Lets `combine(values by lane, lane)` give every lane of the mask its result.
+// Gives every lane of the mask the result combine(value_of, lane), where value_of(other) is another lane's value.
 template <class T, class F> T exchange(uint32_t mask, T value, F combine, Site site) {
   struct Argument {
     T value, result;
@@ -48,7 +49,7 @@ template <class T, class F> T exchange(uint32_t mask, T value, F combine, Site s
   return mine.result;
 }
 
-// The value of lane `from(lane)`; a lane outside its segment of `width` keeps its own.
+// Gives every lane the value of lane from(lane), or its own if that lane is outside of its segment of `width` lanes.
 template <class T, class F> T shuffle(uint32_t mask, T value, int width, F from, Site site) {
   return exchange(mask, value, [&](auto value_of, int lane) {
     int source = from(lane);
