@@ -13,7 +13,7 @@ namespace turl {
 // The compute capability that kernels may count on, 80 for 8.0, on a device of capability `device`.
 inline int usable_capability(int device) {
   const char* const wanted = std::getenv("TURL_COMPUTE_CAPABILITY");
-  if (!wanted) return device;
+  if (!wanted || !*wanted) return device;
   char* end = nullptr;
   const int named = int(std::strtod(wanted, &end) * 10 + 0.5);
   if (*end || named < 80 || named > device)
