@@ -67,12 +67,14 @@ class ThreadPool {
     wake_.notify_all();
     drain();
     for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; spins++)
-      if (spins > 4000) std::this_thread::yield();
+      if (spins > patience) std::this_thread::yield();
       else pause();
     if (error_) std::rethrow_exception(error_);
   }
 
  private:
+  static constexpr int patience = 4000;  // spins before a thread yields or sleeps
+
   static void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -90,7 +92,7 @@ class ThreadPool {
   }
   void work() {
     for (uint64_t seen = 0;;) {
-      for (int spins = 0; generation_.load(std::memory_order_acquire) == seen && spins < 4000; spins++) pause();
+      for (int spins = 0; generation_.load(std::memory_order_acquire) == seen && spins < patience; spins++) pause();
       if (generation_.load(std::memory_order_acquire) == seen) {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] { return generation_.load() != seen; });

@@ -45,7 +45,8 @@ void expect_lists(const OutList& p, std::initializer_list<size_t> sizes) {
 }
 }  // namespace
 
-// y[i] = sum of x_i^2, formed in double; the elements of y beyond the list are 0. Pieces are added in order.
+// y[i] = sum of x_i^2, formed in double; the elements of y beyond the list are 0. Pieces are added in order. A finite sum beyond float32
+// becomes the largest float; infinity and NaN become NaN.
 void square_sums(Context& context, Out y, InList x) {
   if (int64_t(x.size()) > y.size) throw std::runtime_error("expected at most " + std::to_string(y.size) + " arrays");
   std::fill_n(y.as<float>(), y.size, 0.0f);

@@ -16,7 +16,7 @@ namespace turl {
 
 // Whether the kernels below can do it: output channels come in 16-byte packs, and indices fit into 32 bits.
 inline bool on_matrix_units(const Convolution& s) {
-  const int64_t side = 1 << 13;
+  const int64_t side = 1 << 13;  // rows and columns are int16_t, with -2^14 for none (Pixels)
   return s.group_out_channels() % 8 == 0 && s.x_size() / s.channels < (1 << 30) &&
          s.y_size() / s.out_channels < (1 << 30) && s.weight_size() / s.out_channels < (1 << 30) &&
          std::max(s.height, s.width) + s.padding + std::max(s.kernel_h, s.kernel_w) < side;

@@ -88,7 +88,7 @@ template <class Units> struct WindowConvolution : PhasedImages {
       if (held > Units::blocks || (wanted == 1 && depth / block_depth * (phase_count / kinds) > 1)) continue;
       if (wanted == 3 && phases[0].taps() > 4) continue;
       windows = wanted, stages = 6;
-      while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;
+      while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;  // of 228 KiB, the system takes 1 KiB for each block
       if (stages >= 3) return held;
     }
     stages = 0;

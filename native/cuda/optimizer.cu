@@ -58,14 +58,15 @@ __global__ void square_sums_kernel(double* partial, Tensors<1> x) {
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
-// A block for each tensor adds its partial sums, each thread its own share in order. A sum beyond float32 is clamped, a NaN stays one.
+// A block for each tensor adds its partial sums, each thread its own share in order. A finite sum beyond float32 becomes the largest float;
+// infinity and NaN become NaN.
 __global__ void finish_kernel(float* y, const double* partial, Tensors<1> x) {
   begin_kernel();
   double sum = 0;
   for (int i = x.first_block[blockIdx.x] + int(threadIdx.x); i < x.first_block[blockIdx.x + 1]; i += threads) sum += partial[i];
   sum = block_sum(sum);
-  if (threadIdx.x == 0)
-    y[blockIdx.x] = sum <= 3.4028234663852886e38 ? float(sum) : sum <= 1.7976931348623157e308 ? 3.4028234663852886e38f : NAN;
+  constexpr double largest_float = 3.4028234663852886e38, largest_double = 1.7976931348623157e308;
+  if (threadIdx.x == 0) y[blockIdx.x] = sum <= largest_float ? float(sum) : sum <= largest_double ? float(largest_float) : NAN;
 }
 __global__ void zero_kernel(float* y, int64_t n) {
   begin_kernel();

@@ -18,7 +18,7 @@ class EmulatedBackend final : public Backend, public Context {
 #endif
     capability = usable_capability(90), not_timed();  // so that mistakes in either variable are reported at once
     multiprocessors = 2;  // few, so that blocks compute several tiles
-    if (capability < 90) shared_memory = 163 << 10;
+    if (capability < 90) shared_memory = 163 << 10;  // what a block may have on 8.0
     set_threads(requested_threads());
   }
   void* allocate(size_t bytes) override {
