@@ -30,7 +30,7 @@ class Pool {
   std::map<size_t, std::vector<void*>> free_;
 };
 
-// Blocks within a recording's memory begin at multiples of 256 bytes, as those of cudaMalloc do.
+// Blocks within a recording's memory begin at multiples of 256 bytes, like those of cudaMalloc.
 inline constexpr size_t aligned(size_t bytes) { return (bytes + 255) & ~size_t(255); }
 
 class Recording;

@@ -33,7 +33,7 @@ void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const G
         const int64_t count = std::min(unit_depth, g.depth - d);
         if (g.d_step == 1) {
           for (int64_t half = 0; half < 2; half++) {
-            vfloat rows[lanes] = {};  // of 16 pairs, turned into the pairs of 16 columns
+            vfloat rows[lanes] = {};  // rows of 16 pairs, transposed to the pairs of 16 columns
             for (int64_t j = 0; j < std::min(unit_side, n - half * unit_side); j++)
               rows[j] = vfloat(_mm512_maskz_loadu_epi16(first_of(count), in + (half * unit_side + j) * g.j_step + d));
             transpose(rows);

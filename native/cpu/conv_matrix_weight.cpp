@@ -58,7 +58,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
     std::vector<const bfloat16*> gradients(size_t(at_once * grid.results));
     const int64_t dy_row = at_once * grid.results + (at_once * grid.results / unit_depth % 2 == 0 ? unit_depth : 0);
     const int64_t x_size = (at_once * positions / 2 + grid.beyond) * block;  // pairs of one copy of a block of channels
-    bfloat16* turned = reinterpret_cast<bfloat16*>(thread_memory<Slot::operand>(outs * block * dy_row / 2));
+    bfloat16* transposed = reinterpret_cast<bfloat16*>(thread_memory<Slot::operand>(outs * block * dy_row / 2));
     Pair* packed = reinterpret_cast<Pair*>(thread_memory<Slot::other_operand>(ins * 2 * x_size));
     bfloat16* patched = reinterpret_cast<bfloat16*>(thread_memory<Slot::sums>(patches ? at_once * positions * patch.length / 2 : 1));
     for (int64_t at = begin; at < std::min(grid.segments, begin + part); at += at_once) {
@@ -78,7 +78,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
       }
       for (int64_t b = first_out; b < out_end; b++)
         for (int64_t q = 0; q < segments * grid.results; q += unit_depth)
-          transpose_block(turned + (b - first_out) * block * dy_row + q, dy_row, gradients.data() + q, group * g.width + b * block,
+          transpose_block(transposed + (b - first_out) * block * dy_row + q, dy_row, gradients.data() + q, group * g.width + b * block,
                           g.width - b * block);
       for (int64_t b = first_in; b < in_end; b++) {
         Pair *even = packed + (b - first_in) * 2 * x_size, *odd = even + x_size;
@@ -95,7 +95,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
             const int64_t offset = grid.offset[size_t(t)];
             const int64_t index = ((group * out_blocks + o) * in_blocks + c) * taps + t;
             outer_product(unit, partial + chunk / ranges * part_size + index * unit_block_size, at == begin,
-                          turned + (o - first_out) * block * dy_row, dy_row, grid.results,
+                          transposed + (o - first_out) * block * dy_row, dy_row, grid.results,
                           packed + ((c - first_in) * 2 + offset % 2) * x_size + offset / 2 * block, positions / 2 * block, segments);
           }
     }

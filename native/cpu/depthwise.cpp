@@ -9,11 +9,11 @@
 namespace turl {
 namespace {
 
-// The weight as [taps, C]; if `turned`, with the window rotated by 180 degrees.
-const float* by_tap(Context& context, const float* weight, const Convolution& s, bool turned = false) {
+// The weight as [taps, C]; if `rotated`, with the window rotated by 180 degrees.
+const float* by_tap(Context& context, const float* weight, const Convolution& s, bool rotated = false) {
   float* out = static_cast<float*>(context.scratch(size_t(s.taps() * s.channels) * 4));
   for (int64_t t = 0; t < s.taps(); t++) {
-    const float* from = weight + (turned ? s.taps() - 1 - t : t);
+    const float* from = weight + (rotated ? s.taps() - 1 - t : t);
     for (int64_t c = 0; c < s.channels; c++) out[t * s.channels + c] = from[c * s.taps()];
   }
   return out;

@@ -118,7 +118,7 @@ template <class Units> struct MatrixTiles : Classes {
         else zero_sums(unit);
         for (int64_t t = 0; t < n; t += block) {
           const int64_t right = (t / block * elements + e) * unit_side;
-          multiply(unit, o.turned, i * o.turned.row + t, o.v_high + right);
+          multiply(unit, o.transposed, i * o.transposed.row + t, o.v_high + right);
           multiply_again(unit, o.v_low + right);
         }
         store_sums(unit, sum, rows_g);
@@ -130,13 +130,13 @@ template <class Units> struct MatrixTiles : Classes {
   // How a chunk divides the memory `own`. What comes after v is for the gradients only.
   struct Own {
     float *inverse, *scaled, *rest;  // [tile, K]; [D], a row of v
-    Parts v, p, turned;              // [tile, D]; [tile, B], and that turned
+    Parts v, p, transposed;          // [tile, D]; [tile, B]; p transposed
     Pair *v_high, *v_low;            // v once more, each two classes side by side in tiles of pairs: [tile / 32][D / 16]
     float *dv, *projection;          // [tile, rows_g]; [tile, K]
 
     Own(const MatrixTiles& m, float* memory)
         : inverse(memory), scaled(inverse + m.tile * m.groups), rest(scaled + m.elements), v(rest, m.tile, m.elements),
-          p(rest, m.tile, m.columns), turned(rest, m.columns, m.tile) {
+          p(rest, m.tile, m.columns), transposed(rest, m.columns, m.tile) {
       v_high = reinterpret_cast<Pair*>(rest), v_low = v_high + m.tile * m.elements / 2;
       dv = rest + m.tile * m.elements, projection = dv + m.tile * m.rows_g;
     }
@@ -168,20 +168,20 @@ template <class Units> struct MatrixTiles : Classes {
     for (int64_t t = 0; t < classes; t++)
       for (int64_t i = 0; i < columns; i += block)
         o.p.put(t * o.p.row + i, Split::of<Units>(load(a + t * rows_t + i), load(a + t * rows_t + i + lanes)));
-    const auto part = [&](const bfloat16* v, const bfloat16* p, bfloat16* turned, Pair* pairs) {
+    const auto part = [&](const bfloat16* v, const bfloat16* p, bfloat16* transposed, Pair* pairs) {
       for (int64_t t = 0; t < classes; t += block) {
         const bfloat16* rows[block];
         for (int64_t r = 0; r < block; r++) rows[r] = p + (t + r) * o.p.row;
         for (int64_t i = 0; i < columns; i += block)
-          transpose_block(turned + i * o.turned.row + t, o.turned.row, rows, i, block);
+          transpose_block(transposed + i * o.transposed.row + t, o.transposed.row, rows, i, block);
         for (int64_t e = 0; e < elements; e += block)
           for (int64_t r = 0; r < block; r += 2)
             interleave(pairs + (t / block * elements + e) * unit_side + r / 2 * unit_side, v + (t + r) * o.v.row + e,
                        v + (t + r + 1) * o.v.row + e, ~__mmask32(0), 0, unit_size);
       }
     };
-    part(o.v.high, o.p.high, o.turned.high, o.v_high);
-    part(o.v.low, o.p.low, o.turned.low, o.v_low);
+    part(o.v.high, o.p.high, o.transposed.high, o.v_high);
+    part(o.v.low, o.p.low, o.transposed.low, o.v_low);
   }
 
   // Adds the products of 32 rows from `at` on, first of the low part, then of the high one, with two tiles of pairs, one after the other.

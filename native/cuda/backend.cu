@@ -56,7 +56,7 @@ class Staging {
       std::vector<std::thread> others;
       try {
         for (size_t i = 1; i < std::min<size_t>(4, pieces / 4); i++) others.emplace_back(work);
-      } catch (const std::system_error&) {  // no more threads are to be had
+      } catch (const std::system_error&) {  // the system has no more threads
       }
       work();
       for (std::thread& other : others) other.join();

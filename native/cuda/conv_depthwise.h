@@ -36,12 +36,12 @@ __device__ inline void take_pixels(Group<T, width> (&to)[count], const T* row, i
       for (int j = 0; j < width; j++) to[n].v[j] = T(0.0f);
 }
 
-// Reads the taps of the block's channels as floats, if `turned` with the window rotated by 180 degrees. All threads may read them afterwards.
-template <bool turned, class T, int columns_at_most>
+// Reads the taps of the block's channels as floats, if `rotated` with the window rotated by 180 degrees. All threads may read them afterwards.
+template <bool rotated, class T, int columns_at_most>
 __device__ inline void take_taps(float (&taps)[9][columns_at_most], const T* weight, int columns, int channels) {
   for (int i = int(threadIdx.y * blockDim.x + threadIdx.x); i < 9 * columns; i += row_threads) {
     const int tap = i / columns, channel = int(blockIdx.x) * columns + i % columns;
-    taps[tap][i % columns] = channel < channels ? float(weight[channel * 9 + (turned ? 8 - tap : tap)]) : 0.0f;
+    taps[tap][i % columns] = channel < channels ? float(weight[channel * 9 + (rotated ? 8 - tap : tap)]) : 0.0f;
   }
   __syncthreads();
 }
@@ -59,16 +59,16 @@ __device__ inline void put_pixels(T* to, const float (&sums)[count][width], int 
   }
 }
 
-// y from x; or, for stride 1, with the window rotated by 180 degrees (`turned`) and dy in place of x, the image's gradient. If `summed`, also
+// y from x; or, for stride 1, with the window rotated by 180 degrees (`rotated`) and dy in place of x, the image's gradient. If `summed`, also
 // leaves the sums of a chunk (channel_sums.h).
-template <class T, int width, int stride, bool turned, bool summed>
+template <class T, int width, int stride, bool rotated, bool summed>
 __global__ void __launch_bounds__(row_threads, 2)
     depthwise_3x3_kernel(T* y, float* chunk_sums, const T* x, const T* weight, Depthwise s, Rows<width> segments) {
   begin_kernel();
   constexpr int window = (span - 1) * stride + 3;
   TURL_SHARED(float, taps, [9][32 * width]);
   const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
-  take_taps<turned>(taps, weight, columns, s.channels);
+  take_taps<rotated>(taps, weight, columns, s.channels);
   float total[2][width] = {};
   segments.each_place([&](int64_t item) {
     int image, i, j;

@@ -10,7 +10,7 @@
 // In a block whose warpgroups have different roles, all threads of a warpgroup may also call
 //   give_registers<n>(); take_registers<n>();     to go on with n registers each, fewer or more than the kernel has; n a multiple of 8
 //
-// D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7 as mma_bfloat16 has it (mma.h).
+// D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7, as D in mma.h.
 // Operands: a row of A or a column of B is called a side; the inner dimension is the depth. An operand lies in blocks of 64 sides by 64 deep,
 // each 8 KiB from a multiple of 1 KiB on. Blocks follow one another, or lie as operand() is told. A block is 64 rows of 128 bytes: a row
 // has one side and runs along the depth, or, `by_side`, has one depth and runs along the sides. In row r, pack number p of 8 elements is at

@@ -65,7 +65,7 @@ template <int width> struct Hopper {
     }
   };
 
-  // The barrier at which users meet; it lies behind those of the ring.
+  // The barrier at which users meet; it lies after those of the ring.
   __device__ static Mbarrier* meeting(Pack<bfloat16>* ring) { return reinterpret_cast<Mbarrier*>(ring + stages * stage_packs) + 2 * stages; }
 
 #ifdef TURL_WARPGROUPS
