@@ -14,8 +14,8 @@ constexpr int tile_columns = 2 * lanes;
 // twice as many products, next to nothing.
 constexpr int unrolled = lanes == 16 ? 1 : 4;
 
-inline int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
-inline int64_t round_up(int64_t n, int64_t d) { return divide_up(n, d) * d; }
+inline int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
+inline int64_t round_up(int64_t n, int64_t d) { return ceil_div(n, d) * d; }
 
 // f.operator()<rows>() for 0 < rows <= most: with the number known at compile time, sums of so many rows stay in registers.
 template <int most = tile_rows, class F> void with_rows(int64_t rows, F&& f) {

@@ -54,8 +54,8 @@ void point(const Table<T>& table, int64_t step, int64_t begin, int64_t end, cons
       const int64_t y = i * phase.in_step + phase.taps[size_t(t)].y, x = first * phase.in_step + phase.taps[size_t(t)].x;
       // The columns [from, to) of the line whose input column x + k in_step lies in the image.
       const bool inside = y >= 0 && y < g.in_h;
-      const int64_t to = inside && x < g.in_w ? std::min(count, divide_up(g.in_w - x, phase.in_step)) : 0;
-      const int64_t from = std::min(to, x < 0 ? divide_up(-x, phase.in_step) : 0);
+      const int64_t to = inside && x < g.in_w ? std::min(count, ceil_div(g.in_w - x, phase.in_step)) : 0;
+      const int64_t from = std::min(to, x < 0 ? ceil_div(-x, phase.in_step) : 0);
       const T* pixel = in + ((b * g.in_h + y) * g.in_w + x) * g.in_c;
       for (int64_t k = 0; k < from; k++) row[k] = zero;
       for (int64_t k = from; k < to; k++) row[k] = pixel + k * phase.in_step * g.in_c;

@@ -17,7 +17,7 @@ constexpr int64_t pass_depth = lanes == 16 ? 640 : panel_depth;
 
 // panels [groups][column panel][tap][depth][tile_columns]
 void pack_weight(Context& context, float* panels, const float* weight, const Gather& g, const Phase& phase) {
-  const int64_t per_group = divide_up(g.width, tile_columns), taps = int64_t(phase.taps.size());
+  const int64_t per_group = ceil_div(g.width, tile_columns), taps = int64_t(phase.taps.size());
   parallel_for(context, g.groups * per_group, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++) {
       const int64_t first = p % per_group * tile_columns, n = std::min<int64_t>(tile_columns, g.width - first);
@@ -37,21 +37,21 @@ void gather_phase(Context& context, float* out, ChannelSums* sums, const float* 
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
-  const int64_t panels = divide_up(g.width, tile_columns), panel_size = taps * g.depth * tile_columns;
+  const int64_t panels = ceil_div(g.width, tile_columns), panel_size = taps * g.depth * tile_columns;
   float* packed = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * panel_size)) * 4));
   pack_weight(context, packed, weight, g, phase);
   std::vector<float> zero(size_t(g.groups * g.depth), 0.0f);
 
   // A pass of the tiles takes so many taps, or so many channels of one tap, such that all passes are about equally long.
-  const int64_t taps_at_once = divide_up(taps, std::max<int64_t>(1, divide_up(taps * g.depth, pass_depth)));
-  const int64_t depth_at_once = divide_up(g.depth, divide_up(g.depth, pass_depth));
+  const int64_t taps_at_once = ceil_div(taps, std::max<int64_t>(1, ceil_div(taps * g.depth, pass_depth)));
+  const int64_t depth_at_once = ceil_div(g.depth, ceil_div(g.depth, pass_depth));
   const bool one_pass = taps_at_once >= taps && depth_at_once == g.depth;
   const bool streaming = one_pass && g.width % 16 == 0 && worth_streaming(out, pixels, g.groups * g.width);  // whole cache lines
   const Write first_write = streaming ? Write::streaming : Write::plain;
   // A chunk is a block of about 192 pixels x some panels of weights. Few pixels make chunks of fewer panels, so that there are some 32 chunks.
-  const int64_t step = round_up(divide_up(pixels, divide_up(pixels, 192)), tile_rows), pixel_blocks = divide_up(pixels, step);
-  const int64_t panels_at_once = divide_up(g.groups * panels, std::min(g.groups * panels, divide_up(32, pixel_blocks)));
-  const int64_t panel_blocks = divide_up(g.groups * panels, panels_at_once);
+  const int64_t step = round_up(ceil_div(pixels, ceil_div(pixels, 192)), tile_rows), pixel_blocks = ceil_div(pixels, step);
+  const int64_t panels_at_once = ceil_div(g.groups * panels, std::min(g.groups * panels, ceil_div(32, pixel_blocks)));
+  const int64_t panel_blocks = ceil_div(g.groups * panels, panels_at_once);
   if (sums) sums->begin(pixel_blocks);
   parallel_chunks(context, pixel_blocks * panel_blocks, [&](int64_t chunk) {
     const int64_t begin = chunk / panel_blocks * step, end = std::min(pixels, begin + step);
@@ -87,7 +87,7 @@ void few_channels_forward(Context& context, float* y, ChannelSums* sums, const f
   const int64_t height = s.height + 2 * s.padding, line = (s.width + 2 * s.padding) * s.channels;
   const int64_t border = s.padding * s.channels, inside = s.width * s.channels;
   float* bordered = static_cast<float*>(context.scratch(size_t(s.batch * height * line) * 4));
-  parallel_for(context, s.batch * height, divide_up(16384, line), [&](int64_t begin, int64_t end) {
+  parallel_for(context, s.batch * height, ceil_div(16384, line), [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) {
       const int64_t image = at / height, i = at % height - s.padding;
       float* out = bordered + at * line;

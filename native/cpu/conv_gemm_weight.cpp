@@ -38,18 +38,18 @@ Plan plan(const Convolution& s) {
   p.rows = p.few_channels ? s.kernel_w * cg : og;
   p.columns = p.few_channels ? og : cg;
   p.taps = p.few_channels ? s.kernel_h : s.taps();
-  p.row_blocks = divide_up(p.rows, 128);
-  p.rows_per_block = divide_up(p.rows, p.row_blocks);
-  p.panels = divide_up(p.columns, tile_columns);
+  p.row_blocks = ceil_div(p.rows, 128);
+  p.rows_per_block = ceil_div(p.rows, p.row_blocks);
+  p.panels = ceil_div(p.columns, tile_columns);
   p.panels_per_block = (p.taps == 1 ? 128 : 64) / tile_columns;
-  p.panel_blocks = divide_up(p.panels, p.panels_per_block);
+  p.panel_blocks = ceil_div(p.panels, p.panels_per_block);
   p.step = s.kernel_w == 1 && s.padding == 0 ? 1 : s.stride;  // 1: only the pixels that the one tap meets are copied
   p.line = (s.out_width() - 1) * p.step + s.kernel_w;
   p.band = std::max<int64_t>(1, 256 / p.line);
   const int64_t lines = s.batch * s.out_height(), blocks = s.groups * p.row_blocks * p.panel_blocks;
-  const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, divide_up(lines, p.band));
-  p.lines_per_part = round_up(divide_up(lines, wanted), p.band);
-  p.parts = divide_up(lines, p.lines_per_part);
+  const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, ceil_div(lines, p.band));
+  p.lines_per_part = round_up(ceil_div(lines, wanted), p.band);
+  p.parts = ceil_div(lines, p.lines_per_part);
   p.part_size = s.groups * p.panels * p.taps * p.rows * tile_columns;
   return p;
 }
@@ -96,12 +96,12 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
   parallel_chunks(context, p.parts * blocks, [&](int64_t chunk) {
     const int64_t part = chunk / blocks, group = chunk % blocks / (p.row_blocks * p.panel_blocks);
     const int64_t first_row = chunk / p.panel_blocks % p.row_blocks * p.rows_per_block;
-    const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = divide_up(rows, tile_rows);
+    const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = ceil_div(rows, tile_rows);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
     const int64_t width = p.few_channels ? cg : tile_columns;  // of a copied pixel of x
     float* packed_x = thread_memory<Slot::operand>(p.band * p.line * width);
-    const int64_t dy_width = p.few_channels ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
+    const int64_t dy_width = p.few_channels ? tile_columns : (ceil_div(rows, 16) | 1) * 16;  // an odd number of cache lines
     float* packed_dy = thread_memory<Slot::other_operand>(p.band * wo * dy_width);
 
     // Pixels of dy from `line` on, from a channel of this group on; and the pixels of x that these meet with tap (u, 0).

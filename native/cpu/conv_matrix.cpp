@@ -22,7 +22,7 @@ constexpr int64_t cached = 512 * 1024;  // values of a chunk, so that they stay 
 
 // packed [group][column panel][tap][unit_depth channels]: the weight, as two tiles of pairs side by side.
 void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const Gather& g, const Phase& phase) {
-  const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(phase.taps.size());
+  const int64_t panels = ceil_div(g.width, block), steps = ceil_div(g.depth, unit_depth), taps = int64_t(phase.taps.size());
   parallel_for(context, g.groups * panels * taps, 4, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; item++) {
       const int64_t group = item / taps / panels, first = item / taps % panels * block, n = std::min(block, g.width - first);
@@ -82,7 +82,7 @@ template <class Units> struct Chunk {
   void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* weights,
                 int64_t panel_size, int64_t first, int64_t width, bool streaming) {
     alignas(64) float sums[unit_block_size];
-    const int64_t count = int64_t(tiles.size()), twos = divide_up(count, 2), panels = divide_up(width, block);
+    const int64_t count = int64_t(tiles.size()), twos = ceil_div(count, 2), panels = ceil_div(width, block);
     for (int64_t i = 0; i < twos * panels; i++) {
       // With one tap, two tiles go through all panels, so that pixels come from memory once; else a panel goes through all tiles.
       const int64_t t = 2 * (taps == 1 ? i / panels : i % twos), panel = taps == 1 ? i % panels : i / twos;
@@ -142,7 +142,7 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
   const bool patches = phases.size() == 1 && takes_patches(whole, whole_phase);
   const Patches patch(whole, whole_phase);
   const auto [g, all] = patches ? patch.as_channels() : std::pair(whole, whole_phase);
-  const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(all.taps.size());
+  const int64_t panels = ceil_div(g.width, block), steps = ceil_div(g.depth, unit_depth), taps = int64_t(all.taps.size());
   const int64_t tap_size = steps * 2 * unit_size;
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * taps * tap_size)) * 4));
   pack_weight(context, packed, weight, g, all);
@@ -153,7 +153,7 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
   const int64_t columns = g.groups * g.width + block;
   if (in_place) {
     constexpr int64_t pixels_at_once = 512;
-    if (sums) sums->begin(divide_up(pixels_out, pixels_at_once));
+    if (sums) sums->begin(ceil_div(pixels_out, pixels_at_once));
     return parallel_for(context, pixels_out, pixels_at_once, [&](int64_t begin, int64_t end) {
       Chunk<Units> chunk;
       if (sums) chunk.column_sums = ChannelSums::rows(columns);
@@ -179,7 +179,7 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
   const int64_t positions = grid.positions();
   const int64_t at_once = std::max<int64_t>(1, std::min(512 / grid.results, cached / (std::max<int64_t>(1, positions) * row)));
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth + block), bfloat16(0.0f));
-  if (sums) sums->begin(divide_up(grid.segments, at_once));
+  if (sums) sums->begin(ceil_div(grid.segments, at_once));
   parallel_for(context, grid.segments, at_once, [&](int64_t begin, int64_t end) {
     Chunk<Units> chunk;
     if (sums) chunk.column_sums = ChannelSums::rows(columns);

@@ -38,13 +38,13 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
   const Grid grid(g, phase, 1024);
   const int64_t taps = int64_t(phase.taps.size()), positions = grid.positions();
   const bool from_odd = std::ranges::any_of(grid.offset, [](int64_t offset) { return offset % 2 != 0; });
-  const int64_t out_blocks = divide_up(g.width, block), in_blocks = divide_up(g.depth, block);
+  const int64_t out_blocks = ceil_div(g.width, block), in_blocks = ceil_div(g.depth, block);
   // A chunk computes some blocks of output x input channels over a part of the segments, `at_once` of them at a time.
   const int64_t outs = std::min<int64_t>(out_blocks, 4), ins = std::min<int64_t>(in_blocks, 4);
-  const int64_t out_ranges = divide_up(out_blocks, outs), in_ranges = divide_up(in_blocks, ins);
+  const int64_t out_ranges = ceil_div(out_blocks, outs), in_ranges = ceil_div(in_blocks, ins);
   const int64_t ranges = g.groups * out_ranges * in_ranges, at_once = std::max<int64_t>(1, 1024 / grid.results);
-  const int64_t wanted = std::clamp<int64_t>(16 / ranges, 1, divide_up(grid.segments, at_once));
-  const int64_t part = round_up(divide_up(grid.segments, wanted), at_once), parts = divide_up(grid.segments, part);
+  const int64_t wanted = std::clamp<int64_t>(16 / ranges, 1, ceil_div(grid.segments, at_once));
+  const int64_t part = round_up(ceil_div(grid.segments, wanted), at_once), parts = ceil_div(grid.segments, part);
   const int64_t part_size = g.groups * out_blocks * in_blocks * taps * unit_block_size;
   float* partial = static_cast<float*>(context.scratch(size_t(parts * part_size) * 4));
   const std::vector<bfloat16> zero(size_t(std::max(s.channels, s.out_channels) + patch.length + block), bfloat16(0.0f));

@@ -125,7 +125,7 @@ constexpr int64_t pixels_ahead = 16;  // to prefetch when pixels are packed
 
 // panels [groups][column panel][pair of (tap, depth)][tile_columns]; an odd end is filled with zero.
 void pack_weight(Context& context, Pair* panels, const bfloat16* weight, int64_t pairs, const Gather& g, const Phase& phase) {
-  const int64_t per_group = divide_up(g.width, tile_columns), values = int64_t(phase.taps.size()) * g.depth;
+  const int64_t per_group = ceil_div(g.width, tile_columns), values = int64_t(phase.taps.size()) * g.depth;
   parallel_for(context, g.groups * per_group, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++) {
       const int64_t first = p % per_group * tile_columns, n = std::min<int64_t>(tile_columns, g.width - first);
@@ -146,7 +146,7 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   if (pixels == 0) return;
   const bool patches = takes_patches(g, phase);
   const Patches patch(g, phase);
-  const int64_t panels = divide_up(g.width, tile_columns), pairs = divide_up(taps * g.depth, 2);
+  const int64_t panels = ceil_div(g.width, tile_columns), pairs = ceil_div(taps * g.depth, 2);
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * pairs * tile_columns)) * 4));
   pack_weight(context, packed, weight, pairs, g, phase);
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth), bfloat16(0.0f));
@@ -156,13 +156,13 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
   constexpr int64_t panel_pairs = 256;
   const int64_t tile_taps = patches ? 1 : taps, tap_pairs = patches ? pairs : std::max<int64_t>(1, g.depth / 2);
   const int64_t taps_at_once = std::max<int64_t>(1, panel_pairs / tap_pairs);
-  const int64_t pairs_at_once = divide_up(tap_pairs, divide_up(tap_pairs, panel_pairs));
+  const int64_t pairs_at_once = ceil_div(tap_pairs, ceil_div(tap_pairs, panel_pairs));
   // A chunk has `at_once` pixels, with patches whole lines of the result. The tables have room for a multiple of tile_rows.
   const int64_t many = pixels > 192 * 64 ? 192 : 96;
-  const int64_t at_once = patches ? divide_up(many, phase.columns) * phase.columns : many, step = round_up(at_once, tile_rows);
+  const int64_t at_once = patches ? ceil_div(many, phase.columns) * phase.columns : many, step = round_up(at_once, tile_rows);
   Phase places = phase;
   if (patches) places.taps.clear();
-  if (sums) sums->begin(divide_up(pixels, at_once));
+  if (sums) sums->begin(ceil_div(pixels, at_once));
   parallel_for(context, pixels, at_once, [&](int64_t begin, int64_t end) {
     const RowSums chunk_sums = sums ? ChannelSums::rows(g.groups * g.width + tile_columns) : RowSums{};
     const Table<bfloat16> table(taps, step);
@@ -220,19 +220,19 @@ Plan plan(const Convolution& s) {
   p.patches = few_channels(s.group_channels(), s.groups);
   p.columns = s.group_channels() * (p.patches ? s.taps() : 1);
   p.taps = p.patches ? 1 : s.taps();
-  p.line = divide_up(s.out_width(), 2);
+  p.line = ceil_div(s.out_width(), 2);
   p.rows = s.group_out_channels();
-  p.panels = divide_up(p.columns, tile_columns);
-  p.row_blocks = divide_up(p.rows, 144);
-  p.rows_per_block = divide_up(p.rows, p.row_blocks);
+  p.panels = ceil_div(p.columns, tile_columns);
+  p.row_blocks = ceil_div(p.rows, 144);
+  p.rows_per_block = ceil_div(p.rows, p.row_blocks);
   p.width = round_up(p.rows_per_block, tile_columns) + 16;  // 16: no power of two, which would use few cache sets
   p.panels_per_block = p.taps == 1 ? 4 : 2;  // for which dy is packed once
-  p.panel_blocks = divide_up(p.panels, p.panels_per_block);
+  p.panel_blocks = ceil_div(p.panels, p.panels_per_block);
   p.lines = std::max<int64_t>(1, 128 / p.line);
   const int64_t all = s.batch * s.out_height(), blocks = s.groups * p.row_blocks * p.panel_blocks;
-  const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, divide_up(all, p.lines));
-  p.lines_per_part = round_up(divide_up(all, wanted), p.lines);
-  p.parts = divide_up(all, p.lines_per_part);
+  const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, ceil_div(all, p.lines));
+  p.lines_per_part = round_up(ceil_div(all, wanted), p.lines);
+  p.parts = ceil_div(all, p.lines_per_part);
   p.part_size = s.groups * p.panels * p.taps * p.rows * tile_columns;
   return p;
 }
@@ -257,8 +257,8 @@ void pack_x(Pair* packed, const bfloat16* x, int64_t line, int64_t count, int64_
   const int64_t ho = s.out_height(), wo = s.out_width(), step = s.stride * s.channels;
   const __mmask32 mask = first_of(n);
   // The pixels [from, to) of a line whose column j stride + v - padding lies in the image.
-  const int64_t to = std::clamp<int64_t>(divide_up(s.width + s.padding - v, s.stride), 0, wo);
-  const int64_t from = std::min(to, divide_up(std::max<int64_t>(0, s.padding - v), s.stride));
+  const int64_t to = std::clamp<int64_t>(ceil_div(s.width + s.padding - v, s.stride), 0, wo);
+  const int64_t from = std::min(to, ceil_div(std::max<int64_t>(0, s.padding - v), s.stride));
   for (int64_t i = line; i < line + count; i++, packed += p.line * tile_columns) {
     const int64_t row = i % ho * s.stride + u - s.padding;
     const bfloat16* in = x + ((i / ho * s.height + row) * s.width + v - s.padding) * s.channels + first;
@@ -318,7 +318,7 @@ void pairs_conv_backward_weight(Context& context, float* dweight, const bfloat16
   parallel_chunks(context, p.parts * blocks, [&](int64_t chunk) {
     const int64_t part = chunk / blocks, group = chunk % blocks / (p.row_blocks * p.panel_blocks);
     const int64_t first_row = chunk / p.panel_blocks % p.row_blocks * p.rows_per_block;
-    const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = divide_up(rows, tile_rows);
+    const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = ceil_div(rows, tile_rows);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
     Pair* packed_dy = reinterpret_cast<Pair*>(thread_memory<Slot::operand>(p.width * p.lines * p.line));

@@ -50,7 +50,7 @@ struct Patches {
     for (Run run : runs) {
       run.y += line * phase.in_step;
       if (run.y < 0 || run.y >= g.in_h) continue;
-      first = std::max(first, divide_up(std::max<int64_t>(0, -run.x), phase.in_step));
+      first = std::max(first, ceil_div(std::max<int64_t>(0, -run.x), phase.in_step));
       last = std::min(last, run.x + run.count > g.in_w ? 0 : (g.in_w - run.count - run.x) / phase.in_step + 1);
       inside.push_back(run);
     }

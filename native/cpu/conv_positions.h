@@ -31,7 +31,7 @@ struct Grid {
       int64_t plane, y, x;
     };
     std::vector<Place> places;
-    const auto below = [&](int64_t i) { return i >= 0 ? i / step : -divide_up(-i, step); };
+    const auto below = [&](int64_t i) { return i >= 0 ? i / step : -ceil_div(-i, step); };
     int64_t last = 0, width = phase.columns;
     for (const Tap& tap : phase.taps) {
       const Place at{0, below(tap.y), below(tap.x)};
@@ -45,9 +45,9 @@ struct Grid {
     }
     for (const Plane& plane : planes) width = std::max(width, columns_of(plane, g) + left);
     pitch = width;
-    per_image = divide_up(phase.rows, std::max<int64_t>(1, most / pitch));
-    lines = divide_up(phase.rows, per_image);
-    per_image = divide_up(phase.rows, lines);
+    per_image = ceil_div(phase.rows, std::max<int64_t>(1, most / pitch));
+    lines = ceil_div(phase.rows, per_image);
+    per_image = ceil_div(phase.rows, lines);
     segments = g.batch * per_image;
     in_lines = lines + last - first;
     results = round_up(lines * pitch, unit_depth);
@@ -56,7 +56,7 @@ struct Grid {
     for (const Place& at : places) offset.push_back(at.plane * plane_size + (at.y - first) * pitch + at.x + left);
   }
 
-  int64_t columns_of(const Plane& plane, const Gather& g) const { return divide_up(g.in_w - plane.x, step); }
+  int64_t columns_of(const Plane& plane, const Gather& g) const { return ceil_div(g.in_w - plane.x, step); }
   int64_t positions() const { return int64_t(planes.size()) * plane_size; }
 
   // pixels[position] = the input pixel at each of the positions() of a segment, `zero` where there is none.

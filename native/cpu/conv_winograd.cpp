@@ -29,8 +29,8 @@ struct Pass {
 // panels [column panel][position][depth][tile_columns], written with streaming stores if `streaming`.
 template <bool streaming> void transform_weight(Context& context, float* panels, const float* weight, const Pass& s) {
   constexpr int64_t taps = window * window, block = 16;  // input channels at a time: they share a cache line
-  const int64_t blocks = divide_up(s.depth, block);
-  parallel_for(context, divide_up(s.width, tile_columns) * blocks, 4, [&](int64_t begin, int64_t end) {
+  const int64_t blocks = ceil_div(s.depth, block);
+  parallel_for(context, ceil_div(s.width, tile_columns) * blocks, 4, [&](int64_t begin, int64_t end) {
     float gathered[taps][block][tile_columns] = {};
     for (int64_t item = begin; item < end; item++) {
       const int64_t panel = item / blocks, first = panel * tile_columns, d0 = item % blocks * block;
@@ -135,7 +135,7 @@ template <class T> struct Steps {
       : s(s), tiles(tiles), images(images), packed(packed), out(out), sums(sums),
         streaming(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)),
         out_row(odd_lines(s.width)), in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)),
-        panels(divide_up(s.width, tile_columns)), panel_size(positions * s.depth * tile_columns) {}
+        panels(ceil_div(s.width, tile_columns)), panel_size(positions * s.depth * tile_columns) {}
 
   const float* panel(int64_t position, int64_t index) const {
     return packed + index * panel_size + position * s.depth * tile_columns;
@@ -178,7 +178,7 @@ template <class T> struct Steps {
 // For weights that fit the caches: each thread takes chunks of `at_once` tiles, a multiple of tile_rows, through the three steps in its own
 // memory.
 template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_t at_once) {
-  if (shared.sums) shared.sums->begin(divide_up(shared.tiles.count(), tile_rows));
+  if (shared.sums) shared.sums->begin(ceil_div(shared.tiles.count(), tile_rows));
   parallel_for(context, shared.tiles.count(), at_once, [&](int64_t begin, int64_t end) {
     Steps<T> steps = shared;
     steps.transformed = thread_memory<Slot::operand>(positions * steps.in_step);
@@ -199,9 +199,9 @@ template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t a
   steps.transformed = static_cast<float*>(context.scratch(size_t(positions * (steps.in_step + steps.out_step)) * 4));
   steps.products = steps.transformed + positions * steps.in_step;
   constexpr int64_t grain = 4;
-  const int64_t chunks = divide_up(at_once, grain);  // of the tiles of a round, of which the last has fewer
+  const int64_t chunks = ceil_div(at_once, grain);  // of the tiles of a round, of which the last has fewer
   const int64_t before = (steps.tiles.count() - 1) / at_once;
-  if (steps.sums) steps.sums->begin(before * chunks + divide_up(steps.tiles.count() - before * at_once, grain));
+  if (steps.sums) steps.sums->begin(before * chunks + ceil_div(steps.tiles.count() - before * at_once, grain));
   for (int64_t first = 0; first < steps.tiles.count(); first += at_once) {
     const int64_t count = std::min(at_once, steps.tiles.count() - first);
     const TileRows rows(steps.tiles, first, first + count);
@@ -218,7 +218,7 @@ template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t a
 template <class T> void convolve(Context& context, T* out, ChannelSums* sums, const T* in, const float* weight, const Pass& s) {
   const Tiles tiles{s.batch, s.out_h, s.out_w};
   constexpr int64_t cache = 5 << 20;  // floats: 20 MiB
-  const int64_t weights = divide_up(s.width, tile_columns) * tile_columns * positions * s.depth;
+  const int64_t weights = ceil_div(s.width, tile_columns) * tile_columns * positions * s.depth;
   float* packed = static_cast<float*>(context.scratch(size_t(weights) * 4));
   const bool many = weights > cache;
   (many ? transform_weight<true> : transform_weight<false>)(context, packed, weight, s);
@@ -227,12 +227,12 @@ template <class T> void convolve(Context& context, T* out, ChannelSums* sums, co
 
   if (many) {
     const int64_t most = std::max<int64_t>(cache / (positions * (s.depth + s.width)), 48);
-    const int64_t at_once = divide_up(tiles.count(), divide_up(tiles.count(), most));
+    const int64_t at_once = ceil_div(tiles.count(), ceil_div(tiles.count(), most));
     return step_by_step(context, Steps<T>(s, tiles, images, packed, out, sums, at_once), at_once);
   }
   // Enough tiles to be worth reading the weights, and as many chunks as threads.
-  const int64_t chunks = round_up(divide_up(tiles.count(), 48), context.threads);
-  const int64_t at_once = round_up(divide_up(tiles.count(), chunks), tile_rows);
+  const int64_t chunks = round_up(ceil_div(tiles.count(), 48), context.threads);
+  const int64_t at_once = round_up(ceil_div(tiles.count(), chunks), tile_rows);
   chunk_by_chunk(context, Steps<T>(s, tiles, images, packed, out, sums, at_once), at_once);
 }
 

@@ -79,13 +79,13 @@ template <class T> float* step_by_step(Context& context, const Steps<T>& steps) 
   constexpr int64_t cache = 5 << 20;  // floats of a chunk: 20 MiB
   const int64_t tiles = steps.tiles.count(), row = steps.row;
   const int64_t most = std::max<int64_t>(cache / (positions * row), 48);
-  const int64_t at_once = divide_up(tiles, divide_up(tiles, most)), step = odd_lines(at_once * row);
+  const int64_t at_once = ceil_div(tiles, ceil_div(tiles, most)), step = odd_lines(at_once * row);
   float* transformed = static_cast<float*>(context.scratch(size_t(positions * (step + steps.sum_step)) * 4));
   float* sums = transformed + positions * step;
 
   // Out channels and tiles of one product, and positions of a chunk.
   constexpr int64_t block = 16 * tile_rows, depth = 192, together = 3;
-  const int64_t out_channels = steps.s.out_channels, blocks = divide_up(out_channels, block);
+  const int64_t out_channels = steps.s.out_channels, blocks = ceil_div(out_channels, block);
   for (int64_t first = 0; first < tiles; first += at_once) {
     const int64_t count = std::min(at_once, tiles - first);
     const TileRows tile_rows(steps.tiles, first, first + count);

@@ -45,7 +45,7 @@ void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const
   const int64_t grain = rows_per_chunk(y.width * channels, 9, slide_products);
   const auto make = sums ? std::array{slide<stride, 1, block, true, T>, slide<stride, 2, block, true, T>}
                          : std::array{slide<stride, 1, block, false, T>, slide<stride, 2, block, false, T>};
-  if (sums) sums->begin(divide_up(batch * y.height, grain));
+  if (sums) sums->begin(ceil_div(batch * y.height, grain));
   const bool streaming = streams<block>(y.p, batch * y.height * y.width, channels);
   parallel_for(context, batch * y.height, grain, [&](int64_t begin, int64_t end) {
     const RowSums chunk_sums = sums ? ChannelSums::rows(columns) : RowSums{};
@@ -190,7 +190,7 @@ void gather_weights(float* total, const Images<const float>& dy, const Images<co
       if (iy < 0 || iy >= x.height) continue;
       for (int64_t v = 0; v < s.kernel_w; v++) {
         // The columns j whose input column j stride + v - padding lies in the image.
-        const int64_t first = std::max<int64_t>(0, divide_up(std::max<int64_t>(0, s.padding - v), s.stride));
+        const int64_t first = std::max<int64_t>(0, ceil_div(std::max<int64_t>(0, s.padding - v), s.stride));
         const int64_t inside = x.width - 1 + s.padding - v;
         const int64_t last = inside < 0 ? 0 : std::min(dy.width, inside / s.stride + 1);
         const float* g = dy.at(image, i) + first * channels;
@@ -233,8 +233,8 @@ void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int6
                  Add&& add) {
   const Images<const T> gradient{dy, s.out_height(), s.out_width(), s.channels}, image{x, s.height, s.width, s.channels};
   const int64_t channels = s.channels, size = s.taps() * step, rows = s.batch * gradient.height;
-  const int64_t grain = std::max(rows_per_chunk(gradient.width * channels, s.taps(), products), divide_up(rows, 64));
-  const int64_t chunks = std::max<int64_t>(1, divide_up(rows, grain));
+  const int64_t grain = std::max(rows_per_chunk(gradient.width * channels, s.taps(), products), ceil_div(rows, 64));
+  const int64_t chunks = std::max<int64_t>(1, ceil_div(rows, grain));
   float* partial = static_cast<float*>(context.scratch(size_t(chunks * size) * 4));
   parallel_chunks(context, chunks, [&](int64_t chunk) {
     float* total = partial + chunk * size;

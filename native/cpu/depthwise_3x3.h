@@ -72,9 +72,9 @@ template <int stride> constexpr int carried = stride == 1 ? 2 : 1;
 template <int stride, class F>
 inline __attribute__((always_inline)) void along(int64_t columns, int64_t results, int64_t padding, F&& step) {
   const auto check = [columns](int64_t column) { return column >= 0 && column < columns; };
-  const int64_t first = std::min(results, divide_up(std::max<int64_t>(0, padding + stride - 3), stride));
+  const int64_t first = std::min(results, ceil_div(std::max<int64_t>(0, padding + stride - 3), stride));
   // A step also loads dy of the result `carried` places after j (slide_weight).
-  const int64_t last = std::min(results - carried<stride>, divide_up(std::max<int64_t>(0, columns + padding - 2), stride));
+  const int64_t last = std::min(results - carried<stride>, ceil_div(std::max<int64_t>(0, columns + padding - 2), stride));
   int64_t j = -carried<stride>;
   for (; j < first; j++) step(j, check);
   for (; j < last; j++) step(j, [](int64_t) { return true; });

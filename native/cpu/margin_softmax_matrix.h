@@ -82,7 +82,7 @@ template <class Units> struct MatrixTiles : Classes {
     const int64_t n = count(index);
     normalise(index, o);
     NextLines next = rows(w, index + 1);
-    const int64_t steps = divide_up(n, block) * columns / block * elements / block, lines = divide_up(tile * size / 16, steps);
+    const int64_t steps = ceil_div(n, block) * columns / block * elements / block, lines = ceil_div(tile * size / 16, steps);
     Units unit;
     Units::fence();
     for (int64_t t = 0; t < n; t += block)

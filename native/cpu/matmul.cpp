@@ -64,11 +64,11 @@ template <class T>
 void fast_matmul(Context& context, float* y, const float* a, const T* b, int64_t batch, int64_t m, int64_t n, int64_t k,
                  bool transpose_a, bool transpose_b) {
   if (k == 0) return std::fill(y, y + batch * m * n, 0.0f);
-  const int64_t rows_at_once = round_up(divide_up(m, divide_up(m, 192)), tile_rows), panels = divide_up(n, tile_columns);
-  const int64_t row_blocks = divide_up(m, rows_at_once);
+  const int64_t rows_at_once = round_up(ceil_div(m, ceil_div(m, 192)), tile_rows), panels = ceil_div(n, tile_columns);
+  const int64_t row_blocks = ceil_div(m, rows_at_once);
   const int64_t panels_at_once = std::clamp<int64_t>(batch * row_blocks * panels / 32, 1, 8);
-  const int64_t panel_blocks = divide_up(panels, panels_at_once);
-  const int64_t depth = divide_up(k, divide_up(k, panel_depth));
+  const int64_t panel_blocks = ceil_div(panels, panels_at_once);
+  const int64_t depth = ceil_div(k, ceil_div(k, panel_depth));
   const Write first_write = depth == k && worth_streaming(y, batch * m, n) ? Write::streaming : Write::plain;
   parallel_chunks(context, batch * row_blocks * panel_blocks, [&](int64_t chunk) {
     const int64_t image = chunk / (row_blocks * panel_blocks), first_row = chunk / panel_blocks % row_blocks * rows_at_once;

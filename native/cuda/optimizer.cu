@@ -9,11 +9,6 @@ namespace {
 constexpr int threads = 256, per_block = 4096;
 constexpr int most_tensors = 48;  // of one launch: their addresses are kernel parameters, which are limited to 4 KiB
 
-void same(const OutList& y, const InList& x) {
-  for (size_t i = 0; i < y.size(); i++)
-    if (y[i].data != x[i].data || y[i].size != x[i].size) throw std::runtime_error("an optimiser step works in place");
-}
-
 // `arrays` arrays for each of some tensors. The first blocks of a launch belong to the first tensor, the next ones to the next tensor, and so
 // on; each block has `per_block` elements.
 template <int arrays> struct Tensors {
@@ -126,11 +121,6 @@ __global__ void adamw_kernel(Tensors<4> all, const float* scale, AdamWRule<float
 
 // Kernels do not write through an input's address.
 float* address(const In& x) { return const_cast<float*>(x.as<float>()); }
-
-void expect_lists(const OutList& p, std::initializer_list<size_t> sizes) {
-  for (size_t size : sizes)
-    if (size != p.size()) throw std::runtime_error("expected lists of one length");
-}
 }  // namespace
 
 void square_sums(Context& context, Out y, InList x) {
@@ -155,7 +145,7 @@ void clip_scale(Context& context, Out scale, In squares, double max_norm) {
 void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InList g, In scale, double lr, double momentum,
               double weight_decay) {
   expect_lists(p, {v.size(), p0.size(), v0.size(), g.size()});
-  same(p, p0), same(v, v0);
+  expect_in_place(p, p0), expect_in_place(v, v0);
   const SgdRule<float> rule = {float(lr), float(momentum), float(weight_decay)};
   each_launch<3>(
       p.size(), [&](size_t i) { return p[i].size; },
@@ -169,7 +159,7 @@ void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InLi
 void adamw_step(Context& context, OutList p, OutList m, OutList v, InList p0, InList m0, InList v0, InList g, In scale, double lr,
                 double beta1, double beta2, double epsilon, double weight_decay, int64_t step) {
   expect_lists(p, {m.size(), v.size(), p0.size(), m0.size(), v0.size(), g.size()});
-  same(p, p0), same(m, m0), same(v, v0);
+  expect_in_place(p, p0), expect_in_place(m, m0), expect_in_place(v, v0);
   const auto rule = adamw_rule<float>(lr, beta1, beta2, epsilon, weight_decay, step);
   each_launch<4>(
       p.size(), [&](size_t i) { return p[i].size; },
