@@ -17,14 +17,14 @@ struct RowSums {
 
   // Adds rows to `vectors` vectors of columns from c on: call start, then add for every row, then end. `fresh` says that these are the
   // first rows of the chunk: then the values given to start become the origin, and the sums begin at zero.
-  template <int vectors> class Passing {
+  template <int vectors> class Accumulator {
     float* const at;
     const int64_t columns;
     const bool fresh;
     vfloat origin[vectors], sum[vectors] = {}, square[vectors] = {};
 
    public:
-    Passing(const RowSums& sums, int64_t c, bool fresh) : at(sums.origin + c), columns(sums.columns), fresh(fresh) {}
+    Accumulator(const RowSums& sums, int64_t c, bool fresh) : at(sums.origin + c), columns(sums.columns), fresh(fresh) {}
     void start(int i, vfloat first) {
       if (fresh) store(at + i * lanes, first);
       origin[i] = load(at + i * lanes);

@@ -111,13 +111,13 @@ template <class Units> struct Chunk {
   }
   // The same, and sums the results; `fresh` as for RowSums.
   void write_summed(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool streaming, bool fresh) const {
-    RowSums::Passing<2> passing(column_sums, c, fresh);
-    passing.start(0, load(from)), passing.start(1, load(from + unit_side));
+    RowSums::Accumulator<2> row_sums(column_sums, c, fresh);
+    row_sums.start(0, load(from)), row_sums.start(1, load(from + unit_side));
     write(from, to, c, columns, streaming, [&](__m512i row) {
-      passing.add(0, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 0))));
-      passing.add(1, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 1))));
+      row_sums.add(0, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 0))));
+      row_sums.add(1, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 1))));
     });
-    passing.end();
+    row_sums.end();
   }
 };
 

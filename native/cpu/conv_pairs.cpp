@@ -80,14 +80,14 @@ __attribute__((noinline)) void tile(const bfloat16* const* rows, int64_t row_ste
   if constexpr (summed) {
     const auto even = [](__m512i v) { return vfloat(_mm512_maskz_slli_epi32(0xffff, v, 16)); };
     const auto odd = [](__m512i v) { return vfloat(_mm512_and_si512(v, _mm512_set1_epi32(int32_t(0xffff0000)))); };
-    RowSums::Passing<2> passing(sums, out_offset, fresh);
-    passing.start(0, even(row[0])), passing.start(1, odd(row[0]));
+    RowSums::Accumulator<2> row_sums(sums, out_offset, fresh);
+    row_sums.start(0, even(row[0])), row_sums.start(1, odd(row[0]));
 #pragma GCC unroll 12
     for (int r = 0; r < tile_rows; r++) {
       if (r >= valid) break;
-      passing.add(0, even(row[r])), passing.add(1, odd(row[r]));
+      row_sums.add(0, even(row[r])), row_sums.add(1, odd(row[r]));
     }
-    passing.end();
+    row_sums.end();
   }
 }
 

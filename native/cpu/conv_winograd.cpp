@@ -80,13 +80,13 @@ __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel,
 template <bool streaming, class T>
 __attribute__((noinline)) void write_summed_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step,
                                                    const RowSums& sums, int64_t c, bool fresh) {
-  RowSums::Passing<1> passing(sums, c, fresh);
+  RowSums::Accumulator<1> row_sums(sums, c, fresh);
   transform_output(products, step, [&](int i, int j, vfloat y) {
     const vfloat stored = put_rounded<streaming>(out + i * line + j * pixel, y);
-    if (i == 0 && j == 0) passing.start(0, stored);
-    passing.add(0, stored);
+    if (i == 0 && j == 0) row_sums.start(0, stored);
+    row_sums.add(0, stored);
   });
-  passing.end();
+  row_sums.end();
 }
 
 // Writes a result tile from products [position][step], of which only rows x columns pixels lie in the image.
@@ -105,11 +105,11 @@ void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64
     T tile[outputs * outputs * lanes];
     write_pixels<false>(tile, outputs * lanes, lanes, products + c, step);
     if (sums.origin) {
-      RowSums::Passing<1> passing(sums, c, fresh);
-      passing.start(0, load(tile));
+      RowSums::Accumulator<1> row_sums(sums, c, fresh);
+      row_sums.start(0, load(tile));
       for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) passing.add(0, load(tile + (i * outputs + j) * lanes));
-      passing.end();
+        for (int64_t j = 0; j < columns; j++) row_sums.add(0, load(tile + (i * outputs + j) * lanes));
+      row_sums.end();
     }
     const size_t bytes = size_t(std::min<int64_t>(lanes, s.width - c)) * sizeof(T);
     for (int64_t i = 0; i < rows; i++)

@@ -68,14 +68,14 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
     }
   }
   if (!sums.origin) return;
-  RowSums::Passing<2> passing(sums, out_offset, fresh);
-  passing.start(0, sum[0][0]), passing.start(1, sum[0][1]);
+  RowSums::Accumulator<2> row_sums(sums, out_offset, fresh);
+  row_sums.start(0, sum[0][0]), row_sums.start(1, sum[0][1]);
 #pragma GCC unroll 12
   for (int r = 0; r < tile_rows; r++) {
     if (r >= valid) break;
-    passing.add(0, sum[r][0]), passing.add(1, sum[r][1]);
+    row_sums.add(0, sum[r][0]), row_sums.add(1, sum[r][1]);
   }
-  passing.end();
+  row_sums.end();
 }
 
 // Some lines of pixels: the channels of pixel k of line i begin at data[i line + k step].
