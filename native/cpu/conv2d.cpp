@@ -33,7 +33,7 @@ void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const 
   if (x.dtype == DType::bfloat16 && depthwise_slides(s))
     return depthwise_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), wf, s);
   const float* xf = widened(context, x);
-  if (y.dtype == DType::bfloat16) sums = nullptr;  // y is not rounded yet
+  if (y.dtype == DType::bfloat16) sums = nullptr;  // it would sum values before they are rounded
   with_narrowed(context, y, [&](float* yf) {
     if (s.depthwise()) depthwise_forward(context, yf, sums, xf, wf, s);
     else gemm_conv_forward(context, yf, sums, xf, wf, s);

@@ -22,12 +22,12 @@ namespace {
 // How the work is divided. Rows, columns, blocks and panels are counted within one group.
 struct Plan {
   bool few_channels;  // of a pixel: then rows are values of x, columns those of dy
-  bool dy_copied;     // all of a chunk's channels
+  bool dy_copied;     // whether all channels of a chunk are copied from dy
   int64_t rows, columns, taps;
   int64_t row_blocks, rows_per_block;
   int64_t panels, panel_blocks, panels_per_block;  // panels of tile_columns columns
-  int64_t line, step, band;                        // pixels of a copied line, from one tap to the next; lines of a band
-  int64_t parts, lines_per_part, part_size;        // of the batch * out_height lines of dy; floats
+  int64_t line, step, band;                        // pixels of a copied line, and from one result pixel to the next; lines of a band
+  int64_t parts, lines_per_part, part_size;        // parts of the batch * out_height lines of dy, and lines and floats of a part
 };
 
 Plan plan(const Convolution& s) {
@@ -99,7 +99,7 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
     const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = ceil_div(rows, tile_rows);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
-    const int64_t width = p.few_channels ? cg : tile_columns;  // of a copied pixel of x
+    const int64_t width = p.few_channels ? cg : tile_columns;  // values of a copied pixel of x
     float* packed_x = thread_memory<Slot::operand>(p.band * p.line * width);
     const int64_t dy_width = p.few_channels ? tile_columns : (ceil_div(rows, 16) | 1) * 16;  // an odd number of cache lines
     float* packed_dy = thread_memory<Slot::other_operand>(p.band * wo * dy_width);
@@ -133,7 +133,7 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
                                 : u + 1 < s.kernel_h     ? pixels_of_x(at, first, u + 1)
                                 : panel + 1 < last_panel ? pixels_of_x(at, first + tile_columns, 0)
                                                          : pixels_of_x(at + p.band, first_panel * tile_columns, 0);
-          const Pixels next_a = pixels_of_dy(at + p.band, first_row);  // fetched once
+          const Pixels next_a = pixels_of_dy(at + p.band, first_row);  // prefetched only once, by the first panel and tap
           const bool fetch_a = !p.few_channels && panel == first_panel && u == 0;
           for (int64_t t = 0; t < tiles; t++) {
             const int64_t row = rows * t / tiles, height = rows * (t + 1) / tiles - row;

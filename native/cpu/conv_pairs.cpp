@@ -12,7 +12,7 @@
 #include "cpu/conv_patches.h"
 #include "cpu/parallel.h"
 
-#if defined(__AVX512BW__) && !defined(__clang__)  // clang has no such pragma
+#if defined(__AVX512BW__) && !defined(__clang__)  // clang does not know these pragmas
 #pragma GCC push_options
 #pragma GCC target("avx512bf16")
 
@@ -205,14 +205,14 @@ void gather_phase(Context& context, bfloat16* out, ChannelSums* sums, const bflo
 // How the work of the weight's gradient is divided. With patches, `columns` are taps x channels and there is one tap.
 struct Plan {
   bool patches;
-  int64_t columns, taps, line;            // values and taps of a group; pairs of a line of dy
+  int64_t columns, taps, line;            // columns and taps of one group; pairs of pixels of a line of dy
   int64_t rows, panels;                   // output channels and panels of one group
   int64_t row_blocks, rows_per_block;     // blocks of output channels
   int64_t width;                          // pairs from one packed pixel pair of dy to the next
   int64_t panel_blocks, panels_per_block; // blocks of input channels
-  int64_t lines;                          // of a band, whose packed x stays in the first-level cache
-  int64_t parts, lines_per_part;          // of the batch * out_height lines of dy
-  int64_t part_size;                      // floats
+  int64_t lines;                          // lines of a band, whose packed x stays in the first-level cache
+  int64_t parts, lines_per_part;          // parts of the batch * out_height lines of dy
+  int64_t part_size;                      // floats of a part's sums
 };
 
 Plan plan(const Convolution& s) {
@@ -225,8 +225,8 @@ Plan plan(const Convolution& s) {
   p.panels = ceil_div(p.columns, tile_columns);
   p.row_blocks = ceil_div(p.rows, 144);
   p.rows_per_block = ceil_div(p.rows, p.row_blocks);
-  p.width = round_up(p.rows_per_block, tile_columns) + 16;  // 16: no power of two, which would use few cache sets
-  p.panels_per_block = p.taps == 1 ? 4 : 2;  // for which dy is packed once
+  p.width = round_up(p.rows_per_block, tile_columns) + 16;  // + 16: powers of two would use few cache sets
+  p.panels_per_block = p.taps == 1 ? 4 : 2;  // dy is packed once for so many
   p.panel_blocks = ceil_div(p.panels, p.panels_per_block);
   p.lines = std::max<int64_t>(1, 128 / p.line);
   const int64_t all = s.batch * s.out_height(), blocks = s.groups * p.row_blocks * p.panel_blocks;

@@ -17,7 +17,7 @@ inline bool takes_patches(const Gather& g, const Phase& phase) {
 // A forward convolution as a 1x1 convolution whose pixels are patches of `length` values, a multiple of unit_depth. The values of the taps of
 // one line of the window lie side by side in the image.
 struct Patches {
-  struct Run {  // the taps of one line of the window: number and first of them, and the first one's pixel
+  struct Run {  // the taps of one line of the window: the first, how many, and the pixel of the first
     int64_t first, count, y, x;
   };
   const Gather& g;

@@ -154,7 +154,7 @@ Taps taps_forward(int64_t i, int64_t size, int64_t kernel, const Convolution& s)
   return {std::max<int64_t>(0, -start), std::min(kernel, size - start), 1, start, 1, 1};
 }
 Taps taps_backward(int64_t i, int64_t size, int64_t kernel, const Convolution& s) {
-  const int64_t start = i + s.padding, low = start - (size - 1) * s.stride;  // the last pixel of dy
+  const int64_t start = i + s.padding, low = start - (size - 1) * s.stride;  // the tap that meets the last pixel of dy
   return {low > 0 ? low : start % s.stride, std::min(kernel, start + 1), s.stride, start, -1, s.stride};
 }
 

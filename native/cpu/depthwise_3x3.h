@@ -93,7 +93,7 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float
                                      int64_t results, int64_t padding, bool streaming, Ahead<T> ahead, RowSums sums, int64_t c,
                                      bool fresh) {
   constexpr int lines = rows_read<stride>(rows);
-  Row<const T> x[lines];  // y is written through a pointer: these stay in registers
+  Row<const T> x[lines];  // a copy stays in registers, whatever is written to y
   std::copy_n(from, lines, x);
   Block<block> tap[9], sum[rows][carried<stride> + 1] = {}, origin, total[2] = {};
   bool known = !fresh;

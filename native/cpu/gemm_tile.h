@@ -21,7 +21,7 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
                                            int64_t valid, int64_t columns, Write write, int64_t ahead = 0, const RowSums& sums = {},
                                            bool fresh = false) {
   constexpr int64_t line = 16;                     // floats of a cache line
-  const int64_t steps = ahead > 0 ? line : depth;  // between fetches
+  const int64_t steps = ahead > 0 ? line : depth;  // between prefetches
   if (write == Write::plain && (lanes == 16 || taps * depth > 32))  // for short sums, as of the first layer, AVX2 gains nothing
     for (int r = 0; r < tile_rows && r < valid; r++)
       for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(out[r] + out_offset + j, 1);

@@ -39,7 +39,7 @@ template <class A> struct TileProduct {
       for (int j = 0; j < N; j++) sum[i][j] = V{};
     const A* left = a + m * a_row;
     const A* right = b + n;
-    NextLines lines = next;  // in registers
+    NextLines lines = next;  // a copy stays in registers
 #pragma GCC unroll unrolled
     for (int64_t k = 0; k < depth; k++, left += a_step, right += b_row) {
       V row[N];
