@@ -22,7 +22,7 @@ template <class T> struct AdamWRule {
   TURL_BOTH void operator()(T& p, T& m, T& v, T g) const {
     m = beta1 * m + rest1 * g;
     v = beta2 * v + rest2 * g * g;
-    using std::sqrt;  // of a float: a plain sqrt is double's where <cmath> gives no other
+    using std::sqrt;  // for its float version: without this, sqrt may be C's, which computes in double
     p -= lr * (m * correction1 / (sqrt(v * correction2) + epsilon) + decay * p);
   }
 };

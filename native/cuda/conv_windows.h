@@ -166,7 +166,7 @@ __device__ void copy_windows(Ring windows, const bfloat16* x, const WindowConvol
 // The role of the one thread that starts the copies of the weight.
 template <class Units, bool mirrored>
 __device__ void copy_weights(Ring weights, const TensorMap& weight, const WindowConvolution<Units>& s) {
-  const int next = mirrored ? -s.out_step : s.in_step;  // among the weight's taps
+  const int next = mirrored ? -s.out_step : s.in_step;  // distance of neighbouring taps of a phase among the weight's taps
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
     for (int c = 0; c < s.depth; c += block_depth)
@@ -264,8 +264,8 @@ __device__ void put_turned(bfloat16* y, float* chunk_sums, const typename Part::
   const int channel = tile.channel + (beside ? warpgroup * block_sides : 0) + warp % 4 * 16;
   const int first = tile.position + (beside ? 0 : warpgroup * positions);
   Pack<bfloat16>* const turning = dynamic_shared<Pack<bfloat16>>() + warp * Part::warp_packs;
-  const auto place = [&](int position, int half) { return turning + position * 2 + (half ^ position / 4 % 2); };  // no bank conflicts
-  float total[2][2] = {};  // of channels g and g + 8: the sum and that of squares
+  const auto place = [&](int position, int half) { return turning + position * 2 + (half ^ position / 4 % 2); };  // permuted, to avoid bank conflicts
+  float total[2][2] = {};  // of channels g and g + 8: the sum of values and the sum of squares
 #pragma unroll
   for (int round = 0; round < positions / 64; round++) {
     int pixels[2];      // the pixel of position 32 n + lane of this round, or -1

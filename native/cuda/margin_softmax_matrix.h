@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     if constexpr (Units::row_warps == 1) {
       each_row(sums, put);
     } else {
-      TURL_SHARED(float, maxima, [2][Units::rows]);  // of a row, by the two warps that have it
+      TURL_SHARED(float, maxima, [2][Units::rows]);  // of each row, from both warps that share it
       TURL_SHARED(float, parts, [2][Units::rows]);
       each_row(sums, [&](int row, const Running& running) {
         maxima[threadIdx.x / 64][row] = running.maximum, parts[threadIdx.x / 64][row] = running.sum;

@@ -34,7 +34,7 @@ struct Running {
       sum = sum * expf(maximum - m) + s;
       maximum = m;
     } else {
-      sum += s * expf(m - maximum);  // a NaN ends here and stays
+      sum += s * expf(m - maximum);  // also taken for a NaN, which then stays
     }
   }
   template <int bits> __device__ void merge_lanes() {

@@ -299,7 +299,7 @@ void run_grid(const Launch& launch, int threads) {
   static std::vector<std::unique_ptr<Processor>> processors;
   int64_t blocks = volume(launch.grid);
 #if defined(TURL_RACE_CHECK)
-  constexpr int64_t worth = 1;  // races between blocks can only be seen if processors run them
+  constexpr int64_t worth = 1;  // races between blocks can only be seen if several processors run them
 #else
   constexpr int64_t worth = 4096;  // with fewer CUDA threads it does not pay to start OS threads
 #endif
