@@ -49,7 +49,7 @@ Buffer& buffer_of(Addon& addon, Device& device, double handle) {
     throw std::runtime_error("a tensor is on " + b.device->name + ", the kernel runs on " + device.name);
   return b;
 }
-// The buffer's number in the recording under way, or -1.
+// The buffer's number in the recording under way, or -1 if it was made before.
 int32_t block_of(const Buffer& b) { return b.recording && b.recording == b.device->recording ? b.block : -1; }
 Buffer& buffer_argument(Addon& addon, Device& device, Napi::Value value) {
   if (!value.IsNumber()) throw std::runtime_error("expected a tensor");
@@ -127,7 +127,7 @@ void give_scratch(Device& device) {
   device.scratch_peak = std::max(device.scratch_peak, int64_t(total));
 }
 
-// Runs kernel calls; what one throws becomes an error of JavaScript with the `name` that f has set by then.
+// Calls f, which runs kernels. What a kernel throws becomes an error of JavaScript that begins with `name`, which f may have changed.
 template <class F> void guarded(Napi::Env env, Device& device, const char* const& name, F&& f) {
   std::optional<Napi::Error> failed;
   try {
@@ -166,7 +166,7 @@ Napi::Value call(const Napi::CallbackInfo& info, void (*KernelTable::*)(Context&
   return info.Env().Undefined();
 }
 
-// openDevice(library, name): { index, kernels }, without the kernels that the backend lacks
+// openDevice(library, name): { index, kernels }; kernels that the backend lacks are left out
 Napi::Value open_device(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   auto device = std::make_unique<Device>();
@@ -221,7 +221,7 @@ Napi::Value release(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// What a replay would not do again is an error while a recording notes.
+// During a recording, what a replay could not repeat is an error.
 void expect_no_recording(const Device& device, const char* what) {
   if (device.recording) throw std::runtime_error(std::string(what) + " while work is recorded: a replay would not do it");
 }
@@ -286,7 +286,7 @@ Napi::Value record(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), double(recordings.size() - 1));
 }
 
-// listen(recording, on): on: from now on a new section notes the kernel calls of its device; off: none does
+// listen(recording, on): true: from now on, kernel calls of the recording's device go into a new section of it; false: they no longer do
 Napi::Value listen(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   const bool on = info[1].As<Napi::Boolean>().Value();
@@ -298,13 +298,13 @@ Napi::Value listen(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// plan(recording): takes the memory that replays need; false when there is not as much
+// plan(recording): allocates the memory that replays need; false when there is not enough
 Napi::Value plan(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   return Napi::Boolean::New(info.Env(), r.planned() || r.plan());
 }
 
-// replay(recording, section): the section's kernel calls again
+// replay(recording, section): repeats the section's kernel calls
 Napi::Value replay(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   size_t index = info[1].As<Napi::Number>().Uint32Value();
@@ -335,13 +335,13 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// forget(recording): gives its memory back, once the tensors are gone that were made in it
+// forget(recording): its memory is given back as soon as all tensors that were made in it are freed
 Napi::Value forget(const Napi::CallbackInfo& info) {
   Recording& r = recording_of(info);
   if (r.device.recording.get() == &r) r.device.recording.reset();
   try {
     r.device.backend->synchronize();
-  } catch (const std::exception&) {  // a device that has failed: its next call tells, and this may be the way out of the one that did
+  } catch (const std::exception&) {  // the device has failed: its next call reports that, and this one may be cleaning up after it
   }
   state(info.Env()).recordings[info[0].As<Napi::Number>().Uint32Value()].reset();
   return info.Env().Undefined();
@@ -367,9 +367,9 @@ Napi::Value cpu_library(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), "turl_cpu_" + isa);
 }
 
-// The function that `Data` points to; what it throws, a GPU's error among it, becomes an error of JavaScript.
+// Calls the function that info.Data() points to. What it throws, errors of a GPU included, becomes an error of JavaScript.
 using Function = Napi::Value (*)(const Napi::CallbackInfo&);
-Napi::Value told(const Napi::CallbackInfo& info) {
+Napi::Value throwing_to_javascript(const Napi::CallbackInfo& info) {
   try {
     return reinterpret_cast<Function>(info.Data())(info);
   } catch (const Napi::Error&) {
@@ -382,7 +382,7 @@ Napi::Value told(const Napi::CallbackInfo& info) {
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Addon());
   auto bind = [&](const char* name, Function f) {
-    exports.Set(name, Napi::Function::New(env, told, name, reinterpret_cast<void*>(f)));
+    exports.Set(name, Napi::Function::New(env, throwing_to_javascript, name, reinterpret_cast<void*>(f)));
   };
   bind("openDevice", open_device), bind("signatures", signatures), bind("cpuLibrary", cpu_library);
   bind("allocate", allocate), bind("release", release), bind("transfer", transfer);

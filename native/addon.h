@@ -1,4 +1,5 @@
-// How the addon keeps devices and buffers. A handle is a number: the buffer's slot in the low 24 bits, its generation above.
+// How the addon keeps devices and buffers. JavaScript knows a buffer by its handle, a number: the buffer's slot in the low 24 bits, its
+// generation above.
 #pragma once
 #include <map>
 #include <memory>
@@ -15,14 +16,14 @@ class Pool {
   ~Pool();
   void* take(size_t bytes);  // nullptr when the limit or the device's memory is reached
   void give(void* data, size_t bytes);
-  // A block that is kept for nobody else: cached ones go back to the system before, and it does so itself when it is given.
+  // One large block that is never cached: cached blocks are returned to the system first, and give_whole() returns this one.
   void* take_whole(size_t bytes);
   void give_whole(void* data, size_t bytes);
   void trim();  // returns the cached blocks to the system
   size_t class_size(size_t bytes) const;
 
   int64_t live = 0, peak = 0, cached = 0, limit = 0;  // limit 0: none
-  int64_t allocations = 0;                            // taken from the system
+  int64_t allocations = 0;                            // blocks taken from the system so far
 
  private:
   void* take_new(size_t size);  // from the system
@@ -30,6 +31,7 @@ class Pool {
   std::map<size_t, std::vector<void*>> free_;
 };
 
+// Blocks within a recording's memory begin at multiples of 256 bytes, like those of cudaMalloc.
 inline constexpr size_t aligned(size_t bytes) { return (bytes + 255) & ~size_t(255); }
 
 class Recording;
@@ -38,11 +40,11 @@ struct Device {
   std::string name;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Pool> pool;
-  std::shared_ptr<Recording> recording;           // the one that notes what is called now
-  std::vector<std::pair<void*, size_t>> scratch;  // blocks of the running kernel
+  std::shared_ptr<Recording> recording;           // the recording under way: it notes every kernel call
+  std::vector<std::pair<void*, size_t>> scratch;  // scratch blocks of the running kernel
   bool replaying = false;
-  char *replay_scratch = nullptr, *replay_end = nullptr;  // while a recording is replayed: what is left for the running kernel
-  int64_t scratch_peak = 0, calls = 0;  // of kernels of the table
+  char *replay_scratch = nullptr, *replay_end = nullptr;  // during a replay: scratch memory that is left for the running kernel
+  int64_t scratch_peak = 0, calls = 0;                    // most scratch bytes of one kernel; calls of kernels
 };
 
 struct Buffer {
@@ -50,8 +52,8 @@ struct Buffer {
   int64_t size = 0;  // elements
   DType dtype = DType::float32;
   Device* device = nullptr;
-  std::shared_ptr<Recording> recording;  // the one that noted its birth
-  int32_t block = -1;                    // its number there
+  std::shared_ptr<Recording> recording;  // the recording under way when this buffer was made
+  int32_t block = -1;                    // its number in that recording
   uint32_t generation = 0;
   bool live = false;
 };

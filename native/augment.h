@@ -37,14 +37,14 @@ struct BlurWeights {
   }
 };
 
-// How far from a pixel those lie that its low resolution depends on, along either axis.
+// The low-resolution value of a pixel depends on pixels up to this far away, along either axis.
 TURL_BOTH int low_resolution_radius(int value) {
   return value < 0 ? (-3 * value - 2) / 2 : value / 2;
 }
 
-// Made smaller by `factor` and larger again, along one axis: the share of pixel k (which may lie beyond the
-// edge) in pixel j. The mean over the factor pixels of k's cell counts by the distance of the cell's centre
-// from j, which is bilinear interpolation.
+// Along one axis, made smaller by `factor` and larger again: the weight of pixel k (which may lie beyond the
+// edge) in pixel j. The mean of k's cell of `factor` pixels has a weight by the distance of the cell's centre
+// from j (bilinear interpolation).
 TURL_BOTH float resample_weight(int factor, int j, int k) {
   int cell = (k < 0 ? k - factor + 1 : k) / factor;
   float distance = float(cell * factor) + float(factor - 1) * 0.5f - float(j),
@@ -52,7 +52,7 @@ TURL_BOTH float resample_weight(int factor, int j, int k) {
   return share > 0 ? share / float(factor) : 0;
 }
 
-// The index that stands for i in [0, n) after reflection at the first and last element.
+// The index in [0, n) to which reflection at the first and last element brings i.
 TURL_BOTH int reflect(int i, int n) {
   if (n == 1) return 0;
   while (i < 0 || i >= n) i = i < 0 ? -i : 2 * (n - 1) - i;

@@ -11,10 +11,10 @@ std::unique_ptr<Backend> open_backend(const std::string& library) {
   dladdr(reinterpret_cast<void*>(&open_backend), &self);
   std::string path = self.dli_fname;
   path = path.substr(0, path.rfind('/') + 1) + library + ".so";
-  // A folder of other builds of the same backends: those with sanitizers (scripts/sanitize.mjs).
+  // A folder with other builds of the backends, such as those with sanitizers (scripts/sanitize.mjs).
   if (const char* folder = std::getenv("TURL_BACKEND_DIR"))
     if (std::string other = std::string(folder) + "/" + library + ".so"; access(other.c_str(), F_OK) == 0) path = other;
-  // CUDA's is the only one that a build can do without.
+  // Only the CUDA backend may be missing in a complete build.
   if (access(path.c_str(), F_OK) != 0)
     throw std::runtime_error(library + " was not built, because there was no nvcc: with it in PATH, npm run build adds it");
   void* opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -13,8 +13,8 @@ constexpr int backend_abi = 5;
 
 constexpr int most_threads = 1024;
 
-// The threads that TURL_THREADS asks for, 0 if it does not.
-inline int threads_named() {
+// The number of threads that TURL_THREADS asks for, 0 if it is not set.
+inline int requested_threads() {
   const char* const named = std::getenv("TURL_THREADS");
   if (!named || !*named) return 0;
   char* end = nullptr;
@@ -24,7 +24,7 @@ inline int threads_named() {
   return int(threads);
 }
 
-// What a device keeps of work that it does again and again: on CUDA a graph (docs/decisions/0010-recorded-steps.md).
+// What a device keeps of work that is replayed: on CUDA an executable graph (docs/decisions/0010-recorded-steps.md).
 struct Graph {
   virtual ~Graph() = default;
 };
@@ -34,14 +34,14 @@ struct Backend {
   virtual void* allocate(size_t bytes) = 0;  // returns nullptr when there is no memory; aligned to 64 bytes or more
   virtual void release(void* data, size_t bytes) = 0;
   virtual void write(void* device, const void* host, size_t bytes) = 0;
-  virtual void read(void* host, const void* device, size_t bytes) = 0;  // waits for the work before it
+  virtual void read(void* host, const void* device, size_t bytes) = 0;  // waits for all work that was started before
   virtual void synchronize() = 0;
   virtual int64_t memory_total() = 0;      // bytes this device has
   virtual int64_t memory_available() = 0;  // bytes it could still give out
   virtual std::string describe() = 0;      // one line: the device's name and what matters of it
   virtual void set_threads(int threads) = 0;
-  // Calls `work`, which launches the same kernels whenever it is given the same `graph`, though numbers among their arguments may
-  // differ. `graph` is null at first.
+  // Calls `work` to replay it. With the same `graph`, `work` always launches the same kernels, but numbers among their arguments may
+  // differ. `graph` is null the first time.
   virtual void again(std::unique_ptr<Graph>& graph, const std::function<void()>& work) {
     (void)graph;
     work();
@@ -50,7 +50,7 @@ struct Backend {
   void* (*scratch)(void* owner, size_t bytes) = nullptr;
   void* scratch_owner = nullptr;
   virtual Context& context() = 0;
-  bool exact = false;  // every buffer is to be a block of its own, of its exact size, so that a sanitizer sees its bounds
+  bool exact = false;        // give every buffer a block of its own, of its exact size, so that a sanitizer sees its bounds
   bool matrix_units = true;  // whether kernels may use instructions that multiply matrices of bfloat16
   const KernelTable* kernels = nullptr;  // a missing kernel is a null entry, and calling it is an error (src/tensor/device.ts)
 };

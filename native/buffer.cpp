@@ -3,8 +3,8 @@
 
 namespace turl {
 
-// Powers of two in eight steps: at most 12.5 % is wasted, and blocks of nearly equal sizes can stand in for each other. The
-// steps end at 16 MiB, so that gigabytes of prototypes waste little.
+// Eight sizes for each power of two: at most 12.5 % is wasted, and a block can be reused for one of nearly the same size. Sizes are at
+// most 16 MiB apart, so that gigabytes of prototypes waste little.
 size_t Pool::class_size(size_t bytes) const {
   if (backend_.exact) return bytes;
   if (bytes <= 256) return 256;

@@ -1,5 +1,5 @@
-// Division by a number that stays the same, for where it is done many times: a multiplication and a shift in place of some twenty
-// instructions of a GPU (Granlund, Montgomery: "Division by Invariant Integers using Multiplication", PLDI 1994).
+// Division by a number that is known before a loop: a multiplication and a shift in place of the some twenty instructions that a division
+// takes on a GPU (Granlund, Montgomery: "Division by Invariant Integers using Multiplication", PLDI 1994).
 #pragma once
 #include "types.h"
 
@@ -15,7 +15,7 @@ class Divisor {
   TURL_BOTH int quotient(int n) const {
     return int((uint32_t((uint64_t(uint32_t(n)) * multiplier_) >> 32) + uint32_t(n)) >> shift_);
   }
-  TURL_BOTH int rest(int n, int quotient) const { return n - quotient * divisor_; }
+  TURL_BOTH int remainder(int n, int quotient) const { return n - quotient * divisor_; }
 
  private:
   int divisor_;

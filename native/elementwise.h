@@ -1,7 +1,8 @@
-// The formulas of the element-wise operations, written once for every device, for numbers and for the CPU's vectors of them
-// (cpu/vector_math.h, included before). A new one is one line here and its name in src/autograd/ops/unary.ts or binary.ts, in the same order.
-//   unary:  name, the value in x, the gradient in dy and in x or y (the one that unary.ts says is saved)
-//   binary: name, the value in a and b
+// The formulas of the element-wise operations, written once for every device, for numbers and for the CPU's vectors of numbers (whose
+// functions are in cpu/vector_math.h, to be included before). A new operation is one line here and its name in
+// src/autograd/ops/unary.ts or binary.ts, in the same order.
+//   unary:  name, value of x, gradient from dy and either x or y, whichever unary.ts says is saved
+//   binary: name, value of a and b
 #pragma once
 #include <cmath>
 #include "types.h"
@@ -65,7 +66,7 @@ TURL_BINARY(TURL_DEFINE)
 #undef TURL_DEFINE
 }  // namespace binary
 
-// Calls f.template operator()<unary::NAME>() for the op with that place in the list.
+// Calls f.template operator()<unary::NAME>() for the operation number `op` of the list.
 template <class F> void with_unary(int64_t op, F&& f) {
   int64_t place = 0;
 #define TURL_CHOOSE(name, value, gradient) \

@@ -30,8 +30,8 @@ TURL_BOTH Philox4 philox(uint64_t seed, uint32_t block, uint32_t purpose, uint32
   return r;
 }
 
-// Philox of the blocks [first, first + count): word k of block first + j in words[k][j], round by round for compilers to form
-// vectors over j.
+// Philox of the blocks [first, first + count): words[k][j] is word k of block first + j. All blocks go through a round together, so that
+// the compiler makes vectors over j.
 template <int count>
 void philox_blocks(uint32_t (&words)[4][count], uint64_t seed, uint32_t first, uint32_t purpose, uint32_t epoch, uint32_t sample) {
   PhiloxKey key(seed);

@@ -1,6 +1,6 @@
 // Pooling, written once for every device. Window i of one axis covers the pixels i stride - padding to i stride - padding + window - 1
-// that lie inside the image: padding is never the maximum, and the average divides by the pixels inside. Each function has the
-// results of N channels from c on at one pixel, whose place in [batch, height, width] (or [batch, out_height, out_width]) is p.
+// that lie inside the image: padding is never the maximum, and the average divides by the number of pixels inside. Each function computes
+// the results of N channels from c on at one pixel, number p of [batch, height, width] (or of [batch, out_height, out_width]).
 #pragma once
 #include "types.h"
 

@@ -1,4 +1,4 @@
-// Recordings: what is noted of blocks, and where they are put for replays.
+// Recordings: when each block is alive, and where it is put for replays.
 #include "recording.h"
 #include <algorithm>
 
@@ -26,8 +26,8 @@ void Recording::died(int32_t block) {
   device.pool->give(b.data, b.bytes);
 }
 
-// Large blocks first, each at the lowest offset that is free through its whole life: the bytes that all take together, which is
-// close to the most that are alive at once.
+// Places blocks by size, the largest first, each at the lowest offset that is free during its whole life. Returns the bytes that this
+// takes, which is close to the largest sum of blocks alive at the same time.
 size_t Recording::lay_out() {
   std::vector<Block*> order, placed;
   for (Block& b : blocks_)
@@ -66,7 +66,7 @@ Recording::~Recording() {
     for (const Block& b : blocks_)
       if (b.death == lives_on) device.pool->give(b.data, b.bytes);
     device.pool->give_whole(memory_, bytes_);
-  } catch (const std::exception&) {  // a device that has failed: what made it fail has been told
+  } catch (const std::exception&) {  // the device has failed, which was reported when it happened
   }
 }
 

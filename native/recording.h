@@ -1,5 +1,5 @@
-// Work done again without JavaScript (src/tensor/recording.ts, docs/decisions/0010-recorded-steps.md): kernel calls kept with their
-// arguments, and one block of memory for all that they compute in between.
+// Kernel calls that are kept with their arguments, to be replayed without JavaScript, and one block of memory for all temporary results
+// between them (src/tensor/recording.ts, docs/decisions/0010-recorded-steps.md).
 #pragma once
 #include <tuple>
 #include <type_traits>
@@ -7,8 +7,8 @@
 
 namespace turl {
 
-// An argument as a call has it: get() is what the kernel receives, at each replay; keep() copies what lives only as long as the call;
-// moved() takes over where a recording has put its blocks, by number, null where one stays.
+// An argument of a recorded call. get() is what the kernel receives, at each replay anew; keep() copies what lives only as long as the
+// first call; moved() replaces the addresses of blocks that the plan has moved (`places`, by a block's number; null: not moved).
 template <class T> struct Argument;
 using Places = std::vector<void*>;
 
@@ -32,7 +32,7 @@ template <> struct Argument<Ints> {
   void keep() { own.assign(value.data, value.data + value.size); }
   void moved(const Places&) {}
 };
-// An array; `block` is its block of the recording that notes the call, or -1.
+// An array; `block` is its number in the recording under way, or -1 if it was made before.
 template <class T> requires std::is_base_of_v<In, T> || std::is_base_of_v<Out, T> struct Argument<T> {
   T value;
   int32_t block;
@@ -55,7 +55,7 @@ template <class T> requires std::is_same_v<T, InList> || std::is_same_v<T, OutLi
 
 struct Call {
   const char* name;
-  char* scratch = nullptr;  // of a replay: what the kernel takes for itself, as much as it took when it was noted
+  char* scratch = nullptr;  // the kernel's scratch memory during a replay; it takes as many bytes as it took when it was recorded
   size_t scratch_bytes = 0;
   explicit Call(const char* name) : name(name) {}
   Call(Call&&) = default;
@@ -79,10 +79,10 @@ template <class... A> struct KernelCall final : Call {
   }
 };
 
-// While a recording notes, memory comes from the device's pool as ever; it only remembers which calls lie between the birth and the
-// death of each block. Before the first replay all blocks that were born and died, those that a kernel took for itself too, are given
-// places in one new block, where those whose lives do not meet may overlap: a replay asks for no memory, which a CUDA graph could not
-// wait for. Blocks that live on stay where they are, and belong to the recording from then on.
+// During recording, memory comes from the device's pool as always; the recording only notes which calls lie between the birth and the
+// death of each block. Before the first replay, all blocks that died, scratch memory included, get places in one new large block. Blocks
+// that are not alive at the same time may overlap there. So a replay allocates nothing: to allocate may mean to wait for the device, which
+// is forbidden while a CUDA graph is captured. Blocks that are still alive stay where they are, and belong to the recording from then on.
 class Recording {
  public:
   explicit Recording(Device& device) : device(device) {}
@@ -90,15 +90,15 @@ class Recording {
   Recording(const Recording&) = delete;
 
   void note(std::unique_ptr<Call> call);
-  // A block of the pool was taken for a tensor: its number here.
+  // A tensor got this block of the pool; returns the block's number in this recording.
   int32_t born(void* data, size_t bytes);
-  // The tensor is gone.
+  // The tensor was freed.
   void died(int32_t block);
-  // Puts the blocks in their places; false when there is no memory for that. Nothing is noted from then on.
+  // Gives the blocks their places; false when there is not enough memory. From then on nothing can be recorded any more.
   bool plan();
   bool planned() const { return memory_ != nullptr; }
 
-  // A replay gives the device so many calls at a time, each with a graph of its own: the first run while the next are prepared.
+  // A section is replayed so many calls at a time, each part as a graph of its own: one runs while the next is prepared.
   static constexpr size_t calls_of_graph = 64;
   struct Section {
     std::vector<std::unique_ptr<Call>> calls;
@@ -106,14 +106,14 @@ class Recording {
   };
   Device& device;
   std::vector<Section> sections;
-  std::vector<std::shared_ptr<void>> numbers;  // keeps those alive that replays read
+  std::vector<std::shared_ptr<void>> numbers;  // keeps alive the JavaScript arrays from which replays read numbers
 
  private:
   static constexpr int64_t lives_on = INT64_MAX;
   struct Block {
     void* data;
     size_t bytes;
-    int64_t birth, death;  // numbers of the first call that could use it and of the first that can not
+    int64_t birth, death;  // the first call that can use it, and the first one after it that cannot
     size_t offset;
   };
   size_t lay_out();

@@ -1,5 +1,5 @@
-// What a kernel receives: element types, arrays of its inputs and outputs, and the context of its device.
-// This header is compiled by the host compiler and by nvcc.
+// What a kernel receives: element types, input and output arrays, and the context of its device. Both the host compiler and nvcc compile
+// this header.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -83,7 +83,7 @@ struct In {
   }
 };
 
-// An output array in device memory. A kernel writes it wholly and never reads it, unless it is an input too.
+// An output array in device memory. A kernel writes all of it, and does not read it unless it is an input too.
 struct Out {
   void* data;
   int64_t size;
@@ -95,7 +95,7 @@ struct Out {
   }
 };
 
-// Arrays that a caller may leave out: they have no elements then, and no memory.
+// Arrays that a caller may leave out; size is then 0 and data is null.
 struct MaybeIn : In {};
 struct MaybeOut : Out {};
 
@@ -118,19 +118,19 @@ struct Ints {
   int32_t operator[](int64_t i) const { return data[i]; }
 };
 
-// What a kernel may ask of its device.
+// What a kernel may ask its device for.
 struct Context {
   virtual ~Context() = default;
   // Device memory that lives until the kernel call returns (on CUDA: until the work it launched is done).
   virtual void* scratch(size_t bytes) = 0;
-  // CPU only: body(argument, chunk) for every chunk in [0, chunks), spread over the threads. Use cpu/parallel.h.
+  // CPU only: calls body(argument, chunk) for every chunk in [0, chunks), spread over the threads. Kernels use cpu/parallel.h.
   virtual void parallel(int64_t chunks, void (*body)(void*, int64_t), void* argument) = 0;
   int threads = 1;                   // CPU threads that parallel() uses
   void* stream = nullptr;            // cudaStream_t on CUDA
   int capability = 0;                // CUDA's compute capability that kernels may count on: 80 for 8.0
   int multiprocessors = 1;           // of the GPU
-  int64_t launches = 0;              // of its kernels so far
-  size_t shared_memory = 227 << 10;  // bytes that a block of the GPU may have
+  int64_t launches = 0;              // CUDA kernels launched so far
+  size_t shared_memory = 227 << 10;  // bytes of shared memory that a CUDA block may use
 };
 
 // Calls f.template operator()<T>() with the C++ type of `dtype`, which must be a floating type.

@@ -1,7 +1,7 @@
 // How fast the processor multiplies and adds, with operands in registers: the ceilings of `turl bench`. No operation uses them.
 //   multiply_add_rate: y[i] = x[i] after `steps` times y <- y (1 - 2^-10) + 2^-10, which tends to 1. 2 operations a step and element.
-//   matrix_rate: y [tiles, 16, 8] = steps * a [16, 16] b [16, 8], in bfloat16 with float32 sums: by matrix units, each of whose products
-//     takes two steps of two tiles; where there are none by a plain loop, which is no ceiling of anything.
+//   matrix_rate: y [tiles, 16, 8] = steps * a [16, 16] b [16, 8], bfloat16 with float32 sums, on matrix units, where one product is two
+//     steps of two tiles. Without matrix units it is a plain loop, whose rate says nothing.
 #include "cpu/lanes.h"
 #include "cpu/matrix_units.h"
 #include "cpu/parallel.h"
@@ -9,15 +9,16 @@
 
 namespace turl {
 namespace {
-// Two multiply-adds start in a cycle and take four or five: ten chains at least, and no more than the registers hold.
+// Two multiply-adds start in each cycle and take four or five cycles: at least ten independent chains keep the units busy, and all chains
+// fit into the registers.
 constexpr int chains = 12;
 
 constexpr int64_t rows = 16, columns = 8, depth = 16;  // of matrix_rate's tiles
-constexpr int64_t at_once = 8;                         // of them, in four tiles of sums: enough to hide a product's latency
+constexpr int64_t at_once = 8;                         // such tiles are four tiles of the units: enough to hide a product's latency
 
 template <class Units>
 void unit_rate(Context& context, float* y, const bfloat16* a, const bfloat16* b, int64_t tiles, int64_t steps) {
-  // Two steps side by side, two tiles side by side; and the same with zeros for the second step, for an odd number of them.
+  // Left: two steps side by side, and for an odd number of steps the same with zeros for the second. Right: two tiles side by side.
   bfloat16 twice[2][unit_side][unit_depth] = {}, right[unit_side][unit_side][2];
   for (int64_t k = 0; k < unit_depth; k++)
     for (int64_t i = 0; i < unit_side; i++) {

@@ -1,5 +1,5 @@
-// Batch augmentation (native/augment.h). One chunk is one image: the resolution of rows is lowered along x
-// into a buffer, then along y.
+// Batch augmentation (native/augment.h). A chunk is one image: its resolution is lowered along x into a buffer,
+// then along y.
 #include "augment.h"
 #include <vector>
 #include "cpu/parallel.h"

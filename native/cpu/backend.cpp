@@ -15,11 +15,10 @@
 #include "table.h"
 #include "cpu/channels.h"
 #include "cpu/matrix_units.h"
-#include "cpu/simd.h"
 
 namespace turl {
 
-// The kernel is asked first: sysconf may give the sum over groups of cores, of which a core can use one (AMD).
+// Linux is asked first: on AMD's processors sysconf may add up the caches of several groups of cores, of which a core can use one.
 int64_t last_level_cache() {
   std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");  // "32768K"
   if (int64_t kibibytes = 0; file >> kibibytes) return kibibytes << 10;
@@ -32,10 +31,10 @@ int64_t last_level_cache() {
 
 namespace {
 
-// Threads that wait for a job: a short spin (a step has some hundred kernels close together), then sleep.
+// Threads that wait for a job. They spin for a while before they sleep, since a training step runs some hundred kernels close together.
 class ThreadPool {
  public:
-  // Has as many threads as there are to be had.
+  // May get fewer threads than it asks for, if the system has no more.
   explicit ThreadPool(int threads) {
     try {
       for (int i = 1; i < threads; i++) workers_.emplace_back([this] { work(); });
@@ -68,12 +67,14 @@ class ThreadPool {
     wake_.notify_all();
     drain();
     for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; spins++)
-      if (spins > 4000) std::this_thread::yield();
+      if (spins > patience) std::this_thread::yield();
       else pause();
     if (error_) std::rethrow_exception(error_);
   }
 
  private:
+  static constexpr int patience = 4000;  // spins before a thread yields or sleeps
+
   static void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -91,7 +92,7 @@ class ThreadPool {
   }
   void work() {
     for (uint64_t seen = 0;;) {
-      for (int spins = 0; generation_.load(std::memory_order_acquire) == seen && spins < 4000; spins++) pause();
+      for (int spins = 0; generation_.load(std::memory_order_acquire) == seen && spins < patience; spins++) pause();
       if (generation_.load(std::memory_order_acquire) == seen) {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] { return generation_.load() != seen; });
@@ -124,7 +125,7 @@ int64_t meminfo(const char* key) {
   return 0;
 }
 
-// The processor's name; one without a number, as virtual machines have it, is that of several generations, and gets family and model.
+// The processor's name. Virtual machines may give one without a number, which several generations share; then family and model are added.
 std::string processor() {
   std::ifstream file("/proc/cpuinfo");
   std::string family, model;
@@ -146,7 +147,7 @@ class CpuBackend final : public Backend, public Context {
   CpuBackend() {
     kernels = &kernel_table();
     matrix_units = turl::matrix_units() != MatrixUnits::none;
-    set_threads(threads_named());
+    set_threads(requested_threads());
   }
 
   // Large blocks are mapped on huge pages: first touch is three times faster than with 4 KiB pages.

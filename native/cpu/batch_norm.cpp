@@ -2,10 +2,11 @@
 //   h = (x - mean) inverse,  z = gamma h + beta,  y = z, or z > 0 ? z : slope z, or z + residual;  inverse = 1 / sqrt(variance + epsilon)
 //   g = dy, or with PReLU dy (z > 0 ? 1 : slope);  dbeta = sum g,  dgamma = sum g h,  dslope = sum over z <= 0 of z dy
 //   dx = gamma inverse (g - dbeta / rows - h dgamma / rows) in training, gamma inverse g otherwise;  plus `more`
-// moments [2, channels] are mean and inverse. gamma, beta, slope, residual and more may be left out: they are 1, 0 and nothing. In
-// training x is read for its statistics [2, channels], mean and variance, unless whoever made x has left them; those of y are left if they
-// are wanted. Backward reads x and dy twice, first from the end, where the caches still hold what was written last, then from the
-// beginning. Sums are formed in float over at most 128 rows and in double from there on, in an order that depends on the sizes only.
+// moments [2, channels] are mean and inverse; statistics [2, channels] are mean and variance. gamma and beta may be left out (1 and 0), and
+// so may slope, residual and more (nothing is done). Training reads x once more for its statistics, unless the kernel that made x has left
+// them (x_statistics), and leaves those of y if y_statistics is given. Backward reads x and dy twice: first from the end, where the caches
+// still hold what was written last, then from the beginning. Sums are formed in float over at most 128 rows and in double from there on, in
+// an order that depends on the sizes only.
 #include <cmath>
 #include "cpu/channel_sums.h"
 #include "kernels.h"
@@ -13,7 +14,7 @@
 namespace turl {
 namespace {
 
-constexpr int64_t rows_ahead = 16;  // asked for early: blocks of channels (channels.h) are strides that are not foreseen
+constexpr int64_t rows_ahead = 16;  // to prefetch: in blocks of channels (channels.h) memory is read in strides, which hardware does not foresee
 
 // The channels' constants: h = (x - mean) inverse, z = scale (x - mean) + shift.
 template <class A> struct Constants {
@@ -55,7 +56,7 @@ void update(Out moments, Out running_mean, Out running_variance, const A* statis
   }
 }
 
-// y, and its statistics if they are wanted.
+// Computes y, and its statistics unless `statistics` is empty.
 template <class T>
 void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma, In beta, In slope, In residual, int64_t rows,
              int64_t channels) {
@@ -67,7 +68,7 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
   const RowChunks chunks(rows, channels);
   ChannelSums left(context, channels);
   if (statistics.size > 0) left.begin(chunks.count);
-  auto run = [&]<bool prelu, bool add, bool past>() {
+  auto run = [&]<bool prelu, bool add, bool streaming>() {
     const auto value = [=]<class V>(const auto& k, int64_t at) {
       V z = (get<V>(in + at) - k.mean) * k.scale + k.shift;
       if constexpr (prelu) z = z > V{} ? z : k.slope * z;
@@ -77,7 +78,7 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
     const auto make = [=]<class V>(const auto& k, int64_t at) {
       __builtin_prefetch(in + at + ahead);
       if constexpr (add) __builtin_prefetch(rest + at + ahead);
-      return put_rounded<past>(out + at, value.template operator()<V>(k, at));
+      return put_rounded<streaming>(out + at, value.template operator()<V>(k, at));
     };
     std::vector<A> origin(left.begun() ? size_t(channels) : 0);
     for (size_t c = 0; c < origin.size(); c++) origin[c] = value.template operator()<A>(constants.template at<A>(int64_t(c)), int64_t(c));
@@ -89,7 +90,7 @@ void forward(Context& context, Out y, Out statistics, In x, In moments, In gamma
       else left.sum_rows<T>(chunk, chunks.begin(chunk), chunks.end(chunk), origin.data(), [&]<class V>(int64_t c) {
         return [=, k = constants.template at<V>(c)](int64_t at) { return make.template operator()<V>(k, at); };
       });
-      if constexpr (past) end_streaming();
+      if constexpr (streaming) end_streaming();
     });
   };
   with_flags(run, slope.size > 0, residual.size > 0, worth_streaming(out, rows, channels));
@@ -195,7 +196,7 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
     if (dx.size == 0) return;
     T* out = dx.as<T>();
     const T* rest = more.size > 0 ? more.as<T>() : gy;
-    auto run = [&]<bool active, bool add, bool past>() {
+    auto run = [&]<bool active, bool add, bool streaming>() {
       parallel_for(context, rows, chunks.grain, [&](int64_t begin, int64_t end) {
         for_rows<T>(begin, end, channels, [&]<class V>(int64_t c) {
           const V constant = get<V>(&offset[size_t(c)]), factor = get<V>(&slant[size_t(c)]);
@@ -206,10 +207,10 @@ void batch_norm_backward(Context& context, MaybeOut dx, Out dgamma, Out dbeta, M
             if constexpr (active) g = d * k.scale + k.shift > V{} ? g : k.slope * g;
             V v = k.scale * g + constant + d * factor;
             if constexpr (add) v += get<V>(rest + at);
-            put_rounded<past>(out + at, v);
+            put_rounded<streaming>(out + at, v);
           };
         });
-        if constexpr (past) end_streaming();
+        if constexpr (streaming) end_streaming();
       });
     };
     with_flags(run, prelu, more.size > 0, worth_streaming(out, rows, channels));

@@ -26,7 +26,7 @@ void bias_backward(Context& context, Out dbias, In dy, int64_t rows, int64_t cha
     const T* g = dy.as<T>();
     A* total = dbias.as<A>();
     parallel_for(context, channels, 64, [&](int64_t begin, int64_t end) {
-      for_blocks(begin, end, [&]<int N>(int64_t first) {
+      for_fixed_blocks(begin, end, [&]<int N>(int64_t first) {
         A sum[N] = {};
         for (int64_t i = 0; i < rows; i++)
           for (int k = 0; k < N; k++) sum[k] += A(g[i * channels + first + k]);

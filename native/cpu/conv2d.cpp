@@ -1,6 +1,6 @@
 // 2-d convolution, its gradient with respect to the image and to the weight; shapes and formula in convolution.h.
-// float32 goes to the fast kernels (conv_fast.h); so does bfloat16 where they read it, else it is widened for them
-// and the result is rounded once; float64 is computed plainly. The weight's gradient is float32 for bfloat16 images.
+// This file chooses the kernel. float32 goes to the fast kernels (conv_fast.h). So does bfloat16 where they read it; else it is widened for
+// them, and the result is rounded once. float64 is computed as the formula says. The weight's gradient is float32 for bfloat16 images.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/conv_plain.h"
@@ -10,14 +10,13 @@
 namespace turl {
 namespace {
 
-// f.operator()<T>() for what the images are of.
+// f.operator()<T>() with the type of the images.
 template <class F> void with_images(DType dtype, F&& f) {
   if (dtype == DType::bfloat16) f.template operator()<bfloat16>();
   else f.template operator()<float>();
 }
 
-// Whether pairs of bfloat16, at `speed` times the rate of float32, are the fastest way to sum products over `depth` as pairs_suit
-// means it.
+// Whether pairs of bfloat16, which run at `speed` times the rate of float32, are possible and faster than Winograd; `depth` as for pairs_suit.
 bool pairs_win(DType dtype, const Convolution& s, int64_t depth, double speed) {
   return dtype == DType::bfloat16 && pairs_suit(s, depth) && !winograd_suits(s, speed);
 }
@@ -26,7 +25,7 @@ void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const 
   if (x.dtype == DType::float64) return plain_conv_forward(context, y.as<double>(), x.as<double>(), weight.as<double>(), s);
   if (x.dtype == DType::bfloat16 && matrix_suits(s))
     return matrix_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
-  if (pairs_win(x.dtype, s, few(s.group_channels(), s.groups) ? 2 : s.group_channels(), pairs_speed))
+  if (pairs_win(x.dtype, s, few_channels(s.group_channels(), s.groups) ? 2 : s.group_channels(), pairs_speed))
     return pairs_conv_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), weight.as<bfloat16>(), s);
   const float* wf = widened(context, weight);
   if (winograd_suits(s))
@@ -34,7 +33,7 @@ void forward(Context& context, Out y, ChannelSums* sums, In x, In weight, const 
   if (x.dtype == DType::bfloat16 && depthwise_slides(s))
     return depthwise_forward(context, y.as<bfloat16>(), sums, x.as<bfloat16>(), wf, s);
   const float* xf = widened(context, x);
-  if (y.dtype == DType::bfloat16) sums = nullptr;  // y is not rounded yet
+  if (y.dtype == DType::bfloat16) sums = nullptr;  // it would sum values before they are rounded
   with_narrowed(context, y, [&](float* yf) {
     if (s.depthwise()) depthwise_forward(context, yf, sums, xf, wf, s);
     else gemm_conv_forward(context, yf, sums, xf, wf, s);

@@ -1,7 +1,7 @@
-// The gather behind forward convolution and its gradient with respect to the image: a result pixel is a sum over taps of
-// (input pixel) x (matrix of the tap), with pointers to the input pixels in a table for a chunk of result pixels.
+// Forward convolution and its gradient with respect to the image are both a gather: a result pixel is a sum over taps of (input pixel) x
+// (matrix of the tap). For a chunk of result pixels, a table holds pointers to the input pixels.
 //
-// The image's gradient with stride s falls into s x s phases: the pixels (s i + p, s j + q) meet only the taps u = p + padding
+// The image's gradient with stride s consists of s x s phases: the pixels (s i + p, s j + q) meet only the taps u = p + padding
 // (mod s), v = q + padding (mod s), so no product with a zero is computed.
 #pragma once
 #include <vector>
@@ -12,7 +12,7 @@ namespace turl {
 
 struct Tap {
   int64_t y, x;   // input pixel = in_step (i, j) + (y, x)
-  int64_t index;  // of the kernel's taps
+  int64_t index;  // among the window's taps, row by row
 };
 
 // Result pixels (out_y + out_step i, out_x + out_step j) for i < rows, j < columns.
@@ -21,8 +21,8 @@ struct Phase {
   std::vector<Tap> taps;
 };
 
-// What is gathered from where: in [batch, in_h, in_w, in_c], of which a group reads `depth` channels from a pixel on, to
-// out [batch, out_h, out_w, groups width].
+// What is gathered: from in [batch, in_h, in_w, in_c], of which each group reads `depth` channels of a pixel, to
+// out [batch, out_h, out_w, groups * width].
 struct Gather {
   int64_t batch, in_h, in_w, in_c, out_h, out_w, groups, depth, width;
   // The weight of (group, tap, input channel d, output channel j) is weight[group group_step + tap tap_step + d d_step + j j_step].
@@ -34,11 +34,11 @@ template <class T> struct Table {
   const T** rows;  // [taps][step], input pixels
   T** result;      // [step]
   Table(int64_t taps, int64_t step)
-      : rows(reinterpret_cast<const T**>(thread_memory<3>((taps + 1) * step * 2))), result(const_cast<T**>(rows + taps * step)) {}
+      : rows(reinterpret_cast<const T**>(thread_memory<Slot::pointers>((taps + 1) * step * 2))), result(const_cast<T**>(rows + taps * step)) {}
 };
 
-// Fills rows[t][p] and result[p] for the pixels [begin, end) of a phase, line by line of the result; the table's step is `step`,
-// and missing pixels are `zero`.
+// Fills the table, whose step is `step`, for pixels [begin, end) of a phase: rows[t][p] points to the input pixel that tap t of result pixel p
+// meets, or to `zero` outside of the image; result[p] points to the result pixel.
 template <class T>
 void point(const Table<T>& table, int64_t step, int64_t begin, int64_t end, const T* in, T* out, const T* zero, const Gather& g,
            const Phase& phase) {
@@ -54,8 +54,8 @@ void point(const Table<T>& table, int64_t step, int64_t begin, int64_t end, cons
       const int64_t y = i * phase.in_step + phase.taps[size_t(t)].y, x = first * phase.in_step + phase.taps[size_t(t)].x;
       // The columns [from, to) of the line whose input column x + k in_step lies in the image.
       const bool inside = y >= 0 && y < g.in_h;
-      const int64_t to = inside && x < g.in_w ? std::min(count, divide_up(g.in_w - x, phase.in_step)) : 0;
-      const int64_t from = std::min(to, x < 0 ? divide_up(-x, phase.in_step) : 0);
+      const int64_t to = inside && x < g.in_w ? std::min(count, ceil_div(g.in_w - x, phase.in_step)) : 0;
+      const int64_t from = std::min(to, x < 0 ? ceil_div(-x, phase.in_step) : 0);
       const T* pixel = in + ((b * g.in_h + y) * g.in_w + x) * g.in_c;
       for (int64_t k = 0; k < from; k++) row[k] = zero;
       for (int64_t k = from; k < to; k++) row[k] = pixel + k * phase.in_step * g.in_c;
@@ -66,8 +66,8 @@ void point(const Table<T>& table, int64_t step, int64_t begin, int64_t end, cons
   for (int64_t t = 0; t < taps; t++) std::fill(rows + t * step + end - begin, rows + (t + 1) * step, zero);
 }
 
-// Whether a pixel has so few channels that its whole patch, taps x channels, takes their place.
-inline bool few(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
+// Whether a pixel has so few channels (the first layer) that its whole patch, taps x channels, takes their place.
+inline bool few_channels(int64_t channels, int64_t groups) { return channels < 8 && groups == 1; }
 
 // The forward pass as a gather, and its only phase.
 inline std::pair<Gather, Phase> forward_gather(const Convolution& s) {

@@ -1,8 +1,8 @@
-// Forward convolution and its gradient with respect to the image, float32, as one implicit GEMM: nothing of the size of an
-// im2col matrix exists. Both gather (conv_gather.h); register tiles of pixels x output channels run over taps and channels with
-// a packed panel of weights, while the input pixels of the next tile are fetched. A chunk of few pixels has few of the panels,
-// so that there are enough chunks. Where a pixel has few channels (the first layer), the image gets its border of zeros first:
-// then the window's pixels of a line are one run, and the inner loop is long.
+// Forward convolution and its gradient with respect to the image, float32, as implicit GEMM: the im2col matrix is never built. Both are a
+// gather (conv_gather.h). A register tile has some pixels x output channels; it runs over taps and channels with a packed panel of weights,
+// while the input pixels of the next tile are prefetched. Where pixels are few, a chunk takes only some of the panels, so that there are
+// enough chunks. Where a pixel has few channels (the first layer), the image first gets its border of zeros: then the pixels of a line that
+// a window meets lie side by side, and the inner loop is long.
 #include "cpu/conv_fast.h"
 #include "cpu/conv_gather.h"
 #include "cpu/gemm_tile.h"
@@ -11,13 +11,13 @@
 namespace turl {
 namespace {
 
-// Length of the inner dimension of a pass: with AVX-512 the panel is read from the second-level cache, fast enough, so that
-// fewer passes add to the result.
+// Length of the inner dimension in one pass. With AVX-512 the second-level cache is fast enough to read panels from, so passes are longer,
+// and fewer of them must add to the result.
 constexpr int64_t pass_depth = lanes == 16 ? 640 : panel_depth;
 
 // panels [groups][column panel][tap][depth][tile_columns]
 void pack_weight(Context& context, float* panels, const float* weight, const Gather& g, const Phase& phase) {
-  const int64_t per_group = divide_up(g.width, tile_columns), taps = int64_t(phase.taps.size());
+  const int64_t per_group = ceil_div(g.width, tile_columns), taps = int64_t(phase.taps.size());
   parallel_for(context, g.groups * per_group, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++) {
       const int64_t first = p % per_group * tile_columns, n = std::min<int64_t>(tile_columns, g.width - first);
@@ -37,21 +37,21 @@ void gather_phase(Context& context, float* out, ChannelSums* sums, const float* 
                   const Phase& phase) {
   const int64_t pixels = g.batch * phase.rows * phase.columns, taps = int64_t(phase.taps.size());
   if (pixels == 0) return;
-  const int64_t panels = divide_up(g.width, tile_columns), panel_size = taps * g.depth * tile_columns;
+  const int64_t panels = ceil_div(g.width, tile_columns), panel_size = taps * g.depth * tile_columns;
   float* packed = static_cast<float*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * panel_size)) * 4));
   pack_weight(context, packed, weight, g, phase);
   std::vector<float> zero(size_t(g.groups * g.depth), 0.0f);
 
-  // A pass of the tiles goes over so many taps, or channels of one tap: all in about as many steps.
-  const int64_t taps_at_once = divide_up(taps, std::max<int64_t>(1, divide_up(taps * g.depth, pass_depth)));
-  const int64_t depth_at_once = divide_up(g.depth, divide_up(g.depth, pass_depth));
+  // A pass of the tiles takes so many taps, or so many channels of one tap, such that all passes are about equally long.
+  const int64_t taps_at_once = ceil_div(taps, std::max<int64_t>(1, ceil_div(taps * g.depth, pass_depth)));
+  const int64_t depth_at_once = ceil_div(g.depth, ceil_div(g.depth, pass_depth));
   const bool one_pass = taps_at_once >= taps && depth_at_once == g.depth;
-  const bool past = one_pass && g.width % 16 == 0 && worth_streaming(out, pixels, g.groups * g.width);  // whole cache lines
-  const Into alone = past ? Into::memory : Into::place;
-  // A chunk is a block of pixels x some panels of weights; few pixels make more chunks of fewer panels.
-  const int64_t step = round_up(divide_up(pixels, divide_up(pixels, 192)), tile_rows), pixel_blocks = divide_up(pixels, step);
-  const int64_t panels_at_once = divide_up(g.groups * panels, std::min(g.groups * panels, divide_up(32, pixel_blocks)));
-  const int64_t panel_blocks = divide_up(g.groups * panels, panels_at_once);
+  const bool streaming = one_pass && g.width % 16 == 0 && worth_streaming(out, pixels, g.groups * g.width);  // whole cache lines
+  const Write first_write = streaming ? Write::streaming : Write::plain;
+  // A chunk is a block of about 192 pixels x some panels of weights. Few pixels make chunks of fewer panels, so that there are some 32 chunks.
+  const int64_t step = round_up(ceil_div(pixels, ceil_div(pixels, 192)), tile_rows), pixel_blocks = ceil_div(pixels, step);
+  const int64_t panels_at_once = ceil_div(g.groups * panels, std::min(g.groups * panels, ceil_div(32, pixel_blocks)));
+  const int64_t panel_blocks = ceil_div(g.groups * panels, panels_at_once);
   if (sums) sums->begin(pixel_blocks);
   parallel_chunks(context, pixel_blocks * panel_blocks, [&](int64_t chunk) {
     const int64_t begin = chunk / panel_blocks * step, end = std::min(pixels, begin + step);
@@ -71,23 +71,23 @@ void gather_phase(Context& context, float* out, ChannelSums* sums, const float* 
         const bool last = t + t_count == taps && d + d_count == g.depth;
         for (int64_t p = 0; p < end - begin; p += tile_rows)
           tile(table.rows + t * step + p, step, t_count, group * g.depth + d, d_count, panel + (t * g.depth + d) * tile_columns,
-               table.result + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Into::sum : alone,
+               table.result + p, group * g.width + first, end - begin - p, columns, t > 0 || d > 0 ? Write::add : first_write,
                fetch && p + tile_rows < end - begin ? tile_rows : 0, last ? chunk_sums : RowSums{}, p == 0);
         d += d_count;
         if (d == g.depth) d = 0, t += t_count;
       } while (t < taps);
       if (sums) sums->leave(chunk / panel_blocks, group * g.width + first, columns, chunk_sums, group * g.width + first, end - begin);
     }
-    if (past) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 
-// The taps of a kernel's line are one tap of kernel_w x channels in the image with its border.
+// In the image with its border, the taps of one line of the window are a single tap of kernel_w x channels values.
 void few_channels_forward(Context& context, float* y, ChannelSums* sums, const float* x, const float* weight, const Convolution& s) {
   const int64_t height = s.height + 2 * s.padding, line = (s.width + 2 * s.padding) * s.channels;
   const int64_t border = s.padding * s.channels, inside = s.width * s.channels;
   float* bordered = static_cast<float*>(context.scratch(size_t(s.batch * height * line) * 4));
-  parallel_for(context, s.batch * height, divide_up(16384, line), [&](int64_t begin, int64_t end) {
+  parallel_for(context, s.batch * height, ceil_div(16384, line), [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) {
       const int64_t image = at / height, i = at % height - s.padding;
       float* out = bordered + at * line;

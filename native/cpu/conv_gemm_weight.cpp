@@ -1,17 +1,17 @@
 // The convolution's gradient with respect to the weight, float32: dweight[o, u, v, c] = sum over pixels of
 // dy[b, i, j, o] x[b, i stride + u - padding, j stride + v - padding, c].
 //
-// A chunk owns a block of rows x columns of this matrix for each tap (u, v), and a part of the lines of dy. It walks over its
-// lines in bands that fit in the caches: register tiles of up to tile_rows x tile_columns sums run over a band's pixels, for one
-// tap after the other. Rows are output channels; columns are input channels, copied to [line][pixel][tile_columns channels] with
-// the padding written out, for one u at a time, so that the v are shifts within the copied lines. Of dy the chunk's channels are
-// copied as well, so that pixels do not lie a power of two apart, but with AVX-512's tiles not for one tap. What comes next is
-// fetched into the second-level cache meanwhile.
+// For each tap (u, v) this is a matrix of output channels (rows) x input channels (columns). A chunk computes a block of it for all taps,
+// over a part of the lines of dy. It walks over its lines in bands that fit the caches: register tiles of up to tile_rows x tile_columns
+// sums run over the pixels of a band, one tap after the other. x is copied to [line][pixel][tile_columns channels] with its padding, for
+// one u at a time, so that each v is a shift within the copied lines. The chunk's channels of dy are copied too, so that pixels do not lie
+// a power of two apart; with AVX-512 that does not pay for a single tap. Meanwhile what comes next is prefetched into the second-level
+// cache.
 //
-// Where a pixel has few channels (the first layer) rows and columns change places: rows are the values of kernel_w pixels, which
-// lie side by side in a copied line, columns are output channels, and the taps are the u.
+// Where a pixel has few channels (the first layer), rows and columns change places: rows are the values of kernel_w pixels, which lie side
+// by side in a copied line, columns are output channels, and each u is one tap.
 //
-// The parts, whose number depends on sizes only, are added in order.
+// The number of parts depends on sizes only, and their sums are added in order.
 #include "cpu/conv_fast.h"
 #include "cpu/gemm_tile.h"
 #include "cpu/parallel.h"
@@ -19,37 +19,37 @@
 namespace turl {
 namespace {
 
-// How the sum is cut; the numbers of rows, columns, blocks and panels are those of one group.
+// How the work is divided. Rows, columns, blocks and panels are counted within one group.
 struct Plan {
-  bool few;        // channels of a pixel: rows are values of x, columns those of dy
-  bool dy_copied;  // all of a chunk's channels
+  bool few_channels;  // of a pixel: then rows are values of x, columns those of dy
+  bool dy_copied;     // whether all channels of a chunk are copied from dy
   int64_t rows, columns, taps;
   int64_t row_blocks, rows_per_block;
   int64_t panels, panel_blocks, panels_per_block;  // panels of tile_columns columns
-  int64_t line, step, band;                        // pixels of a copied line, from one tap to the next; lines of a band
-  int64_t parts, lines_per_part, part_size;        // of the batch * out_height lines of dy; floats
+  int64_t line, step, band;                        // pixels of a copied line, and from one result pixel to the next; lines of a band
+  int64_t parts, lines_per_part, part_size;        // parts of the batch * out_height lines of dy, and lines and floats of a part
 };
 
 Plan plan(const Convolution& s) {
   Plan p;
   const int64_t cg = s.group_channels(), og = s.group_out_channels();
-  p.few = cg < 8 && s.taps() > 1;
-  p.dy_copied = !p.few && (s.taps() > 1 || lanes < 16);
-  p.rows = p.few ? s.kernel_w * cg : og;
-  p.columns = p.few ? og : cg;
-  p.taps = p.few ? s.kernel_h : s.taps();
-  p.row_blocks = divide_up(p.rows, 128);
-  p.rows_per_block = divide_up(p.rows, p.row_blocks);
-  p.panels = divide_up(p.columns, tile_columns);
+  p.few_channels = cg < 8 && s.taps() > 1;
+  p.dy_copied = !p.few_channels && (s.taps() > 1 || lanes < 16);
+  p.rows = p.few_channels ? s.kernel_w * cg : og;
+  p.columns = p.few_channels ? og : cg;
+  p.taps = p.few_channels ? s.kernel_h : s.taps();
+  p.row_blocks = ceil_div(p.rows, 128);
+  p.rows_per_block = ceil_div(p.rows, p.row_blocks);
+  p.panels = ceil_div(p.columns, tile_columns);
   p.panels_per_block = (p.taps == 1 ? 128 : 64) / tile_columns;
-  p.panel_blocks = divide_up(p.panels, p.panels_per_block);
-  p.step = s.kernel_w == 1 && s.padding == 0 ? 1 : s.stride;  // then pixels that no tap meets are not copied
+  p.panel_blocks = ceil_div(p.panels, p.panels_per_block);
+  p.step = s.kernel_w == 1 && s.padding == 0 ? 1 : s.stride;  // 1: only the pixels that the one tap meets are copied
   p.line = (s.out_width() - 1) * p.step + s.kernel_w;
   p.band = std::max<int64_t>(1, 256 / p.line);
   const int64_t lines = s.batch * s.out_height(), blocks = s.groups * p.row_blocks * p.panel_blocks;
-  const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, divide_up(lines, p.band));
-  p.lines_per_part = round_up(divide_up(lines, wanted), p.band);
-  p.parts = divide_up(lines, p.lines_per_part);
+  const int64_t wanted = std::clamp<int64_t>(32 / blocks, 1, ceil_div(lines, p.band));
+  p.lines_per_part = round_up(ceil_div(lines, wanted), p.band);
+  p.parts = ceil_div(lines, p.lines_per_part);
   p.part_size = s.groups * p.panels * p.taps * p.rows * tile_columns;
   return p;
 }
@@ -66,7 +66,7 @@ void pack_pixels(float* packed, int64_t width, const float* pixels, int64_t step
     }
 }
 
-// packed [count][line][width]: n channels of x, from `first` on, that the lines [begin, begin + count) of dy meet with tap row u.
+// packed [count][line][width]: n channels of x from `first` on, of the lines that lines [begin, begin + count) of dy meet with row u of taps.
 void pack_lines(float* packed, int64_t width, const float* x, int64_t begin, int64_t count, const Plan& p, int64_t u, int64_t first,
                 int64_t n, const Convolution& s) {
   const int64_t ho = s.out_height(), left = std::min(p.line, s.padding), right = std::clamp(p.line, left, s.padding + s.width);
@@ -96,15 +96,15 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
   parallel_chunks(context, p.parts * blocks, [&](int64_t chunk) {
     const int64_t part = chunk / blocks, group = chunk % blocks / (p.row_blocks * p.panel_blocks);
     const int64_t first_row = chunk / p.panel_blocks % p.row_blocks * p.rows_per_block;
-    const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = divide_up(rows, tile_rows);
+    const int64_t rows = std::min(p.rows_per_block, p.rows - first_row), tiles = ceil_div(rows, tile_rows);
     const int64_t first_panel = chunk % p.panel_blocks * p.panels_per_block;
     const int64_t last_panel = std::min(p.panels, first_panel + p.panels_per_block);
-    const int64_t width = p.few ? cg : tile_columns;  // of a copied pixel of x
-    float* packed_x = thread_memory<0>(p.band * p.line * width);
-    const int64_t dy_width = p.few ? tile_columns : (divide_up(rows, 16) | 1) * 16;  // an odd number of cache lines
-    float* packed_dy = thread_memory<1>(p.band * wo * dy_width);
+    const int64_t width = p.few_channels ? cg : tile_columns;  // values of a copied pixel of x
+    float* packed_x = thread_memory<Slot::operand>(p.band * p.line * width);
+    const int64_t dy_width = p.few_channels ? tile_columns : (ceil_div(rows, 16) | 1) * 16;  // an odd number of cache lines
+    float* packed_dy = thread_memory<Slot::other_operand>(p.band * wo * dy_width);
 
-    // The group's pixels from `line` of dy on, from a channel on, and those of x that these meet with tap (u, 0).
+    // Pixels of dy from `line` on, from a channel of this group on; and the pixels of x that these meet with tap (u, 0).
     const auto pixels_of_dy = [&](int64_t line, int64_t channel) {
       return Pixels{dy + line * wo * s.out_channels + group * og + channel, wo * s.out_channels, s.out_channels};
     };
@@ -122,23 +122,23 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
       for (int64_t panel = first_panel; panel < last_panel; panel++) {
         const int64_t first = panel * tile_columns, n = std::min<int64_t>(tile_columns, p.columns - first);
         const bool whole = n == tile_columns;
-        if (p.few && !whole) pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first).data, s.out_channels, count * wo, n);
+        if (p.few_channels && !whole) pack_pixels(packed_dy, dy_width, pixels_of_dy(at, first).data, s.out_channels, count * wo, n);
         for (int64_t u = 0; u < s.kernel_h; u++) {
-          pack_lines(packed_x, width, x, at, count, p, u, group * cg + (p.few ? 0 : first), p.few ? cg : n, s);
+          pack_lines(packed_x, width, x, at, count, p, u, group * cg + (p.few_channels ? 0 : first), p.few_channels ? cg : n, s);
           const Pixels from_x = {packed_x, p.line * width, p.step * width};
-          const Pixels from_dy = p.dy_copied || (p.few && !whole) ? Pixels{packed_dy, wo * dy_width, dy_width}
-                                                                  : pixels_of_dy(at, p.few ? first : first_row);
-          const Pixels a = p.few ? from_x.from(first_row) : from_dy, b = p.few ? from_dy : from_x;
-          const Pixels next_b = p.few                    ? pixels_of_dy(at + p.band, first)
+          const Pixels from_dy = p.dy_copied || (p.few_channels && !whole) ? Pixels{packed_dy, wo * dy_width, dy_width}
+                                                                           : pixels_of_dy(at, p.few_channels ? first : first_row);
+          const Pixels a = p.few_channels ? from_x.from(first_row) : from_dy, b = p.few_channels ? from_dy : from_x;
+          const Pixels next_b = p.few_channels           ? pixels_of_dy(at + p.band, first)
                                 : u + 1 < s.kernel_h     ? pixels_of_x(at, first, u + 1)
                                 : panel + 1 < last_panel ? pixels_of_x(at, first + tile_columns, 0)
                                                          : pixels_of_x(at + p.band, first_panel * tile_columns, 0);
-          const Pixels next_a = pixels_of_dy(at + p.band, first_row);  // fetched once
-          const bool fetch_a = !p.few && panel == first_panel && u == 0;
+          const Pixels next_a = pixels_of_dy(at + p.band, first_row);  // prefetched only once, by the first panel and tap
+          const bool fetch_a = !p.few_channels && panel == first_panel && u == 0;
           for (int64_t t = 0; t < tiles; t++) {
             const int64_t row = rows * t / tiles, height = rows * (t + 1) / tiles - row;
-            for (int64_t v = 0; v < (p.few ? 1 : s.kernel_w); v++) {
-              const int64_t tap = p.few ? u : u * s.kernel_w + v;
+            for (int64_t v = 0; v < (p.few_channels ? 1 : s.kernel_w); v++) {
+              const int64_t tap = p.few_channels ? u : u * s.kernel_w + v;
               float* total = partial + part * p.part_size +
                              (((group * p.panels + panel) * p.taps + tap) * p.rows + first_row + row) * tile_columns;
               const Pixels left = a.from(row), right = b.from(v * width);
@@ -155,10 +155,10 @@ void gemm_conv_backward_weight(Context& context, float* dweight, const float* dy
   parallel_for(context, s.out_channels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; o++)
       for (int64_t tap = 0; tap < p.taps; tap++) {
-        const int64_t n = p.few ? p.rows : cg;  // values of dweight that lie side by side
+        const int64_t n = p.few_channels ? p.rows : cg;  // values of dweight that lie side by side
         float* out = dweight + (o * p.taps + tap) * n;
         for (int64_t c = 0; c < n; c++) {
-          const int64_t row = p.few ? c : o % og, column = p.few ? o % og : c;
+          const int64_t row = p.few_channels ? c : o % og, column = p.few_channels ? o % og : c;
           const int64_t panel = o / og * p.panels + column / tile_columns;
           out[c] = partial[((panel * p.taps + tap) * p.rows + row) * tile_columns + column % tile_columns];
         }

@@ -1,12 +1,12 @@
 // Convolutions in bfloat16 on matrix units (matrix_units.h); shapes and formula in convolution.h. Sums are float32; results are
 // rounded once.
 //
-// Tiles want rows that lie the same distance apart. So the pixels that a chunk of the result meets are copied with zeros around them
-// into one row of positions (conv_positions.h): a result pixel is a position too, and the input pixel of a tap lies the same number of positions
-// further for all of them. Positions between two lines of the result are computed in vain: 1 of 57 at 56x56, 1 of 8 at 7x7.
+// The rows of a tile must lie the same distance apart. So the input pixels of a chunk of the result are copied, with zeros around them, into
+// one row of positions (conv_positions.h), in which the input pixel of a tap lies the same number of positions further than the result pixel
+// for all of them. Positions between two lines of the result are computed in vain: 1 of 57 at 56x56, 1 of 8 at 7x7.
 //
-// Here forward and the image's gradient, which multiply [positions, channels] by the weight of each tap; the weight's gradient is in
-// conv_matrix_weight.cpp. Where a pixel has few channels (the first layer), whole patches take their place.
+// This file has the forward pass and the image's gradient, which multiply [positions, channels] by the weight of each tap. The weight's
+// gradient is in conv_matrix_weight.cpp. Where a pixel has few channels (the first layer), whole patches take their place.
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
 #include "cpu/conv_positions.h"
@@ -18,11 +18,11 @@ namespace turl {
 namespace {
 
 constexpr int64_t block = unit_block;
-constexpr int64_t cached = 512 * 1024;  // values that stay in the second-level cache beside the weight
+constexpr int64_t cached = 512 * 1024;  // values of a chunk, so that they stay in the second-level cache together with the weight
 
-// The weight of each column panel, tap and unit_depth channels, as two tiles of pairs.
+// packed [group][column panel][tap][unit_depth channels]: the weight, as two tiles of pairs side by side.
 void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const Gather& g, const Phase& phase) {
-  const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(phase.taps.size());
+  const int64_t panels = ceil_div(g.width, block), steps = ceil_div(g.depth, unit_depth), taps = int64_t(phase.taps.size());
   parallel_for(context, g.groups * panels * taps, 4, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; item++) {
       const int64_t group = item / taps / panels, first = item / taps % panels * block, n = std::min(block, g.width - first);
@@ -33,7 +33,7 @@ void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const G
         const int64_t count = std::min(unit_depth, g.depth - d);
         if (g.d_step == 1) {
           for (int64_t half = 0; half < 2; half++) {
-            vfloat rows[lanes] = {};  // of 16 pairs, turned into the pairs of 16 columns
+            vfloat rows[lanes] = {};  // rows of 16 pairs, transposed to the pairs of 16 columns
             for (int64_t j = 0; j < std::min(unit_side, n - half * unit_side); j++)
               rows[j] = vfloat(_mm512_maskz_loadu_epi16(first_of(count), in + (half * unit_side + j) * g.j_step + d));
             transpose(rows);
@@ -44,7 +44,7 @@ void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const G
             const bfloat16* row = in + (d + 2 * r) * g.d_step;
             interleave(out + r * unit_side, row, row + (2 * r + 1 < count ? g.d_step : 0), 2 * r < count ? first_of(n) : 0, 0,
                        unit_size);
-            if (2 * r + 1 == count)  // the odd one has no neighbour
+            if (2 * r + 1 == count)  // the last of an odd number of channels has no neighbour
               for (int64_t j = 0; j < block; j++)
                 out[j / unit_side * unit_size + r * unit_side + j % unit_side].second = bfloat16(0.0f);
           }
@@ -54,7 +54,7 @@ void pack_weight(Context& context, Pair* packed, const bfloat16* weight, const G
   });
 }
 
-// sums [32][32] = for two tiles of rows, from a and from b on, the sum over taps and `steps` times unit_depth channels.
+// sums [32][32] = the products of two tiles of rows, which begin at a and at b, with a panel, summed over taps and steps x unit_depth channels.
 template <class Units>
 __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16* a, const bfloat16* b, int64_t row,
                                        const int64_t* offset, int64_t taps, int64_t steps, const Pair* panel) {
@@ -68,60 +68,60 @@ __attribute__((noinline)) void product(Units& unit, float* sums, const bfloat16*
   store_sums(unit, sums, block);
 }
 
-// The tiles of a chunk, two at a time, times the weight of each column panel: `width` results from channel `first` on of those pixels that
-// are there, summed unless nobody wants that. The panels of `weights` are `panel_size` apart.
+// The tiles of a chunk. multiply() multiplies them, two at a time, by the weight of each column panel (panels are `panel_size` apart), writes
+// `width` channels from `first` on of those results that are pixels, and sums them if column_sums has memory.
 template <class Units> struct Chunk {
   struct Tile {
     int64_t position, result;
   };
   Units unit;
   std::vector<Tile> tiles;
-  std::vector<bfloat16*> results;  // pixels; null where there is none
+  std::vector<bfloat16*> results;  // result pixels by position; null where there is none
   RowSums column_sums;
 
   void multiply(const bfloat16* pixels, int64_t row, const int64_t* offset, int64_t taps, int64_t steps, const Pair* weights,
-                int64_t panel_size, int64_t first, int64_t width, bool past) {
+                int64_t panel_size, int64_t first, int64_t width, bool streaming) {
     alignas(64) float sums[unit_block_size];
-    const int64_t count = int64_t(tiles.size()), twos = divide_up(count, 2), panels = divide_up(width, block);
+    const int64_t count = int64_t(tiles.size()), twos = ceil_div(count, 2), panels = ceil_div(width, block);
     for (int64_t i = 0; i < twos * panels; i++) {
-      // All panels of two tiles in turn where there is one tap, so that pixels come from memory once; else all tiles of a panel.
+      // With one tap, two tiles go through all panels, so that pixels come from memory once; else a panel goes through all tiles.
       const int64_t t = 2 * (taps == 1 ? i / panels : i % twos), panel = taps == 1 ? i % panels : i / twos;
-      const int64_t second = std::min(t + 1, count - 1);  // the last of an odd number goes with itself
+      const int64_t second = std::min(t + 1, count - 1);  // the last of an odd number of tiles is its own partner
       product(unit, sums, pixels + tiles[size_t(t)].position * row, pixels + tiles[size_t(second)].position * row, row, offset, taps,
               steps, weights + panel * panel_size);
       for (int64_t half = 0; t + half <= second; half++) {
         bfloat16* const* to = results.data() + tiles[size_t(t + half)].result;
         const int64_t from = first + panel * block, columns = std::min(block, width - panel * block);
-        if (column_sums.origin) write_summed(sums + half * unit_side * block, to, from, columns, past, t + half == 0);
-        else write(sums + half * unit_side * block, to, from, columns, past, [](__m512i) {});
+        if (column_sums.origin) write_summed(sums + half * unit_side * block, to, from, columns, streaming, t + half == 0);
+        else write(sums + half * unit_side * block, to, from, columns, streaming, [](__m512i) {});
       }
     }
   }
 
  private:
-  // The results of a tile for `columns` channels from c on; also_use(row) is called for each row as it is written.
+  // Writes the results of a tile for `columns` channels from c on, and calls also_use(row) for each row that it writes.
   template <class Use>
-  static void write(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool past, Use also_use) {
+  static void write(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool streaming, Use also_use) {
     for (int64_t r = 0; r < unit_side; r++) {
       const __m512i row = Units::round(load(from + r * block), load(from + r * block + unit_side));
       if (!to[r]) continue;
-      store_row(to[r] + c, row, columns, past);
+      store_row(to[r] + c, row, columns, streaming);
       also_use(row);
     }
   }
-  // The same, and their sums; `fresh` as RowSums means it.
-  void write_summed(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool past, bool fresh) const {
-    RowSums::Passing<2> passing(column_sums, c, fresh);
-    passing.start(0, load(from)), passing.start(1, load(from + unit_side));
-    write(from, to, c, columns, past, [&](__m512i row) {
-      passing.add(0, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 0))));
-      passing.add(1, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 1))));
+  // The same, and sums the results; `fresh` as for RowSums.
+  void write_summed(const float* from, bfloat16* const* to, int64_t c, int64_t columns, bool streaming, bool fresh) const {
+    RowSums::Accumulator<2> row_sums(column_sums, c, fresh);
+    row_sums.start(0, load(from)), row_sums.start(1, load(from + unit_side));
+    write(from, to, c, columns, streaming, [&](__m512i row) {
+      row_sums.add(0, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 0))));
+      row_sums.add(1, widen_lanes(vhalf(_mm512_maskz_extracti64x4_epi64(255, row, 1))));
     });
-    passing.end();
+    row_sums.end();
   }
 };
 
-// All phases as one: as many rows and columns as the largest, and the taps of one after those of the other.
+// All phases as one, with the rows and columns of the largest, and with the taps of all, one phase after the other.
 Phase joined(const std::vector<Phase>& phases) {
   Phase all = phases[0];
   for (size_t i = 1; i < phases.size(); i++) {
@@ -131,8 +131,8 @@ Phase joined(const std::vector<Phase>& phases) {
   return all;
 }
 
-// A gather. A chunk has some segments, whose copied pixels serve all phases; where every pixel is its own result (1x1), some pixels, read
-// where they are.
+// The whole gather. A chunk has some segments, whose copied pixels serve all phases. Where input and result pixels are the same (1x1, stride
+// 1), a chunk has some pixels, which are read where they are.
 template <class Units>
 void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* in, const bfloat16* weight, const Gather& whole,
             const std::vector<Phase>& phases) {
@@ -142,18 +142,18 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
   const bool patches = phases.size() == 1 && takes_patches(whole, whole_phase);
   const Patches patch(whole, whole_phase);
   const auto [g, all] = patches ? patch.as_channels() : std::pair(whole, whole_phase);
-  const int64_t panels = divide_up(g.width, block), steps = divide_up(g.depth, unit_depth), taps = int64_t(all.taps.size());
+  const int64_t panels = ceil_div(g.width, block), steps = ceil_div(g.depth, unit_depth), taps = int64_t(all.taps.size());
   const int64_t tap_size = steps * 2 * unit_size;
   Pair* packed = static_cast<Pair*>(context.scratch(size_t(std::max<int64_t>(1, g.groups * panels * taps * tap_size)) * 4));
   pack_weight(context, packed, weight, g, all);
-  const bool past = g.width % block == 0 && worth_streaming(out, pixels_out, g.groups * g.width);
+  const bool streaming = g.width % block == 0 && worth_streaming(out, pixels_out, g.groups * g.width);
 
   const bool in_place = taps == 1 && phases.size() == 1 && all.in_step == 1 && all.taps[0].y == 0 && all.taps[0].x == 0 &&
                         all.rows == g.in_h && all.columns == g.in_w && g.depth % unit_depth == 0 && pixels_out >= unit_side && !patches;
   const int64_t columns = g.groups * g.width + block;
   if (in_place) {
     constexpr int64_t pixels_at_once = 512;
-    if (sums) sums->begin(divide_up(pixels_out, pixels_at_once));
+    if (sums) sums->begin(ceil_div(pixels_out, pixels_at_once));
     return parallel_for(context, pixels_out, pixels_at_once, [&](int64_t begin, int64_t end) {
       Chunk<Units> chunk;
       if (sums) chunk.column_sums = ChannelSums::rows(columns);
@@ -165,26 +165,27 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
       constexpr int64_t here = 0;
       for (int64_t group = 0; group < g.groups; group++) {
         chunk.multiply(in + group * g.depth, g.in_c, &here, 1, steps, packed + group * panels * tap_size, tap_size, group * g.width,
-                       g.width, past);
+                       g.width, streaming);
         if (sums) sums->leave(begin / pixels_at_once, group * g.width, g.width, chunk.column_sums, group * g.width, end - begin);
       }
-      if (past) end_streaming();
+      if (streaming) end_streaming();
     });
   }
 
-  // An even number of cache lines from one position to the next uses few cache sets once it is more than four. Patches lie without gaps.
+  // Positions that lie an even number of cache lines apart, six or more, would use only some of the cache sets: one line is left free then.
+  // Patches lie without gaps.
   const int64_t row = steps * unit_depth + (!patches && steps % 2 == 0 && steps > 4 ? unit_depth : 0);
   const Grid grid(g, all, std::max<int64_t>(256, 131072 / row));
   const int64_t positions = grid.positions();
   const int64_t at_once = std::max<int64_t>(1, std::min(512 / grid.results, cached / (std::max<int64_t>(1, positions) * row)));
   const std::vector<bfloat16> zero(size_t(g.groups * g.depth + block), bfloat16(0.0f));
-  if (sums) sums->begin(divide_up(grid.segments, at_once));
+  if (sums) sums->begin(ceil_div(grid.segments, at_once));
   parallel_for(context, grid.segments, at_once, [&](int64_t begin, int64_t end) {
     Chunk<Units> chunk;
     if (sums) chunk.column_sums = ChannelSums::rows(columns);
     chunk.results.resize(size_t((end - begin) * grid.results));
     std::vector<const bfloat16*> pixels(size_t((end - begin) * positions));
-    bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<0>(((end - begin) * positions + grid.beyond) * row / 2));
+    bfloat16* copied = reinterpret_cast<bfloat16*>(thread_memory<Slot::operand>(((end - begin) * positions + grid.beyond) * row / 2));
     for (int64_t s = begin; s < end; s++) {
       const int64_t first_line = s % grid.per_image * grid.lines, lines = std::min(grid.lines, all.rows - first_line);
       const int64_t position = (s - begin) * positions;
@@ -207,14 +208,14 @@ void gather(Context& context, bfloat16* out, ChannelSums* sums, const bfloat16* 
           grid.point_results(s, chunk.results.data() + (s - begin) * grid.results, out, static_cast<bfloat16*>(nullptr), g, phase);
         const int64_t count = patches ? 1 : int64_t(phase.taps.size());
         chunk.multiply(copied, row, grid.offset.data() + tap, count, steps, packed + (group * panels * taps + tap) * tap_size,
-                       taps * tap_size, group * g.width, g.width, past);
+                       taps * tap_size, group * g.width, g.width, streaming);
         tap += count;
       }
       if (sums)
         sums->leave(begin / at_once, group * g.width, g.width, chunk.column_sums, group * g.width,
                     std::count_if(chunk.results.begin(), chunk.results.end(), [](const bfloat16* p) { return p != nullptr; }));
     }
-    if (past) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 

@@ -1,6 +1,6 @@
-// The weight's gradient of convolutions in bfloat16 on matrix units; positions as in conv_matrix.cpp. The sum is over positions: dy is
-// transposed, x is packed in pairs of neighbouring positions, twice, from even positions and from odd ones, since a tap may be an odd
-// number of positions away.
+// The weight's gradient of convolutions in bfloat16 on matrix units (matrix_units.h); positions as in conv_matrix.cpp. It is a sum over
+// positions. So dy is transposed, and x is packed in pairs of neighbouring positions: twice, with pairs that begin at even positions and at
+// odd ones, since the pixel of a tap may lie an odd number of positions further.
 #include "cpu/channels.h"
 #include "cpu/conv_fast.h"
 #include "cpu/conv_positions.h"
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t block = unit_block;
 
-// sums [32][32] += over some segments, dy [32 rows, positions] by x [positions, 32 columns]; `fresh` sums begin at zero.
+// sums [32][32] (+)= the sum over some segments of dy [32 rows, positions] times x [positions, 32 columns]; `fresh` sums begin at zero.
 template <class Units>
 __attribute__((noinline)) void outer_product(Units& unit, float* sums, bool fresh, const bfloat16* dy, int64_t dy_row,
                                              int64_t results, const Pair* x, int64_t x_segment, int64_t segments) {
@@ -32,19 +32,19 @@ template <class Units>
 void backward_weight(Context& context, float* dweight, const bfloat16* dy, const bfloat16* x, const Convolution& s) {
   const auto [whole, all_taps] = forward_gather(s);
   if (s.batch * all_taps.rows * all_taps.columns == 0) return std::fill(dweight, dweight + s.weight_size(), 0.0f);
-  const bool patches = few(whole.depth, whole.groups);
+  const bool patches = few_channels(whole.depth, whole.groups);
   const Patches patch(whole, all_taps);
   const auto [g, phase] = patches ? patch.as_channels() : std::pair(whole, all_taps);
   const Grid grid(g, phase, 1024);
   const int64_t taps = int64_t(phase.taps.size()), positions = grid.positions();
   const bool from_odd = std::ranges::any_of(grid.offset, [](int64_t offset) { return offset % 2 != 0; });
-  const int64_t out_blocks = divide_up(g.width, block), in_blocks = divide_up(g.depth, block);
-  // A chunk takes a part of the segments, some at a time, for some blocks of output and input channels.
+  const int64_t out_blocks = ceil_div(g.width, block), in_blocks = ceil_div(g.depth, block);
+  // A chunk computes some blocks of output x input channels over a part of the segments, `at_once` of them at a time.
   const int64_t outs = std::min<int64_t>(out_blocks, 4), ins = std::min<int64_t>(in_blocks, 4);
-  const int64_t out_ranges = divide_up(out_blocks, outs), in_ranges = divide_up(in_blocks, ins);
+  const int64_t out_ranges = ceil_div(out_blocks, outs), in_ranges = ceil_div(in_blocks, ins);
   const int64_t ranges = g.groups * out_ranges * in_ranges, at_once = std::max<int64_t>(1, 1024 / grid.results);
-  const int64_t wanted = std::clamp<int64_t>(16 / ranges, 1, divide_up(grid.segments, at_once));
-  const int64_t part = round_up(divide_up(grid.segments, wanted), at_once), parts = divide_up(grid.segments, part);
+  const int64_t wanted = std::clamp<int64_t>(16 / ranges, 1, ceil_div(grid.segments, at_once));
+  const int64_t part = round_up(ceil_div(grid.segments, wanted), at_once), parts = ceil_div(grid.segments, part);
   const int64_t part_size = g.groups * out_blocks * in_blocks * taps * unit_block_size;
   float* partial = static_cast<float*>(context.scratch(size_t(parts * part_size) * 4));
   const std::vector<bfloat16> zero(size_t(std::max(s.channels, s.out_channels) + patch.length + block), bfloat16(0.0f));
@@ -58,9 +58,9 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
     std::vector<const bfloat16*> gradients(size_t(at_once * grid.results));
     const int64_t dy_row = at_once * grid.results + (at_once * grid.results / unit_depth % 2 == 0 ? unit_depth : 0);
     const int64_t x_size = (at_once * positions / 2 + grid.beyond) * block;  // pairs of one copy of a block of channels
-    bfloat16* turned = reinterpret_cast<bfloat16*>(thread_memory<0>(outs * block * dy_row / 2));
-    Pair* packed = reinterpret_cast<Pair*>(thread_memory<1>(ins * 2 * x_size));
-    bfloat16* patched = reinterpret_cast<bfloat16*>(thread_memory<2>(patches ? at_once * positions * patch.length / 2 : 1));
+    bfloat16* transposed = reinterpret_cast<bfloat16*>(thread_memory<Slot::operand>(outs * block * dy_row / 2));
+    Pair* packed = reinterpret_cast<Pair*>(thread_memory<Slot::other_operand>(ins * 2 * x_size));
+    bfloat16* patched = reinterpret_cast<bfloat16*>(thread_memory<Slot::sums>(patches ? at_once * positions * patch.length / 2 : 1));
     for (int64_t at = begin; at < std::min(grid.segments, begin + part); at += at_once) {
       const int64_t segments = std::min({at_once, grid.segments - at, begin + part - at});
       for (int64_t i = 0; i < segments; i++) {
@@ -78,7 +78,7 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
       }
       for (int64_t b = first_out; b < out_end; b++)
         for (int64_t q = 0; q < segments * grid.results; q += unit_depth)
-          transpose_block(turned + (b - first_out) * block * dy_row + q, dy_row, gradients.data() + q, group * g.width + b * block,
+          transpose_block(transposed + (b - first_out) * block * dy_row + q, dy_row, gradients.data() + q, group * g.width + b * block,
                           g.width - b * block);
       for (int64_t b = first_in; b < in_end; b++) {
         Pair *even = packed + (b - first_in) * 2 * x_size, *odd = even + x_size;
@@ -95,13 +95,13 @@ void backward_weight(Context& context, float* dweight, const bfloat16* dy, const
             const int64_t offset = grid.offset[size_t(t)];
             const int64_t index = ((group * out_blocks + o) * in_blocks + c) * taps + t;
             outer_product(unit, partial + chunk / ranges * part_size + index * unit_block_size, at == begin,
-                          turned + (o - first_out) * block * dy_row, dy_row, grid.results,
+                          transposed + (o - first_out) * block * dy_row, dy_row, grid.results,
                           packed + ((c - first_in) * 2 + offset % 2) * x_size + offset / 2 * block, positions / 2 * block, segments);
           }
     }
   });
 
-  // The parts are added in order. A block lies in one piece in each, so that only dweight is met in small ones.
+  // The parts are added in order. A block is one run of memory in each part; only dweight is written in short runs.
   parallel_for(context, g.groups * out_blocks * in_blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; item++) {
       const int64_t first_row = item / in_blocks % out_blocks * block, first = item % in_blocks * block;

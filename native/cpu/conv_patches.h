@@ -1,5 +1,5 @@
-// Patches for convolutions of bfloat16 images whose pixels have few channels (the first layer): the values of all taps of a result pixel
-// side by side.
+// Patches, for convolutions of bfloat16 images whose pixels have few channels (the first layer): the values that all taps of a result pixel
+// meet, side by side.
 #pragma once
 #include "cpu/bfloat16_rows.h"
 #include "cpu/conv_gather.h"
@@ -9,16 +9,15 @@
 
 namespace turl {
 
-// Whether patches take the place of the channels of this phase: forward, where the values of a tap lie side by side in the weight, or with
-// one tap and channel.
+// Whether patches take the place of the channels: where the values of a tap lie side by side in the weight, as in the forward pass.
 inline bool takes_patches(const Gather& g, const Phase& phase) {
-  return few(g.depth, g.groups) && g.d_step == 1 && !phase.taps.empty();
+  return few_channels(g.depth, g.groups) && g.d_step == 1 && !phase.taps.empty();
 }
 
-// A convolution whose patches are the channels of a 1x1 one: its pixels are patches of `length` values, multiples of unit_depth, that are
-// made here. Forward only, where the taps of a line of the kernel lie side by side in the image.
+// A forward convolution as a 1x1 convolution whose pixels are patches of `length` values, a multiple of unit_depth. The values of the taps of
+// one line of the window lie side by side in the image.
 struct Patches {
-  struct Run {  // taps of a line of the kernel
+  struct Run {  // the taps of one line of the window: the first, how many, and the pixel of the first
     int64_t first, count, y, x;
   };
   const Gather& g;
@@ -43,15 +42,15 @@ struct Patches {
     return same;
   }
 
-  // The patches of the result pixels of a line of the result, one after the other. A vector of a patch is put together from masked loads,
-  // each from where its first value would lie if all of it came from there.
+  // Makes the patches of all pixels of one line of the result, one after the other. A vector of a patch is put together from masked loads, one
+  // for each run: each loads from where the vector would begin if all of it belonged to that run.
   void make(bfloat16* to, const bfloat16* in, int64_t image, int64_t line) const {
     std::vector<Run> inside;
     int64_t first = 0, last = phase.columns;  // columns that have all taps of a line
     for (Run run : runs) {
       run.y += line * phase.in_step;
       if (run.y < 0 || run.y >= g.in_h) continue;
-      first = std::max(first, divide_up(std::max<int64_t>(0, -run.x), phase.in_step));
+      first = std::max(first, ceil_div(std::max<int64_t>(0, -run.x), phase.in_step));
       last = std::min(last, run.x + run.count > g.in_w ? 0 : (g.in_w - run.count - run.x) / phase.in_step + 1);
       inside.push_back(run);
     }
@@ -81,7 +80,7 @@ struct Patches {
   }
 
  private:
-  struct Part {  // of a vector
+  struct Part {  // what one run gives to a vector
     const bfloat16* from;
     __mmask32 wanted;
     __m512i load_into(__m512i values, int64_t offset) const { return _mm512_mask_loadu_epi16(values, wanted, from + offset); }

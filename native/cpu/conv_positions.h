@@ -1,4 +1,4 @@
-// The positions of convolutions on matrix units (conv_matrix.cpp): how pixels are numbered.
+// How convolutions on matrix units number the pixels that they copy (conv_matrix.cpp).
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -11,26 +11,27 @@ namespace turl {
 constexpr int64_t unit_block = 2 * unit_side;  // result rows and columns of the four tiles of sums that are computed together
 constexpr int64_t unit_size = unit_side * unit_side, unit_block_size = 4 * unit_size;
 
-// Positions: those of a segment, some lines of one image of the result, from 0 on; line i, column j at i pitch + j. Input pixels lie
-// in planes, one for each pixel of a stride x stride square, so that the tap's pixel is offset[tap] positions further.
+// A segment is some lines of one image of the result. Its pixels are numbered by positions: line i, column j has position i pitch + j. The
+// input pixels of a segment lie in planes, one for each pixel of a stride x stride square, such that the input pixel of a tap is offset[tap]
+// positions further than the result pixel, for every result pixel.
 struct Grid {
   struct Plane {
     int64_t y, x;  // pixels (step i + y, step j + x) of the input
   };
   int64_t step, pitch, lines, per_image, segments;
-  int64_t left = 0, first = 0, in_lines;  // zeros before the first line; the first input line of result line 0; lines of a plane
-  int64_t plane_size, results;            // positions of a plane, an even number, and of the result, a multiple of unit_depth
-  int64_t beyond;                         // positions that may be read after those of the last segment
+  int64_t left = 0, first = 0, in_lines;  // zeros before a plane's first line; first input line of result line 0; lines of a plane
+  int64_t plane_size, results;            // positions of a plane (even), and of the result (a multiple of unit_depth)
+  int64_t beyond;                         // positions after those of the last segment that tiles may read too
   std::vector<Plane> planes;
   std::vector<int64_t> offset;
 
-  // Segments of about `most` positions, whole images at most.
+  // With segments of about `most` positions, at most a whole image.
   Grid(const Gather& g, const Phase& phase, int64_t most) : step(phase.in_step) {
     struct Place {
       int64_t plane, y, x;
     };
     std::vector<Place> places;
-    const auto below = [&](int64_t i) { return i >= 0 ? i / step : -divide_up(-i, step); };
+    const auto below = [&](int64_t i) { return i >= 0 ? i / step : -ceil_div(-i, step); };
     int64_t last = 0, width = phase.columns;
     for (const Tap& tap : phase.taps) {
       const Place at{0, below(tap.y), below(tap.x)};
@@ -44,9 +45,9 @@ struct Grid {
     }
     for (const Plane& plane : planes) width = std::max(width, columns_of(plane, g) + left);
     pitch = width;
-    per_image = divide_up(phase.rows, std::max<int64_t>(1, most / pitch));
-    lines = divide_up(phase.rows, per_image);
-    per_image = divide_up(phase.rows, lines);
+    per_image = ceil_div(phase.rows, std::max<int64_t>(1, most / pitch));
+    lines = ceil_div(phase.rows, per_image);
+    per_image = ceil_div(phase.rows, lines);
     segments = g.batch * per_image;
     in_lines = lines + last - first;
     results = round_up(lines * pitch, unit_depth);
@@ -55,10 +56,10 @@ struct Grid {
     for (const Place& at : places) offset.push_back(at.plane * plane_size + (at.y - first) * pitch + at.x + left);
   }
 
-  int64_t columns_of(const Plane& plane, const Gather& g) const { return divide_up(g.in_w - plane.x, step); }
+  int64_t columns_of(const Plane& plane, const Gather& g) const { return ceil_div(g.in_w - plane.x, step); }
   int64_t positions() const { return int64_t(planes.size()) * plane_size; }
 
-  // The input pixels at the positions() of a segment; `zero` where there is none.
+  // pixels[position] = the input pixel at each of the positions() of a segment, `zero` where there is none.
   void point(int64_t segment, const bfloat16** pixels, const bfloat16* in, const bfloat16* zero, const Gather& g) const {
     const int64_t image = segment / per_image, line = segment % per_image * lines + first;
     std::fill(pixels, pixels + positions(), zero);
@@ -71,7 +72,7 @@ struct Grid {
           for (int64_t j = 0; j < columns; j++) at[j] = row + j * step * g.in_c;
       }
   }
-  // The pixels of the result at the `results` of a segment; `none` where there is none.
+  // pixels[position] = the result pixel at each of the `results` positions of a segment, `none` where there is none.
   template <class T> void point_results(int64_t segment, T** pixels, T* out, T* none, const Gather& g, const Phase& phase) const {
     const int64_t image = segment / per_image, line = segment % per_image * lines;
     std::fill(pixels, pixels + results, none);

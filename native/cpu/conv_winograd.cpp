@@ -1,6 +1,6 @@
 // Forward convolution with a window of 3x3 and stride 1, and its gradient with respect to the image, computed in float32 on
-// images of float32 or bfloat16, by Winograd's F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window turned by
-// 180 degrees and the channels exchanged.
+// images of float32 or bfloat16, by Winograd's F(4x4, 3x3) (winograd.h). The gradient is the same sum with the window rotated by
+// 180 degrees and input and output channels exchanged.
 //
 // The weights are transformed first. Then the tiles go through three steps: the input's 6x6 pixels are transformed, for each of
 // the 36 positions one matrix product [tiles, depth] x [depth, width] runs, and its results are transformed back. Each result
@@ -26,18 +26,18 @@ struct Pass {
   int64_t tap_step, d_step, j_step;
 };
 
-// panels [column panel][position][depth][tile_columns], past the caches if told so
-template <bool past> void transform_weight(Context& context, float* panels, const float* weight, const Pass& s) {
+// panels [column panel][position][depth][tile_columns], written with streaming stores if `streaming`.
+template <bool streaming> void transform_weight(Context& context, float* panels, const float* weight, const Pass& s) {
   constexpr int64_t taps = window * window, block = 16;  // input channels at a time: they share a cache line
-  const int64_t blocks = divide_up(s.depth, block);
-  parallel_for(context, divide_up(s.width, tile_columns) * blocks, 4, [&](int64_t begin, int64_t end) {
+  const int64_t blocks = ceil_div(s.depth, block);
+  parallel_for(context, ceil_div(s.width, tile_columns) * blocks, 4, [&](int64_t begin, int64_t end) {
     float gathered[taps][block][tile_columns] = {};
     for (int64_t item = begin; item < end; item++) {
       const int64_t panel = item / blocks, first = panel * tile_columns, d0 = item % blocks * block;
       const int64_t columns = std::min<int64_t>(tile_columns, s.width - first), count = std::min(block, s.depth - d0);
       const float* in = weight + d0 * s.d_step + first * s.j_step;
       if (columns < tile_columns) std::fill_n(&gathered[0][0][0], taps * block * tile_columns, 0.0f);
-      // Lines of memory are read whole, and those of the next item are asked for.
+      // Whole cache lines are read, and those of the next item are prefetched.
       if (s.d_step == 1)
         for (int64_t j = 0; j < columns; j++)
           for (int64_t t = 0; t < taps; t++) {
@@ -59,10 +59,10 @@ template <bool past> void transform_weight(Context& context, float* panels, cons
               window_line, [&](int u, int v) { return load(&gathered[u * window + v][d][j]); },
               [&](int u, int v, vfloat w) {
                 float* to = out + ((u * points + v) * s.depth + d) * tile_columns + j;
-                past ? put_past_caches(to, w) : store(to, w);
+                streaming ? store_streaming(to, w) : store(to, w);
               });
     }
-    if (past) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 
@@ -70,47 +70,46 @@ template <class Write> inline void transform_output(const float* products, int64
   in_two_dimensions<points, outputs>(
       output_line, [&](int i, int j) { return load(products + (i * points + j) * step); }, write);
 }
-template <bool past, class T>
+template <bool streaming, class T>
 __attribute__((noinline)) void write_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step) {
   transform_output(products, step, [&](int i, int j, vfloat y) {
-    put_rounded<past>(out + i * line + j * pixel, y);
+    put_rounded<streaming>(out + i * line + j * pixel, y);
   });
 }
-// The same, and their sums for the column c, `fresh` as RowSums means it.
-template <bool past, class T>
+// The same, and the pixels are summed for the columns from c on; `fresh` as for RowSums.
+template <bool streaming, class T>
 __attribute__((noinline)) void write_summed_pixels(T* out, int64_t line, int64_t pixel, const float* products, int64_t step,
                                                    const RowSums& sums, int64_t c, bool fresh) {
-  RowSums::Passing<1> passing(sums, c, fresh);
+  RowSums::Accumulator<1> row_sums(sums, c, fresh);
   transform_output(products, step, [&](int i, int j, vfloat y) {
-    const vfloat stored = put_rounded<past>(out + i * line + j * pixel, y);
-    if (i == 0 && j == 0) passing.start(0, stored);
-    passing.add(0, stored);
+    const vfloat stored = put_rounded<streaming>(out + i * line + j * pixel, y);
+    if (i == 0 && j == 0) row_sums.start(0, stored);
+    row_sums.add(0, stored);
   });
-  passing.end();
+  row_sums.end();
 }
 
-// Writes a result tile from products [position][step], past the caches if told so; only rows x columns pixels of it lie in the
-// image.
+// Writes a result tile from products [position][step], of which only rows x columns pixels lie in the image.
 template <class T>
-void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool past, const RowSums& sums, bool fresh,
+void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64_t columns, bool streaming, const RowSums& sums, bool fresh,
                 const Pass& s) {
   const int64_t line = s.out_w * s.width;
   int64_t c = 0;
   if (rows == outputs && columns == outputs)
     for (; c + lanes <= s.width; c += lanes) {
-      if (!sums.origin) (past ? write_pixels<true, T> : write_pixels<false, T>)(out + c, line, s.width, products + c, step);
+      if (!sums.origin) (streaming ? write_pixels<true, T> : write_pixels<false, T>)(out + c, line, s.width, products + c, step);
       else
-        (past ? write_summed_pixels<true, T> : write_summed_pixels<false, T>)(out + c, line, s.width, products + c, step, sums, c, fresh);
+        (streaming ? write_summed_pixels<true, T> : write_summed_pixels<false, T>)(out + c, line, s.width, products + c, step, sums, c, fresh);
     }
   for (; c < s.width; c += lanes) {
     T tile[outputs * outputs * lanes];
     write_pixels<false>(tile, outputs * lanes, lanes, products + c, step);
     if (sums.origin) {
-      RowSums::Passing<1> passing(sums, c, fresh);
-      passing.start(0, load(tile));
+      RowSums::Accumulator<1> row_sums(sums, c, fresh);
+      row_sums.start(0, load(tile));
       for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) passing.add(0, load(tile + (i * outputs + j) * lanes));
-      passing.end();
+        for (int64_t j = 0; j < columns; j++) row_sums.add(0, load(tile + (i * outputs + j) * lanes));
+      row_sums.end();
     }
     const size_t bytes = size_t(std::min<int64_t>(lanes, s.width - c)) * sizeof(T);
     for (int64_t i = 0; i < rows; i++)
@@ -118,7 +117,7 @@ void write_tile(T* out, const float* products, int64_t step, int64_t rows, int64
   }
 }
 
-// The three steps for some tiles, which stand in `rows`: transformed [position][row][depth], products [position][row][width].
+// The three steps for some tiles, whose order is `rows`: transformed [position][row][depth], products [position][row][width].
 template <class T> struct Steps {
   const Pass& s;
   const Tiles& tiles;
@@ -126,7 +125,7 @@ template <class T> struct Steps {
   const float* packed;
   T* out;
   ChannelSums* sums;
-  bool past;
+  bool streaming;
   int64_t in_row, out_row, in_step, out_step, panels, panel_size;
   float *transformed = nullptr, *products = nullptr;
   const TileRows* rows = nullptr;
@@ -134,9 +133,9 @@ template <class T> struct Steps {
   // Memory for at most `most` tiles.
   Steps(const Pass& s, const Tiles& tiles, const Images<T>& images, const float* packed, T* out, ChannelSums* sums, int64_t most)
       : s(s), tiles(tiles), images(images), packed(packed), out(out), sums(sums),
-        past(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)),
+        streaming(sizeof(T) == 4 && worth_streaming(out, s.batch * s.out_h * s.out_w, s.width)), in_row(odd_lines(s.depth)),
         out_row(odd_lines(s.width)), in_step(odd_lines(most * in_row)), out_step(odd_lines(most * out_row)),
-        panels(divide_up(s.width, tile_columns)), panel_size(positions * s.depth * tile_columns) {}
+        panels(ceil_div(s.width, tile_columns)), panel_size(positions * s.depth * tile_columns) {}
 
   const float* panel(int64_t position, int64_t index) const {
     return packed + index * panel_size + position * s.depth * tile_columns;
@@ -162,47 +161,47 @@ template <class T> struct Steps {
       product.run(end - begin, std::min<int64_t>(tile_columns, s.width - column), NextLines::of(next, s.depth * tile_columns));
     }
   }
-  // Tiles [begin, end), which are a chunk for the sums.
+  // Writes tiles [begin, end), which are chunk number `chunk` for the sums of channels.
   void write(int64_t begin, int64_t end, int64_t chunk) const {
     const RowSums chunk_sums = sums ? ChannelSums::rows(round_up(s.width, lanes)) : RowSums{};
     int64_t pixels = 0;
     for (int64_t t = begin; t < end; t++) {
       const auto& [at, row] = (*rows)[t];
       write_tile(out + ((at.image * s.out_h + at.i) * s.out_w + at.j) * s.width, products + row * out_row, out_step, at.rows, at.columns,
-                 past, chunk_sums, t == begin, s);
+                 streaming, chunk_sums, t == begin, s);
       pixels += at.rows * at.columns;
     }
     if (sums) sums->leave(chunk, 0, s.width, chunk_sums, 0, pixels);
   }
 };
 
-// Weights that the threads' caches hold: each thread takes chunks of tiles through the three steps in its own memory.
-// `at_once` is a multiple of tile_rows.
+// For weights that fit the caches: each thread takes chunks of `at_once` tiles, a multiple of tile_rows, through the three steps in its own
+// memory.
 template <class T> void chunk_by_chunk(Context& context, Steps<T> shared, int64_t at_once) {
-  if (shared.sums) shared.sums->begin(divide_up(shared.tiles.count(), tile_rows));
+  if (shared.sums) shared.sums->begin(ceil_div(shared.tiles.count(), tile_rows));
   parallel_for(context, shared.tiles.count(), at_once, [&](int64_t begin, int64_t end) {
     Steps<T> steps = shared;
-    steps.transformed = thread_memory<0>(positions * steps.in_step);
-    steps.products = thread_memory<1>(positions * steps.out_step);
+    steps.transformed = thread_memory<Slot::operand>(positions * steps.in_step);
+    steps.products = thread_memory<Slot::other_operand>(positions * steps.out_step);
     const TileRows rows(shared.tiles, begin, end);
     steps.rows = &rows;
     steps.transform(begin, end);
     for (int64_t position = 0; position < positions; position++) steps.multiply(position);
     // The sums' chunks do not depend on the number of threads, as at_once does.
     for (int64_t t = begin; t < end; t += tile_rows) steps.write(t, std::min<int64_t>(end, t + tile_rows), t / tile_rows);
-    if (steps.past) end_streaming();
+    if (steps.streaming) end_streaming();
   });
 }
 
-// Weights that come from memory: as many tiles as the last-level cache holds go through each step together, so that a weight is
-// read once for all of them.
+// For weights larger than the caches: as many tiles as the last-level cache holds go through each step together, so that weights are read
+// from memory once for all of them.
 template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t at_once) {
   steps.transformed = static_cast<float*>(context.scratch(size_t(positions * (steps.in_step + steps.out_step)) * 4));
   steps.products = steps.transformed + positions * steps.in_step;
   constexpr int64_t grain = 4;
-  const int64_t chunks = divide_up(at_once, grain);  // of those tiles; the last time fewer
+  const int64_t chunks = ceil_div(at_once, grain);  // of the tiles of a round, of which the last has fewer
   const int64_t before = (steps.tiles.count() - 1) / at_once;
-  if (steps.sums) steps.sums->begin(before * chunks + divide_up(steps.tiles.count() - before * at_once, grain));
+  if (steps.sums) steps.sums->begin(before * chunks + ceil_div(steps.tiles.count() - before * at_once, grain));
   for (int64_t first = 0; first < steps.tiles.count(); first += at_once) {
     const int64_t count = std::min(at_once, steps.tiles.count() - first);
     const TileRows rows(steps.tiles, first, first + count);
@@ -211,7 +210,7 @@ template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t a
     parallel_chunks(context, positions, [&](int64_t position) { steps.multiply(position); });
     parallel_for(context, count, grain, [&](int64_t begin, int64_t end) {
       steps.write(first + begin, first + end, first / at_once * chunks + begin / grain);
-      if (steps.past) end_streaming();
+      if (steps.streaming) end_streaming();
     });
   }
 }
@@ -219,7 +218,7 @@ template <class T> void step_by_step(Context& context, Steps<T> steps, int64_t a
 template <class T> void convolve(Context& context, T* out, ChannelSums* sums, const T* in, const float* weight, const Pass& s) {
   const Tiles tiles{s.batch, s.out_h, s.out_w};
   constexpr int64_t cache = 5 << 20;  // floats: 20 MiB
-  const int64_t weights = divide_up(s.width, tile_columns) * tile_columns * positions * s.depth;
+  const int64_t weights = ceil_div(s.width, tile_columns) * tile_columns * positions * s.depth;
   float* packed = static_cast<float*>(context.scratch(size_t(weights) * 4));
   const bool many = weights > cache;
   (many ? transform_weight<true> : transform_weight<false>)(context, packed, weight, s);
@@ -228,20 +227,20 @@ template <class T> void convolve(Context& context, T* out, ChannelSums* sums, co
 
   if (many) {
     const int64_t most = std::max<int64_t>(cache / (positions * (s.depth + s.width)), 48);
-    const int64_t at_once = divide_up(tiles.count(), divide_up(tiles.count(), most));
+    const int64_t at_once = ceil_div(tiles.count(), ceil_div(tiles.count(), most));
     return step_by_step(context, Steps<T>(s, tiles, images, packed, out, sums, at_once), at_once);
   }
   // Enough tiles to be worth reading the weights, and as many chunks as threads.
-  const int64_t chunks = round_up(divide_up(tiles.count(), 48), context.threads);
-  const int64_t at_once = round_up(divide_up(tiles.count(), chunks), tile_rows);
+  const int64_t chunks = round_up(ceil_div(tiles.count(), 48), context.threads);
+  const int64_t at_once = round_up(ceil_div(tiles.count(), chunks), tile_rows);
   chunk_by_chunk(context, Steps<T>(s, tiles, images, packed, out, sums, at_once), at_once);
 }
 
 }  // namespace
 
-// Where the implicit GEMM takes longer, which runs at `speed` times the multiply-add rate. Time is counted in multiply-adds at
-// that rate, fitted to measurements: a tile's products run at 3/4 of it, its transforms go with the channels, that of the
-// weights with their number.
+// Whether an implicit GEMM that runs at `speed` times the multiply-add rate takes longer. Times are in multiply-adds, with constants fitted
+// to measurements: products of tiles run at 3/4 of the rate (4 / 3); the transforms of a tile take 300 for each channel, in or out; the
+// transform of the weights takes 1600 for each pair of channels. The GEMM needs 9 products for each pixel and pair of channels.
 bool winograd_suits(const Convolution& s, double speed) {
   if (s.kernel_h != window || s.kernel_w != window || s.stride != 1 || s.groups != 1) return false;
   const Tiles tiles{s.batch, s.out_height(), s.out_width()};

@@ -1,7 +1,7 @@
-// Depthwise convolution, one filter for each channel, vectorised over the channels: weight [C, kh, kw, 1] is first
-// turned into [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Others, and fewer channels
-// than a cache line, gather (float32 only): for each result pixel of the forward pass and of the image's gradient the list of input pixels and
-// taps that meet is made once and serves all channels.
+// Depthwise convolution, one filter for each channel, vectorised over the channels: the weight [C, kh, kw, 1] is first transposed to
+// [kh kw, C]. Windows of 3x3 with stride 1 and 2 slide along the rows (depthwise_3x3.h). Other windows, and fewer channels than a cache line
+// has, gather (float32 only): for each result pixel, of the forward pass or of the image's gradient, a list of the input pixels and taps
+// that it needs is made once for all channels.
 #include "cpu/conv_fast.h"
 #include "cpu/depthwise_3x3.h"
 #include "cpu/parallel.h"
@@ -9,44 +9,44 @@
 namespace turl {
 namespace {
 
-// [taps, C], the window turned by 180 degrees if asked for.
-const float* by_tap(Context& context, const float* weight, const Convolution& s, bool turned = false) {
+// The weight as [taps, C]; if `rotated`, with the window rotated by 180 degrees.
+const float* by_tap(Context& context, const float* weight, const Convolution& s, bool rotated = false) {
   float* out = static_cast<float*>(context.scratch(size_t(s.taps() * s.channels) * 4));
   for (int64_t t = 0; t < s.taps(); t++) {
-    const float* from = weight + (turned ? s.taps() - 1 - t : t);
+    const float* from = weight + (rotated ? s.taps() - 1 - t : t);
     for (int64_t c = 0; c < s.channels; c++) out[t * s.channels + c] = from[c * s.taps()];
   }
   return out;
 }
 
-// Rows of results that take some `products`.
+// Rows of results that take about so many `products`.
 int64_t rows_per_chunk(int64_t row_elements, int64_t taps, int64_t products) {
   return std::max<int64_t>(1, products / std::max<int64_t>(1, row_elements * taps));
 }
 
-// Those of a chunk, where results are gathered and where windows slide.
-constexpr int64_t gathered = 1 << 18, slid = 1 << 19;
+// Products of a chunk, for the kernels that gather and for those whose windows slide.
+constexpr int64_t gather_products = 1 << 18, slide_products = 1 << 19;
 
-// f.operator()<block>() with the channels of a block.
+// f.operator()<block>() with the number of channels of a block.
 template <class T, class F> void with_block(int64_t channels, F&& f) {
   if (channels >= line_channels<T>) f.template operator()<line_channels<T>>();
   else f.template operator()<least_channels>();
 }
-// Whether to write past the caches: only blocks of whole cache lines are.
+// Whether to use streaming stores: only for blocks that are whole cache lines.
 template <int block, class T> bool streams(const T* p, int64_t rows, int64_t channels) {
   return block * sizeof(T) == 64 && worth_streaming(p, rows, channels);
 }
 
-// y = x with the window w, rows in pairs where there are two.
+// y = convolution of x with the window w. Rows of y are computed in pairs where there are two left.
 template <int stride, int block, class T>
 void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const Images<const T>& x, const float* w, int64_t batch,
                   int64_t padding) {
   const int64_t channels = x.channels, whole = channels / block * block, columns = round_up(channels, block);
-  const int64_t grain = rows_per_chunk(y.width * channels, 9, slid);
+  const int64_t grain = rows_per_chunk(y.width * channels, 9, slide_products);
   const auto make = sums ? std::array{slide<stride, 1, block, true, T>, slide<stride, 2, block, true, T>}
                          : std::array{slide<stride, 1, block, false, T>, slide<stride, 2, block, false, T>};
-  if (sums) sums->begin(divide_up(batch * y.height, grain));
-  const bool past_caches = streams<block>(y.p, batch * y.height * y.width, channels);
+  if (sums) sums->begin(ceil_div(batch * y.height, grain));
+  const bool streaming = streams<block>(y.p, batch * y.height * y.width, channels);
   parallel_for(context, batch * y.height, grain, [&](int64_t begin, int64_t end) {
     const RowSums chunk_sums = sums ? ChannelSums::rows(columns) : RowSums{};
     for (int64_t row = begin, rows; row < end; row += rows) {
@@ -57,7 +57,7 @@ void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const
         const int64_t at = std::min(c, channels - block);
         Row<const T> from[rows_read<stride>(2)];
         for (int l = 0; l < rows_read<stride>(2); l++) from[l] = x.row(image, top + l, at);
-        make[size_t(rows - 1)](y.at(image, i) + at, from, w + at, channels, x.width, y.width, padding, past_caches,
+        make[size_t(rows - 1)](y.at(image, i) + at, from, w + at, channels, x.width, y.width, padding, streaming,
                                {x.at(image, below) + c * rows * stride * x.width}, chunk_sums, c, row == begin);
       }
     }
@@ -67,32 +67,32 @@ void slide_images(Context& context, const Images<T>& y, ChannelSums* sums, const
       sums->leave(begin / grain, 0, whole, chunk_sums, 0, pixels);
       sums->leave(begin / grain, whole, channels - whole, chunk_sums, columns - (channels - whole), pixels);
     }
-    if (past_caches) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 
-// Row pair t of an image's gradient with stride 2 are its rows 2 t - padding and the one below.
+// The image's gradient with stride 2, in pairs of rows: pair t is row 2 t - padding of dx and the one below.
 template <int block, class T>
 void spread_images(Context& context, const Images<T>& dx, const Images<const T>& dy, const float* w, int64_t batch,
                    int64_t padding) {
   const int64_t channels = dx.channels, first = padding / 2, pairs = (dx.height + 1 + padding) / 2 - first;
-  const bool past_caches = streams<block>(dx.p, batch * dx.height * dx.width, channels);
-  parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slid), [&](int64_t begin, int64_t end) {
+  const bool streaming = streams<block>(dx.p, batch * dx.height * dx.width, channels);
+  parallel_for(context, batch * pairs, rows_per_chunk(dy.width * channels, 9, slide_products), [&](int64_t begin, int64_t end) {
     for (int64_t pair = begin; pair < end; pair++) {
       const int64_t image = pair / pairs, t = first + pair % pairs, top = 2 * t - padding, below = std::min(t + 1, dy.height);
       for (int64_t c = 0; c < channels; c += block) {
         const int64_t at = std::min(c, channels - block);
         const Row<T> to[2] = {dx.row(image, top, at), dx.row(image, top + 1, at)};
         const Row<const T> from[2] = {dy.row(image, t - 1, at), dy.row(image, t, at)};
-        spread<block, T>(to, from, w + at, channels, dx.width, dy.width, padding, past_caches, {dy.at(image, below) + c * dy.width});
+        spread<block, T>(to, from, w + at, channels, dx.width, dy.width, padding, streaming, {dy.at(image, below) + c * dy.width});
       }
     }
-    if (past_caches) end_streaming();
+    if (streaming) end_streaming();
   });
 }
 
-// total [9, total_step] += the products of rows [begin, end) of dy; a vector of channels at a time, the last one at the end of the
-// total if it overlaps the one before.
+// total [9, total_step] += the products of rows [begin, end) of dy, a vector of channels at a time. If the last vector overlaps the one
+// before, its sums have a place of their own at the end.
 template <int stride, class T>
 void slide_weights(float* total, int64_t total_step, const Images<const T>& dy, const Images<const T>& x, int64_t begin,
                    int64_t end, int64_t padding) {
@@ -116,7 +116,7 @@ struct Pair {
   const float *in, *weight;
 };
 
-// y[c] = sum over pairs of in[c] weight[c]
+// y[c] = sum over `count` pairs of in[c] weight[c]
 void weighted_sum(float* y, const Pair* pairs, int count, int64_t channels) {
   int64_t c = 0;
   for (; c + 2 * lanes <= channels; c += 2 * lanes) {
@@ -128,7 +128,7 @@ void weighted_sum(float* y, const Pair* pairs, int count, int64_t channels) {
     store(y + c, a);
     store(y + c + lanes, b);
   }
-  // What is left: whole vectors, the last of them overlapping the one before; only fewer channels than lanes need a part of one.
+  // The remaining channels: whole vectors, of which the last overlaps the one before. Only fewer channels than lanes need a partial vector.
   for (; c < channels; c += lanes) {
     vfloat a{};
     if (channels < lanes) {
@@ -148,20 +148,20 @@ struct Taps {
   int64_t first, end, step, pixel, move, divisor;
   int64_t at(int64_t u) const { return (pixel + u * move) / divisor; }
 };
-// Of a pixel of y, in an axis of `size` pixels of x; of a pixel of dx, in an axis of `size` pixels of dy.
+// For pixel i of y, along an axis of `size` pixels of x; and for pixel i of dx, along an axis of `size` pixels of dy.
 Taps taps_forward(int64_t i, int64_t size, int64_t kernel, const Convolution& s) {
   const int64_t start = i * s.stride - s.padding;
   return {std::max<int64_t>(0, -start), std::min(kernel, size - start), 1, start, 1, 1};
 }
 Taps taps_backward(int64_t i, int64_t size, int64_t kernel, const Convolution& s) {
-  const int64_t start = i + s.padding, low = start - (size - 1) * s.stride;  // the last pixel of dy
+  const int64_t start = i + s.padding, low = start - (size - 1) * s.stride;  // the tap that meets the last pixel of dy
   return {low > 0 ? low : start % s.stride, std::min(kernel, start + 1), s.stride, start, -1, s.stride};
 }
 
 template <class F>
 void gather(Context& context, const Images<float>& y, const Images<const float>& x, const float* w, const Convolution& s,
             F&& taps) {
-  const int64_t channels = s.channels, grain = rows_per_chunk(y.width * channels, s.taps(), gathered);
+  const int64_t channels = s.channels, grain = rows_per_chunk(y.width * channels, s.taps(), gather_products);
   parallel_for(context, s.batch * y.height, grain, [&](int64_t begin, int64_t end) {
     std::unique_ptr<Pair[]> pairs(new Pair[size_t(s.taps())]);
     for (int64_t row = begin; row < end; row++) {
@@ -190,7 +190,7 @@ void gather_weights(float* total, const Images<const float>& dy, const Images<co
       if (iy < 0 || iy >= x.height) continue;
       for (int64_t v = 0; v < s.kernel_w; v++) {
         // The columns j whose input column j stride + v - padding lies in the image.
-        const int64_t first = std::max<int64_t>(0, divide_up(std::max<int64_t>(0, s.padding - v), s.stride));
+        const int64_t first = std::max<int64_t>(0, ceil_div(std::max<int64_t>(0, s.padding - v), s.stride));
         const int64_t inside = x.width - 1 + s.padding - v;
         const int64_t last = inside < 0 ? 0 : std::min(dy.width, inside / s.stride + 1);
         const float* g = dy.at(image, i) + first * channels;
@@ -203,7 +203,7 @@ void gather_weights(float* total, const Images<const float>& dy, const Images<co
   }
 }
 
-// The three directions where windows slide, of float and bfloat16; the filter is float32.
+// The three directions for windows that slide. T is float or bfloat16; the filter is float32.
 template <class T>
 void slide_forward(Context& context, T* y, ChannelSums* sums, const T* x, const float* weight, const Convolution& s) {
   const Images<const T> from{x, s.height, s.width, s.channels};
@@ -218,7 +218,7 @@ template <class T>
 void slide_backward_data(Context& context, T* dx, const T* dy, const float* weight, const Convolution& s) {
   const Images<const T> from{dy, s.out_height(), s.out_width(), s.channels};
   const Images<T> to{dx, s.height, s.width, s.channels};
-  // With stride 1 it is a convolution itself, with the window turned.
+  // With stride 1 it is a convolution itself, with the window rotated by 180 degrees.
   const float* w = by_tap(context, weight, s, s.stride == 1);
   with_block<T>(s.channels, [&]<int block>() {
     if (s.stride == 1) slide_images<1, block, T>(context, to, nullptr, from, w, s.batch, 2 - s.padding);
@@ -226,15 +226,15 @@ void slide_backward_data(Context& context, T* dx, const T* dy, const float* weig
   });
 }
 
-// Each chunk of rows sums by itself into [taps, step] with add(total, dy, x, begin, end); the chunks, whose number depends on sizes
-// only, are added in order.
+// Each chunk of rows has a total [taps, step] of its own, to which add(total, dy, x, begin, end) adds its products. The number of chunks
+// depends on sizes only, and their totals are added in order.
 template <class T, class Add>
 void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int64_t step, int64_t products, const Convolution& s,
                  Add&& add) {
   const Images<const T> gradient{dy, s.out_height(), s.out_width(), s.channels}, image{x, s.height, s.width, s.channels};
   const int64_t channels = s.channels, size = s.taps() * step, rows = s.batch * gradient.height;
-  const int64_t grain = std::max(rows_per_chunk(gradient.width * channels, s.taps(), products), divide_up(rows, 64));
-  const int64_t chunks = std::max<int64_t>(1, divide_up(rows, grain));
+  const int64_t grain = std::max(rows_per_chunk(gradient.width * channels, s.taps(), products), ceil_div(rows, 64));
+  const int64_t chunks = std::max<int64_t>(1, ceil_div(rows, grain));
   float* partial = static_cast<float*>(context.scratch(size_t(chunks * size) * 4));
   parallel_chunks(context, chunks, [&](int64_t chunk) {
     float* total = partial + chunk * size;
@@ -244,7 +244,7 @@ void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int6
   add_chunks(context, partial, chunks, size);
   for (int64_t t = 0; t < s.taps(); t++)
     for (int64_t c = 0; c < channels; c++) {
-      const bool whole = c < channels / lanes * lanes;  // or in the last vector, which ends with the channels
+      const bool whole = c < channels / lanes * lanes;  // else c is in the last vector, whose end is the last channel
       dweight[c * s.taps() + t] = partial[t * step + (whole ? c : c + step - channels)];
     }
 }
@@ -252,7 +252,7 @@ void sum_weights(Context& context, float* dweight, const T* dy, const T* x, int6
 template <class T>
 void slide_backward_weight(Context& context, float* dweight, const T* dy, const T* x, const Convolution& s) {
   const int64_t step = round_up(s.channels, lanes);
-  sum_weights(context, dweight, dy, x, step, slid, s,
+  sum_weights(context, dweight, dy, x, step, slide_products, s,
               [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
                 const auto add = s.stride == 1 ? slide_weights<1, T> : slide_weights<2, T>;
                 add(total, step, gradient, image, begin, end, s.padding);
@@ -281,7 +281,7 @@ void depthwise_backward_data(Context& context, float* dx, const float* dy, const
 
 void depthwise_backward_weight(Context& context, float* dweight, const float* dy, const float* x, const Convolution& s) {
   if (depthwise_slides(s)) return slide_backward_weight(context, dweight, dy, x, s);
-  sum_weights(context, dweight, dy, x, s.channels, gathered, s,
+  sum_weights(context, dweight, dy, x, s.channels, gather_products, s,
               [&](float* total, const auto& gradient, const auto& image, int64_t begin, int64_t end) {
                 gather_weights(total, gradient, image, begin, end, s);
               });

@@ -1,15 +1,15 @@
-// Depthwise convolution with a window of 3x3 and stride 1 or 2, along whole rows of pixels for one block of channels at a time. The
-// nine taps (for the weight's gradient the nine sums) stay in registers, the results that a column of pixels has a part in go along
-// with it, so each pixel is loaded once for two rows of results. Where results are written a block is one cache line of a pixel:
-// pixels often lie a power of two apart and fall into few sets of the first-level cache, but then no line is needed twice in a row
-// of them. What is read next is prefetched in the order of memory, as hardware does not foresee steps of a pixel.
+// Depthwise convolution with a window of 3x3 and stride 1 or 2, along whole rows of pixels, one block of channels at a time. The nine taps
+// (for the weight's gradient the nine sums) stay in registers, and so do the results to which the current column of pixels contributes: each
+// pixel is loaded once for two rows of results. Where results are written, a block is one cache line of a pixel. Pixels often lie a power of
+// two apart, and then fall into few sets of the first-level cache; but a row needs no line twice. What is read next is prefetched in the
+// order of memory, since hardware does not foresee strides of a pixel.
 #pragma once
 #include <algorithm>
 #include "cpu/channel_sums.h"
 
 namespace turl {
 
-// Channels of a block: the least, and a cache line of T where the registers suffice for its taps and sums.
+// Channels of a block: at least 16; a cache line of T where there are enough registers for its taps and sums (AVX-512).
 constexpr int least_channels = 16;
 template <class T> constexpr int line_channels = lanes == 16 ? 64 / int(sizeof(T)) : least_channels;
 template <int channels> struct Block {
@@ -20,11 +20,11 @@ template <int channels> struct Block {
     for (int i = 0; i < vectors; i++) b.part[i] = turl::load(p + i * lanes);
     return b;
   }
-  // Returns what is there then.
-  template <class T> Block store(T* p, bool past_caches) const {
+  // Returns the stored values.
+  template <class T> Block store(T* p, bool streaming) const {
     Block stored;
     for (int i = 0; i < vectors; i++)
-      stored.part[i] = past_caches ? put_rounded<true>(p + i * lanes, part[i]) : put_rounded<false>(p + i * lanes, part[i]);
+      stored.part[i] = streaming ? put_rounded<true>(p + i * lanes, part[i]) : put_rounded<false>(p + i * lanes, part[i]);
     return stored;
   }
 };
@@ -33,8 +33,8 @@ template <int channels> inline Block<channels> fma(const Block<channels>& a, con
   return c;
 }
 
-// A row of an image from some channel on: pixel j is at p + j step. A row outside of the image is read as a single pixel of zeros,
-// with step 0; written it is null.
+// A row of an image from some channel on: pixel j is at p + j step. Outside of the image, a row to read is a single pixel of zeros with step
+// 0, and a row to write is null.
 template <class T> struct Row {
   T* p;
   int64_t step;
@@ -53,7 +53,7 @@ template <class T> struct Images {
   }
 };
 
-// What comes next in memory, asked for line by line.
+// Prefetches memory from p on, line by line.
 template <class T> struct Ahead {
   const T* p;
   void prefetch(int elements) {
@@ -62,37 +62,38 @@ template <class T> struct Ahead {
   }
 };
 
-// Rows of x that `rows` rows of y need, and results that go on when one of a row is finished.
+// Rows of x that `rows` rows of y need; and how many results of a row are still unfinished when one is finished.
 template <int stride> constexpr int rows_read(int rows) { return (rows - 1) * stride + 3; }
 template <int stride> constexpr int carried = stride == 1 ? 2 : 1;
 
-// Calls step(j, inside) for the results j of a row, from -carried on: `stride` columns of x each, of which the last is the last one
-// of result j. inside(column) tells whether a column lies in the image: for all but the first and last j it is constantly true.
+// Calls step(j, inside) for the results j of a row, from -carried on. Each step takes the next `stride` columns of x, of which the last is the
+// last one that result j needs. inside(column) tells whether a column lies in the image; for all but the first and last j it is constant
+// true.
 template <int stride, class F>
 inline __attribute__((always_inline)) void along(int64_t columns, int64_t results, int64_t padding, F&& step) {
   const auto check = [columns](int64_t column) { return column >= 0 && column < columns; };
-  const int64_t first = std::min(results, divide_up(std::max<int64_t>(0, padding + stride - 3), stride));
-  // The dy of the result `carried` after j is loaded as well.
-  const int64_t last = std::min(results - carried<stride>, divide_up(std::max<int64_t>(0, columns + padding - 2), stride));
+  const int64_t first = std::min(results, ceil_div(std::max<int64_t>(0, padding + stride - 3), stride));
+  // A step also loads dy of the result `carried` places after j (slide_weight).
+  const int64_t last = std::min(results - carried<stride>, ceil_div(std::max<int64_t>(0, columns + padding - 2), stride));
   int64_t j = -carried<stride>;
   for (; j < first; j++) step(j, check);
   for (; j < last; j++) step(j, [](int64_t) { return true; });
   for (; j < results; j++) step(j, check);
 }
-// Column k of the `stride` that come with result j, and the column of the window that it is to result j + m (none if negative).
+// The column of x that is number k of the `stride` columns of step j; and which column of the window that is for result j + m (negative: none).
 template <int stride> constexpr int64_t column_of(int64_t j, int k, int64_t padding) {
   return j * stride + 3 - stride + k - padding;
 }
 template <int stride> constexpr int window_column(int k, int m) { return 3 - (m + 1) * stride + k; }
 
-// y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for rows r of y, which follow each other in memory, and
-// a block of channels; `summed` for the columns from c on of `sums`, `fresh` as RowSums means it.
+// y[r][j] = sum over u, v of x[r stride + u][j stride + v - padding] w[u][v] for one or two rows r of y, which follow each other in memory,
+// and one block of channels. If `summed`, results are summed for the columns of `sums` from c on; `fresh` as for RowSums.
 template <int stride, int rows, int block, bool summed, class T>
 __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float* w, int64_t channels, int64_t columns,
-                                     int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead, RowSums sums, int64_t c,
+                                     int64_t results, int64_t padding, bool streaming, Ahead<T> ahead, RowSums sums, int64_t c,
                                      bool fresh) {
   constexpr int lines = rows_read<stride>(rows);
-  Row<const T> x[lines];  // y is written through a pointer: these stay in registers
+  Row<const T> x[lines];  // a copy stays in registers, whatever is written to y
   std::copy_n(from, lines, x);
   Block<block> tap[9], sum[rows][carried<stride> + 1] = {}, origin, total[2] = {};
   bool known = !fresh;
@@ -120,7 +121,7 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
       if (j >= 0) {
-        const auto stored = sum[r][0].store(y + (r * results + j) * channels, past_caches);
+        const auto stored = sum[r][0].store(y + (r * results + j) * channels, streaming);
         if (summed && !known) origin = stored, known = true;
         for (int i = 0; summed && i < Block<block>::vectors; i++) {
           const vfloat d = stored.part[i] - origin.part[i];
@@ -142,17 +143,17 @@ __attribute__((noinline)) void slide(T* y, const Row<const T>* from, const float
   }
 }
 
-// The image's gradient with stride 2. Two rows of it, dx[r][2 c - padding] and those right of them, from two rows of dy: the first
-// row of dx meets them with the taps' rows 2 and 0, the second one meets the lower one with row 1.
+// The image's gradient with stride 2: two rows of dx, at columns 2 c - padding and 2 c - padding + 1, from two rows of dy. The first row of dx
+// meets the upper row of dy with row 2 of the taps and the lower one with row 0; the second row meets the lower one with row 1.
 template <int block, class T>
 __attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, const float* w, int64_t channels, int64_t width,
-                                      int64_t results, int64_t padding, bool past_caches, Ahead<T> ahead) {
+                                      int64_t results, int64_t padding, bool streaming, Ahead<T> ahead) {
   Block<block> tap[9], next[2] = {};
 #pragma GCC unroll 9
   for (int t = 0; t < 9; t++) tap[t] = Block<block>::load(w + t * channels);
   const Row<T> to[2] = {dx[0], dx[1]};
   const Row<const T> above = dy[0], here = dy[1];
-  // Column c of dy; which of the two columns of dx lie in the image.
+  // Column c of dy, if it is to be read; `left` and `right`: which of the two columns of dx lie in the image.
   const auto step = [&](int64_t c, bool read, bool left, bool right) __attribute__((always_inline)) {
     Block<block> even[2] = {next[0], next[1]}, odd[2] = {};
     next[0] = next[1] = {};
@@ -170,8 +171,8 @@ __attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, 
     for (int r = 0; r < 2; r++) {
       if (!to[r].p) continue;
       T* p = to[r].p + (2 * c - padding) * channels;
-      if (left) even[r].store(p, past_caches);
-      if (right) odd[r].store(p + channels, past_caches);
+      if (left) even[r].store(p, streaming);
+      if (right) odd[r].store(p + channels, streaming);
     }
   };
   const auto edge = [&](int64_t c) __attribute__((always_inline)) {
@@ -186,8 +187,8 @@ __attribute__((noinline)) void spread(const Row<T>* dx, const Row<const T>* dy, 
   for (; c < end; c++) edge(c);
 }
 
-// total[u][v] += sum over r, j of dy[r][j] x[r stride + u][j stride + v - padding] for rows r of dy, which follow each other in
-// memory, and one vector of channels; tap t of the total is at t total_step.
+// total[u][v] += sum over r, j of dy[r][j] x[r stride + u][j stride + v - padding] for one or two rows r of dy, which follow each other in
+// memory, and one vector of channels. Tap t of the total is at t total_step.
 template <int stride, int rows, class T>
 __attribute__((noinline)) void slide_weight(float* total, int64_t total_step, const T* dy, const Row<const T>* x,
                                             int64_t channels, int64_t columns, int64_t results, int64_t padding, Ahead<T> ahead,

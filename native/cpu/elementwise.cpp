@@ -9,7 +9,7 @@ namespace turl {
 namespace {
 constexpr int64_t grain = 1 << 15;
 
-// y = f(in...) for vectors of T's, all of one size.
+// y[i] = f(in[i]...) for all i < size, by vectors.
 template <class T, class F, class... Inputs> void map_of(Context& context, T* y, int64_t size, const F& f, const Inputs*... in) {
   parallel_for(context, size, grain, [&](int64_t begin, int64_t end) {
     for_lanes<acc_t<T>>(begin, end, [&](int64_t i, int n) { store_lanes(y + i, f(load_lanes(in + i, n)...), n); });
@@ -26,8 +26,8 @@ template <class Op> void same_size(Context& context, Out y, In a, In b) {
 // y = a + b, all of one size; y may be a.
 void add(Context& context, Out y, In a, In b) { same_size<binary::add>(context, y, a, b); }
 
-// y = op(a, b) over the space `shape`, where a and b are read at strides; the last ones are 0 or 1. An empty shape means that
-// all three have one size.
+// y = op(a, b) over the space `shape`, where a and b are read at strides, of which the last is 0 or 1. An empty shape means that y, a and b
+// have the same size.
 void binary_forward(Context& context, Out y, In a, In b, Ints shape, Ints a_strides, Ints b_strides, int64_t op) {
   if (shape.size == 0) return with_binary(op, [&]<class Op>() { same_size<Op>(context, y, a, b); });
   with_float(y.dtype, [&]<class T>() {

@@ -1,29 +1,28 @@
-// The register tiles behind convolution and matrix product: tile_rows x tile_columns sums stay in registers while the inner
-// dimension runs. One source for all instruction sets: 6 x 16 with AVX2 (12 accumulators of 16 registers), 12 x 32 with
-// AVX-512 (24 of 32), 6 x 8 without.
+// The register tiles of convolution and matrix product: tile_rows x tile_columns sums (blocks.h) stay in registers while the loop over the
+// inner dimension runs.
 #pragma once
 #include "cpu/channel_sums.h"
 
 namespace turl {
 
-// Length of the inner dimension for which a panel of tile_columns columns (20 KiB; AVX-512: 32 KiB) stays in the first-level
-// cache while the tiles of a block pass by.
+// Length of the inner dimension such that a panel of tile_columns columns (20 KiB; AVX-512: 32 KiB) stays in the first-level cache while
+// the tiles of a block are multiplied with it.
 constexpr int64_t panel_depth = lanes == 16 ? 256 : 320;
 
-// What a tile's sums do to the result: stand there, be added, or stand there written past the caches (channels.h).
-enum class Into { place, sum, memory };
+// How a tile's sums go to the result: they overwrite it, are added to it, or overwrite it with streaming stores (channels.h).
+enum class Write { plain, add, streaming };
 
-// out[r][j] (+)= sum over t < taps, c < depth of rows[t row_step + r][offset + c] panel[t depth + c][j], for r < valid and
-// j < columns. All tile_rows pointers of a tap must be readable. Meanwhile the caches fetch what is written at the end, and what
-// the pointers `ahead` of these point to, unless that is 0. The results are summed for the columns from out_offset on, unless nobody
-// wants that; `fresh` as RowSums means it.
+// out[r][out_offset + j] (+)= sum over t < taps, c < depth of rows[t row_step + r][offset + c] panel[t depth + c][j], for r < valid and
+// j < columns. All tile_rows pointers of a tap must be readable. Meanwhile the lines of the result are prefetched, and, unless `ahead` is 0,
+// what the pointers `ahead` places further point to. If `sums` has memory, the results are summed there for the columns from out_offset on,
+// `fresh` as for RowSums.
 __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row_step, int64_t taps, int64_t offset,
                                            int64_t depth, const float* panel, float* const* out, int64_t out_offset,
-                                           int64_t valid, int64_t columns, Into into, int64_t ahead = 0, const RowSums& sums = {},
+                                           int64_t valid, int64_t columns, Write write, int64_t ahead = 0, const RowSums& sums = {},
                                            bool fresh = false) {
   constexpr int64_t line = 16;                     // floats of a cache line
-  const int64_t steps = ahead > 0 ? line : depth;  // between fetches
-  if (into == Into::place && (lanes == 16 || taps * depth > 32))  // not worth it for AVX2's first layer
+  const int64_t steps = ahead > 0 ? line : depth;  // between prefetches
+  if (write == Write::plain && (lanes == 16 || taps * depth > 32))  // for short sums, as of the first layer, AVX2 gains nothing
     for (int r = 0; r < tile_rows && r < valid; r++)
       for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(out[r] + out_offset + j, 1);
   vfloat sum[tile_rows][2] = {};
@@ -53,13 +52,13 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
   for (int r = 0; r < tile_rows; r++) {
     if (r >= valid) break;
     float* y = out[r] + out_offset;
-    if (into == Into::sum) {
+    if (write == Write::add) {
       sum[r][0] += columns == tile_columns ? load(y) : load(y, n0);
       if (n1 > 0) sum[r][1] += columns == tile_columns ? load(y + lanes) : load(y + lanes, n1);
     }
-    if (columns == tile_columns && into == Into::memory) {
-      put_past_caches(y, sum[r][0]);
-      put_past_caches(y + lanes, sum[r][1]);
+    if (columns == tile_columns && write == Write::streaming) {
+      store_streaming(y, sum[r][0]);
+      store_streaming(y + lanes, sum[r][1]);
     } else if (columns == tile_columns) {
       store(y, sum[r][0]);
       store(y + lanes, sum[r][1]);
@@ -69,17 +68,17 @@ __attribute__((noinline)) inline void tile(const float* const* rows, int64_t row
     }
   }
   if (!sums.origin) return;
-  RowSums::Passing<2> passing(sums, out_offset, fresh);
-  passing.start(0, sum[0][0]), passing.start(1, sum[0][1]);
+  RowSums::Accumulator<2> row_sums(sums, out_offset, fresh);
+  row_sums.start(0, sum[0][0]), row_sums.start(1, sum[0][1]);
 #pragma GCC unroll 12
   for (int r = 0; r < tile_rows; r++) {
     if (r >= valid) break;
-    passing.add(0, sum[r][0]), passing.add(1, sum[r][1]);
+    row_sums.add(0, sum[r][0]), row_sums.add(1, sum[r][1]);
   }
-  passing.end();
+  row_sums.end();
 }
 
-// The channels of some pixels, `lines` of `length` as a caller says: those of pixel k of line i begin at data[i line + k step].
+// Some lines of pixels: the channels of pixel k of line i begin at data[i line + k step].
 struct Pixels {
   const float* data;
   int64_t line, step;
@@ -126,8 +125,8 @@ __attribute__((noinline)) void outer_tile_of(float* total, Pixels a, Pixels b, P
   }
 }
 
-// total[r][j] (+)= sum over `lines` of `length` pixels of a[r] b[j], for r < rows <= tile_rows and j < tile_columns. Meanwhile
-// the second-level cache is told to fetch what is wanted next: as many pixels of next_a and next_b, unless these are a and b.
+// total[r][j] (+)= sum over `lines` lines of `length` pixels of a[r] b[j], for r < rows <= tile_rows and j < tile_columns. Meanwhile as many
+// pixels of next_a and next_b are prefetched into the second-level cache, unless these are a and b themselves.
 inline void outer_tile(int64_t rows, float* total, Pixels a, Pixels b, Pixels next_a, Pixels next_b, int64_t lines, int64_t length,
                        bool accumulate) {
   const bool fetch = next_a.data != a.data || next_b.data != b.data;

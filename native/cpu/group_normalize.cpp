@@ -1,6 +1,6 @@
 // Group-wise l2 normalisation (§3.2): x [rows, groups * size], each run of `size` elements by itself.
 //   y = x / max(|x|, epsilon);   dx = (dy - y (y . dy)) / |x| where |x| > epsilon, dy / epsilon elsewhere.
-// The rows may be 1,000,000 prototypes: one pass over memory, the norms are recomputed in backward rather than stored.
+// The rows may be 1,000,000 prototypes, so each direction makes one pass over memory: backward computes the norms again.
 #include "cpu/normalize_group.h"
 #include "cpu/parallel.h"
 #include "kernels.h"
@@ -8,11 +8,11 @@
 namespace turl {
 namespace {
 
-// f(first, count, inverse, along) for the groups [begin, end), some at a time, with room for their norms and projections.
+// f(first, count, inverse, projection) for the groups [begin, end), some at a time, with room for their norms and projections.
 template <class A, class F> void for_batches(int64_t begin, int64_t end, F&& f) {
   constexpr int64_t most = 64;
-  A inverse[most], along[most];
-  for (int64_t g = begin; g < end; g += most) f(g, std::min(most, end - g), inverse, along);
+  A inverse[most], projection[most];
+  for (int64_t g = begin; g < end; g += most) f(g, std::min(most, end - g), inverse, projection);
 }
 
 }  // namespace
@@ -39,12 +39,12 @@ void group_normalize_backward(Context& context, Out dx, In dy, In x, int64_t row
     T* out = dx.as<T>();
     int64_t total = rows * groups;
     parallel_for(context, total, std::max<int64_t>(1, 32768 / size), [&](int64_t begin, int64_t end) {
-      for_batches<A>(begin, end, [&](int64_t first, int64_t count, auto& inverse, auto& along) {
+      for_batches<A>(begin, end, [&](int64_t first, int64_t count, auto& inverse, auto& projection) {
         const auto group = [=](auto* of) { return [=](int64_t g) { return of + (first + g) * size; }; };
         inverse_norms(inverse, in + first * size, count, size, A(epsilon));
-        alongs(along, inverse, count, size, A(epsilon), group(in), group(gradient));
+        projections(projection, inverse, count, size, A(epsilon), group(in), group(gradient));
         for (int64_t g = 0; g < count; g++)
-          project_group(group(out)(g), group(gradient)(g), group(in)(g), inverse[g], along[g], size);
+          project_group(group(out)(g), group(gradient)(g), group(in)(g), inverse[g], projection[g], size);
       });
     });
   });

@@ -1,5 +1,5 @@
-// One vocabulary for float vectors and for plain doubles, so that a kernel written once is fast in float32 and checkable in
-// float64: Lanes<float>::V holds `lanes` floats, Lanes<double>::V is one double.
+// The same words for vectors of floats and for single doubles, so that a kernel is written once, fast in float32 and checkable in float64.
+// Lanes<float>::V holds `lanes` floats, Lanes<double>::V is one double.
 #pragma once
 #include "cpu/vector_math.h"
 
@@ -33,7 +33,7 @@ template <> struct Lanes<double> {
   static double first(V x) { return x; }
 };
 
-// The elements of a T as lanes of its accumulator, of the first n of them where it says so.
+// Loads and stores of elements of T as lanes of T's accumulator; with n, only of the first n.
 inline vfloat load_lanes(const float* p) { return load(p); }
 inline vfloat load_lanes(const bfloat16* p) { return load(p); }
 inline double load_lanes(const double* p) { return *p; }
@@ -47,7 +47,7 @@ inline void store_lanes(float* p, vfloat v, int n) { store(p, v, n); }
 inline void store_lanes(bfloat16* p, vfloat v, int n) { store(p, v, n); }
 inline void store_lanes(double* p, double v, int) { *p = v; }
 
-// f(i, n) for [begin, end) in runs of n elements from i on, as many as there are lanes but for the last one.
+// f(i, n) for runs of n elements of [begin, end) from i on; n is the number of lanes, but may be less for the last run.
 template <class A, class F> void for_lanes(int64_t begin, int64_t end, F&& f) {
   constexpr int width = Lanes<A>::width;
   int64_t i = begin;
@@ -55,9 +55,9 @@ template <class A, class F> void for_lanes(int64_t begin, int64_t end, F&& f) {
   if (i < end) f(i, int(end - i));
 }
 
-// f.operator()<N>(i) for runs of N = 64, 16 or 1 elements of [begin, end), each as long as it can be: loops over arrays of that size become
-// vectors.
-template <class F> void for_blocks(int64_t begin, int64_t end, F&& f) {
+// f.operator()<N>(i) for blocks of N = 64, 16 or 1 elements of [begin, end), each as long as possible. Since N is known at compile time,
+// the compiler makes vectors of loops over it.
+template <class F> void for_fixed_blocks(int64_t begin, int64_t end, F&& f) {
   int64_t i = begin;
   for (; i + 64 <= end; i += 64) f.template operator()<64>(i);
   for (; i + 16 <= end; i += 16) f.template operator()<16>(i);

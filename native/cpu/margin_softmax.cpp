@@ -5,10 +5,10 @@
 //   dg_i = sum over j of p_ij v_j, dv_j = sum over i of p_ij g_i, p_ij = dloss_i (softmax_ij - [j = y]); dw_j through the norms
 // A label outside [0, N) gives a NaN loss and NaN gradients.
 //
-// A tile of some classes, v and its logits, stays in the L2 cache; it is multiplied by vectors (margin_softmax_tiles.h), or for bfloat16 on
-// matrix units (margin_softmax_matrix.h). A chunk is a run of tiles whose number depends on N only; chunks are reduced in order, so the
-// number of threads does not matter. Traffic: forward reads w once, a product's time before it is used (NextLines); backward reads it
-// once and writes dw once, past the caches if it is large.
+// A tile is some classes: their v and their logits stay in the L2 cache. It is multiplied with vectors (margin_softmax_tiles.h), or, for
+// bfloat16, on matrix units (margin_softmax_matrix.h). A chunk is a run of tiles. Its length depends on N only, and chunks are reduced in
+// order, so results do not depend on the number of threads. Memory: forward reads w once, prefetched one product ahead; backward reads it
+// once and writes dw once, with streaming stores if it is large.
 #include "cpu/margin_softmax_matrix.h"
 #include "cpu/margin_softmax_tiles.h"
 #include "cpu/parallel.h"
@@ -17,7 +17,7 @@
 namespace turl {
 namespace {
 
-constexpr double lowest = -1e30;  // below every logit: the maximum of nothing
+constexpr double lowest = -1e30;  // below every logit: the maximum before the first one
 
 // f(tiles) with the kind of tiles that is fastest for these embeddings.
 template <class F>

@@ -1,8 +1,8 @@
-// Tiles of classes of the margin softmax of bfloat16 embeddings on matrix units (matrix_units.h), in place of VectorTiles.
+// Tiles of classes of the margin softmax, for bfloat16 embeddings on matrix units (matrix_units.h). MatrixTiles replaces VectorTiles.
 //
 // The normalised prototypes v and the gradients p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits.
 // So each product is a sum of products of parts: a = v_low g + v_high g, dv = p_low g + p_high g and
-// dg = p_low v_high + p_high v_low + p_high v_high. An error of 2^-17 of each product is as good as none beside that of g.
+// dg = p_low v_high + p_high v_low + p_high v_high. The relative error of a product is then 2^-17, much smaller than that of g.
 #pragma once
 #include "cpu/bfloat16_rows.h"
 #include "cpu/margin_softmax_tiles.h"
@@ -23,12 +23,12 @@ struct Split {
   }
 };
 
-// Two matrices of bfloat16 [rows, row], one after the other.
+// The high and the low parts of a matrix of floats: two matrices of bfloat16 [rows, row], one after the other.
 struct Parts {
   bfloat16 *high, *low;
   int64_t row;
 
-  // Rows of `length`, an odd number of cache lines apart, so that they are spread over the sets of a cache.
+  // Where the next row of `length` elements begins: an odd number of cache lines further, so that rows fall into different sets of a cache.
   static int64_t row_of(int64_t length) { return length + (length / unit_depth % 2 == 0 ? unit_depth : 0); }
   Parts(float*& memory, int64_t rows, int64_t length) : row(row_of(length)) {
     high = reinterpret_cast<bfloat16*>(memory), low = high + rows * row;
@@ -82,7 +82,7 @@ template <class Units> struct MatrixTiles : Classes {
     const int64_t n = count(index);
     normalise(index, o);
     NextLines next = rows(w, index + 1);
-    const int64_t steps = divide_up(n, block) * columns / block * elements / block, lines = divide_up(tile * size / 16, steps);
+    const int64_t steps = ceil_div(n, block) * columns / block * elements / block, lines = ceil_div(tile * size / 16, steps);
     Units unit;
     Units::fence();
     for (int64_t t = 0; t < n; t += block)
@@ -118,27 +118,27 @@ template <class Units> struct MatrixTiles : Classes {
         else zero_sums(unit);
         for (int64_t t = 0; t < n; t += block) {
           const int64_t right = (t / block * elements + e) * unit_side;
-          multiply(unit, o.turned, i * o.turned.row + t, o.v_high + right);
+          multiply(unit, o.transposed, i * o.transposed.row + t, o.v_high + right);
           multiply_again(unit, o.v_low + right);
         }
         store_sums(unit, sum, rows_g);
       }
-    to_prototypes(index, dw, o.dv, rows_g, w, o.inverse, o.along, epsilon);
+    to_prototypes(index, dw, o.dv, rows_g, w, o.inverse, o.projection, epsilon);
   }
 
  private:
-  // A chunk's memory of its own; from p on for the gradients only.
+  // How a chunk divides the memory `own`. What comes after v is for the gradients only.
   struct Own {
     float *inverse, *scaled, *rest;  // [tile, K]; [D], a row of v
-    Parts v, p, turned;              // [tile, D]; [tile, B], and that turned
+    Parts v, p, transposed;          // [tile, D]; [tile, B]; p transposed
     Pair *v_high, *v_low;            // v once more, each two classes side by side in tiles of pairs: [tile / 32][D / 16]
-    float *dv, *along;               // [tile, rows_g]; [tile, K]
+    float *dv, *projection;          // [tile, rows_g]; [tile, K]
 
     Own(const MatrixTiles& m, float* memory)
         : inverse(memory), scaled(inverse + m.tile * m.groups), rest(scaled + m.elements), v(rest, m.tile, m.elements),
-          p(rest, m.tile, m.columns), turned(rest, m.columns, m.tile) {
+          p(rest, m.tile, m.columns), transposed(rest, m.columns, m.tile) {
       v_high = reinterpret_cast<Pair*>(rest), v_low = v_high + m.tile * m.elements / 2;
-      dv = rest + m.tile * m.elements, along = dv + m.tile * m.rows_g;
+      dv = rest + m.tile * m.elements, projection = dv + m.tile * m.rows_g;
     }
   };
 
@@ -163,28 +163,28 @@ template <class Units> struct MatrixTiles : Classes {
       for (int64_t e = 0; e < elements; e += block) o.v.put(t * o.v.row + e, Split{__m512i{}, __m512i{}});
   }
 
-  // p and v as the gradients' products want them: the parts of p, those turned, and v in pairs of classes.
+  // Brings p and v into the layouts that the products of the gradients need: p in two parts, both parts transposed, and v in pairs of classes.
   void arrange(int64_t classes, const Own& o, const float* a) const {
     for (int64_t t = 0; t < classes; t++)
       for (int64_t i = 0; i < columns; i += block)
         o.p.put(t * o.p.row + i, Split::of<Units>(load(a + t * rows_t + i), load(a + t * rows_t + i + lanes)));
-    const auto part = [&](const bfloat16* v, const bfloat16* p, bfloat16* turned, Pair* pairs) {
+    const auto part = [&](const bfloat16* v, const bfloat16* p, bfloat16* transposed, Pair* pairs) {
       for (int64_t t = 0; t < classes; t += block) {
         const bfloat16* rows[block];
         for (int64_t r = 0; r < block; r++) rows[r] = p + (t + r) * o.p.row;
         for (int64_t i = 0; i < columns; i += block)
-          transpose_block(turned + i * o.turned.row + t, o.turned.row, rows, i, block);
+          transpose_block(transposed + i * o.transposed.row + t, o.transposed.row, rows, i, block);
         for (int64_t e = 0; e < elements; e += block)
           for (int64_t r = 0; r < block; r += 2)
             interleave(pairs + (t / block * elements + e) * unit_side + r / 2 * unit_side, v + (t + r) * o.v.row + e,
                        v + (t + r + 1) * o.v.row + e, ~__mmask32(0), 0, unit_size);
       }
     };
-    part(o.v.high, o.p.high, o.turned.high, o.v_high);
-    part(o.v.low, o.p.low, o.turned.low, o.v_low);
+    part(o.v.high, o.p.high, o.transposed.high, o.v_high);
+    part(o.v.low, o.p.low, o.transposed.low, o.v_low);
   }
 
-  // Adds the products of 32 rows of both parts from `at` on, low and then high, with two tiles of pairs that lie one after the other.
+  // Adds the products of 32 rows from `at` on, first of the low part, then of the high one, with two tiles of pairs, one after the other.
   static void multiply(Units& unit, const Parts& left, int64_t at, const Pair* right) {
     unit.template load<6>(right, 64), unit.template load<7>(right + unit_size, 64);
     for (const bfloat16* part : {left.low + at, left.high + at}) {
@@ -194,7 +194,7 @@ template <class Units> struct MatrixTiles : Classes {
       unit.template multiply<2, 5, 6>(), unit.template multiply<3, 5, 7>();
     }
   }
-  // And of the high parts, which are still there, with two others.
+  // Adds the products of the same rows of the high part, which are still in the units, with two other tiles.
   static void multiply_again(Units& unit, const Pair* right) {
     unit.template load<6>(right, 64);
     unit.template multiply<0, 4, 6>(), unit.template multiply<2, 5, 6>();

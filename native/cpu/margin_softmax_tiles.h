@@ -7,12 +7,12 @@
 
 namespace turl {
 
-// Memory of a call, and of the chunk that a thread is at; not cleared.
+// Memory for a whole call, and for the chunk that a thread works on. It is not cleared.
 template <class A> A* call_memory(Context& context, int64_t elements) {
   return static_cast<A*>(context.scratch(size_t(std::max<int64_t>(elements, 1)) * sizeof(A)));
 }
 template <class A> A* chunk_memory(int64_t elements) {
-  return reinterpret_cast<A*>(thread_memory<0>(elements * int64_t(sizeof(A)) / 4 + 1));
+  return reinterpret_cast<A*>(thread_memory<Slot::operand>(elements * int64_t(sizeof(A)) / 4 + 1));
 }
 
 // B samples, N classes, D elements in K groups. A chunk is a run of tiles, whose number depends on N only.
@@ -23,22 +23,22 @@ struct Classes {
   int64_t length = size / groups;
 
   int64_t count(int64_t index) const { return std::clamp<int64_t>(classes - index * tile, 0, tile); }
-  // The rows of tile `index`, to be asked for a product's time before they are used.
+  // The rows of tile `index`, to be prefetched during the product before the one that uses them.
   template <class A> NextLines rows(const A* w, int64_t index) const {
     return NextLines::of(w + index * tile * size, count(index) * size);
   }
 
-  // dw of tile `index` from dv [tile, row], through the norms; `along` has room for tile * groups.
+  // dw of tile `index` from dv [tile, row], through the norms; `projection` has room for tile * groups.
   template <class A>
-  void to_prototypes(int64_t index, A* dw, const A* dv, int64_t row, const A* w, const A* inverse, A* along, A epsilon) const {
+  void to_prototypes(int64_t index, A* dw, const A* dv, int64_t row, const A* w, const A* inverse, A* projection, A epsilon) const {
     const int64_t n = this->count(index), first = index * tile * size;
-    const bool past = length % 16 == 0 && worth_streaming(dw, classes, size);
+    const bool streaming = length % 16 == 0 && worth_streaming(dw, classes, size);
     const auto of_w = [&](int64_t g) { return w + first + g * length; };
     const auto of_dv = [&](int64_t g) { return dv + g / groups * row + g % groups * length; };
-    alongs(along, inverse, n * groups, length, epsilon, of_w, of_dv);
+    projections(projection, inverse, n * groups, length, epsilon, of_w, of_dv);
     for (int64_t g = 0; g < n * groups; g++)
-      project_group(dw + first + g * length, of_dv(g), of_w(g), inverse[g], along[g], length, past);
-    if (past) end_streaming();
+      project_group(dw + first + g * length, of_dv(g), of_w(g), inverse[g], projection[g], length, streaming);
+    if (streaming) end_streaming();
   }
 };
 
@@ -46,10 +46,10 @@ struct Classes {
 //   columns              samples padded to vectors
 //   rows_t, rows_g       leading dimensions of [., B] and [., D] arrays
 //   sums                 elements of dg [B, rows_g] with its padding
-//   own(backward)        elements of memory that a chunk needs for what follows
+//   own(backward)        size of `own`, in elements: memory that a chunk has for logits() and gradients()
 //   logits(i, own, a)    a [tile, rows_t] of tile i, transposed so that lanes run over samples
-//   gradients(i, own, a, dg, add, dw)   with those of the logits in a: dw of the tile, and dg (+)= its share
-// This one multiplies by vectors, T being what g is of. Between logits and gradients, v lies in `own`.
+//   gradients(i, own, a, dg, add, dw)   given the gradients of the logits in a: dw of tile i, and dg (+)= what the tile gives to it
+// This kind multiplies with vectors; T is the type of g. Between logits and gradients, v lies in `own`.
 template <class T> struct VectorTiles : Classes {
   using A = acc_t<T>;
   A epsilon;
@@ -84,11 +84,11 @@ template <class T> struct VectorTiles : Classes {
   }
 
   void gradients(int64_t index, A* own, const A* a, A* dg, bool add, A* dw) const {
-    A *inverse = own, *v = inverse + tile * groups, *dv = v + tile * rows_g, *along = dv + tile * rows_g;
+    A *inverse = own, *v = inverse + tile * groups, *dv = v + tile * rows_g, *projection = dv + tile * rows_g;
     const int64_t n = count(index);
     TileProduct<A>{dv, rows_g, a, rows_t, 1, g, rows_g, samples, false}.run(n, padded(size));
     TileProduct<A>{dg, rows_g, a, 1, rows_t, v, rows_g, n, add}.run(samples, padded(size), rows(w, index + 1));
-    to_prototypes(index, dw, dv, rows_g, w, inverse, along, epsilon);
+    to_prototypes(index, dw, dv, rows_g, w, inverse, projection, epsilon);
   }
 
  private:

@@ -1,9 +1,9 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n].
-// bfloat16 is widened to float32 on the way and the result rounded once (or kept, when y is float32); float64 is computed plainly.
+// bfloat16 is widened to float32 on the way, and the result is rounded once (or kept, if y is float32). float64 is computed as the formula
+// says.
 //
-// A chunk owns a block of rows x columns of y. For each block of the inner dimension it packs b into panels that stay in the
-// first-level cache, one at a time, while the register tiles of its rows pass by; rows of a are read where they are, a
-// transposed a is packed first.
+// A chunk computes a block of y. For each part of the inner dimension it packs b into panels, one at a time, which stay in the first-level
+// cache while the register tiles of all rows are multiplied with them. Rows of a are read where they are; a transposed a is packed first.
 #include <vector>
 #include "cpu/gemm_tile.h"
 #include "cpu/widen.h"
@@ -29,8 +29,8 @@ void plain_matmul(Context& context, T* y, const T* a, const T* b, int64_t batch,
   });
 }
 
-// packed [depth][tile_columns] of op(b)[k0 + p][first + j]. What is packed next is asked for: the next columns, or where b is
-// transposed the next depth.
+// packed[p][j] = op(b)[k0 + p][first + j], [depth][tile_columns]. What will be packed next is prefetched: the next columns, or, if b is
+// transposed, the next part of the inner dimension.
 template <class T>
 void pack_b(float* packed, const T* b, int64_t first, int64_t columns, int64_t k0, int64_t depth, int64_t n, int64_t k,
             bool transposed) {
@@ -64,20 +64,20 @@ template <class T>
 void fast_matmul(Context& context, float* y, const float* a, const T* b, int64_t batch, int64_t m, int64_t n, int64_t k,
                  bool transpose_a, bool transpose_b) {
   if (k == 0) return std::fill(y, y + batch * m * n, 0.0f);
-  const int64_t rows_at_once = round_up(divide_up(m, divide_up(m, 192)), tile_rows), panels = divide_up(n, tile_columns);
-  const int64_t row_blocks = divide_up(m, rows_at_once);
+  const int64_t rows_at_once = round_up(ceil_div(m, ceil_div(m, 192)), tile_rows), panels = ceil_div(n, tile_columns);
+  const int64_t row_blocks = ceil_div(m, rows_at_once);
   const int64_t panels_at_once = std::clamp<int64_t>(batch * row_blocks * panels / 32, 1, 8);
-  const int64_t panel_blocks = divide_up(panels, panels_at_once);
-  const int64_t depth = divide_up(k, divide_up(k, panel_depth));
-  const Into at_first = depth == k && worth_streaming(y, batch * m, n) ? Into::memory : Into::place;
+  const int64_t panel_blocks = ceil_div(panels, panels_at_once);
+  const int64_t depth = ceil_div(k, ceil_div(k, panel_depth));
+  const Write first_write = depth == k && worth_streaming(y, batch * m, n) ? Write::streaming : Write::plain;
   parallel_chunks(context, batch * row_blocks * panel_blocks, [&](int64_t chunk) {
     const int64_t image = chunk / (row_blocks * panel_blocks), first_row = chunk / panel_blocks % row_blocks * rows_at_once;
     const int64_t rows = std::min(rows_at_once, m - first_row);
     const int64_t first_panel = chunk % panel_blocks * panels_at_once, last_panel = std::min(panels, first_panel + panels_at_once);
     const float* ai = a + image * m * k;
     const T* bi = b + image * n * k;
-    float* panel = thread_memory<0>(depth * tile_columns);
-    float* packed_a = thread_memory<1>(transpose_a ? rows_at_once * depth : 1);
+    float* panel = thread_memory<Slot::operand>(depth * tile_columns);
+    float* packed_a = thread_memory<Slot::other_operand>(transpose_a ? rows_at_once * depth : 1);
     // A tile reads tile_rows rows: those past the end read the last one again.
     std::vector<const float*> in(static_cast<size_t>(rows_at_once));
     std::vector<float*> out(static_cast<size_t>(rows_at_once));
@@ -96,10 +96,10 @@ void fast_matmul(Context& context, float* y, const float* a, const T* b, int64_t
         pack_b(panel, bi, first, columns, k0, count, n, k, transpose_b);
         for (int64_t r = 0; r < rows; r += tile_rows)
           tile(in.data() + r, 0, 1, transpose_a ? 0 : k0, count, panel, out.data() + r, first, rows - r, columns,
-               k0 > 0 ? Into::sum : at_first);
+               k0 > 0 ? Write::add : first_write);
       }
     }
-    if (at_first == Into::memory) end_streaming();
+    if (first_write == Write::streaming) end_streaming();
   });
 }
 

@@ -1,14 +1,14 @@
-// Matrix units of a processor (Intel's AMX): tiles of sums [16, 16] float32 and of operands, 16 rows of 64 bytes.
+// The matrix units of a processor (Intel's AMX). They have eight tiles of 16 rows of 64 bytes: sums are [16, 16] float32, operands bfloat16.
 //
-//   Units unit;                                    readies the units for this thread until it goes out of scope
+//   Units unit;                                    configures the units for this thread; they are released at the end of its scope
 //   unit.load<4>(a, bytes_a);                      16 rows of 32 bfloat16, `bytes_a` apart: a(row, k)
 //   unit.load<6>(b, bytes_b);                      16 rows of 16 pairs: b(2 r, j), b(2 r + 1, j) side by side
 //   unit.multiply<0, 4, 6>();                      sums 0 (row, j) += sum over k of a(row, k) b(k, j)
 //   unit.zero<0>(); unit.load<0>(sums, bytes); unit.store<0>(sums, bytes);
 //   Units::round(low, high)                        32 sums to bfloat16, to nearest even
 //
-// `AmxUnits` are the real ones. `PlainUnits` are the same in plain loops, so that what is built on them is tested everywhere:
-// TURL_MATRIX_UNITS=plain takes them, =none does without, and without the variable the real ones are taken where they are.
+// `AmxUnits` are the real units. `PlainUnits` do the same in plain loops, so that the kernels can be tested on any machine.
+// TURL_MATRIX_UNITS=plain chooses them, =none does without any; without the variable the real units are used where there are some.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
@@ -29,7 +29,7 @@ enum class MatrixUnits { none, plain, amx };
 
 class AmxUnits {
  public:
-  // Whether the processor has them and the system lets this process use them.
+  // Whether the processor has AMX and the system lets this process use it.
   static bool usable() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
@@ -51,7 +51,7 @@ class AmxUnits {
   AmxUnits(const AmxUnits&) = delete;
   AmxUnits& operator=(const AmxUnits&) = delete;
 
-  // Loads do not tell the compiler what they read: fence() comes between stores of it and the first of them.
+  // The compiler does not know what memory load() reads. So fence() must be called after the stores to it and before the first load.
   static void fence() { asm volatile("" ::: "memory"); }
   template <int tile> void zero() { asm volatile("tilezero %%tmm%c0" ::"i"(tile)); }
   template <int tile> void load(const void* from, int64_t bytes) {
@@ -119,7 +119,7 @@ inline MatrixUnits matrix_units() {
   return chosen;
 }
 
-// Two by two tiles of sums, 0 to 3, of 32 rows that lie `row` apart in memory; operands pass through 4 to 7.
+// Two by two tiles of sums: tiles 0 to 3 are 32 rows of 32 floats, rows `row` floats apart in memory. Operands use tiles 4 to 7.
 template <class Units> void zero_sums(Units& unit) {
   unit.template zero<0>(), unit.template zero<1>(), unit.template zero<2>(), unit.template zero<3>();
 }
@@ -131,7 +131,7 @@ template <class Units> void store_sums(Units& unit, float* to, int64_t row) {
   unit.template store<0>(to, row * 4), unit.template store<1>(to + unit_side, row * 4);
   unit.template store<2>(to + unit_side * row, row * 4), unit.template store<3>(to + unit_side * (row + 1), row * 4);
 }
-// Adds the products of the left operands at a and b, rows `bytes` apart, with those at `right` and `next`, rows `pair_bytes` apart.
+// Adds the products of two left operands, at a and b, rows `bytes` apart, with two right ones, at `right` and `next`, rows `pair_bytes` apart.
 template <class Units>
 void multiply_four(Units& unit, const void* a, const void* b, int64_t bytes, const void* right, const void* next, int64_t pair_bytes) {
   unit.template load<6>(right, pair_bytes);
@@ -144,7 +144,7 @@ void multiply_four(Units& unit, const void* a, const void* b, int64_t bytes, con
   unit.template multiply<3, 5, 7>();
 }
 
-// f.operator()<Units>() with the units of this process, of which there are some.
+// f.operator()<Units>() with the units of this process; matrix_units() must not be none.
 template <class F> void with_units(F&& f) {
   if (matrix_units() == MatrixUnits::amx) f.template operator()<AmxUnits>();
   else f.template operator()<PlainUnits>();

@@ -1,4 +1,4 @@
-// The l2 normalisation of one group of `size` elements and its gradient, for the kernels that normalise as they read.
+// The l2 normalisation of groups of `size` elements and its gradient, for all kernels that normalise.
 #pragma once
 #include <algorithm>
 #include "cpu/channels.h"
@@ -6,8 +6,8 @@
 
 namespace turl {
 
-// products[i] = x(i) . y(i), of `size` elements each, for i < count; as many at a time as there are lanes.
-template <class A, class X, class Y> void dots(A* products, int64_t count, int64_t size, X x, Y y) {
+// products[i] = x(i) . y(i), of `size` elements each, for i < count; as many of them at a time as there are lanes.
+template <class A, class X, class Y> void dot_products(A* products, int64_t count, int64_t size, X x, Y y) {
   if constexpr (std::is_same_v<A, double>) {
     for (int64_t i = 0; i < count; i++) products[i] = dot(x(i), y(i), size);
   } else {
@@ -30,7 +30,7 @@ template <class A, class X, class Y> void dots(A* products, int64_t count, int64
 template <class T> void inverse_norms(acc_t<T>* inverse, const T* x, int64_t count, int64_t size, acc_t<T> epsilon) {
   using L = Lanes<acc_t<T>>;
   const auto group = [&](int64_t i) { return x + i * size; };
-  dots(inverse, count, size, group, group);
+  dot_products(inverse, count, size, group, group);
   const auto of = [&]<class V>(V square) { return 1 / L::max(L::splat(epsilon), L::sqrt(square)); };  // a NaN stays a NaN
   int64_t i = 0;
   for (; i + L::width <= count; i += L::width) store_lanes(inverse + i, of(load_lanes(inverse + i)));
@@ -45,25 +45,25 @@ template <class T, class U> void scale_group(U* y, const T* x, acc_t<T> scale, i
   for (; i < size; i++) y[i] = U(scale * acc_t<T>(x[i]));
 }
 
-// along[i] = inverse[i]^2 x(i) . dy(i), and 0 where the norm was below epsilon and x / epsilon has no length to keep.
+// projection[i] = inverse[i]^2 x(i) . dy(i), or 0 where the norm is below epsilon: there y is x / epsilon, whose length is free.
 template <class A, class X, class Y>
-void alongs(A* along, const A* inverse, int64_t count, int64_t size, A epsilon, X x, Y dy) {
-  dots(along, count, size, x, dy);
-  for (int64_t i = 0; i < count; i++) along[i] = inverse[i] * epsilon < 1 ? along[i] * inverse[i] * inverse[i] : A(0);
+void projections(A* projection, const A* inverse, int64_t count, int64_t size, A epsilon, X x, Y dy) {
+  dot_products(projection, count, size, x, dy);
+  for (int64_t i = 0; i < count; i++) projection[i] = inverse[i] * epsilon < 1 ? projection[i] * inverse[i] * inverse[i] : A(0);
 }
 
-// dx = inverse (dy - along x); written past the caches if told so (channels.h).
-template <class T, class U> void project_group(U* dx, const T* dy, const T* x, acc_t<T> inverse, acc_t<T> along, int64_t size,
-                                                  bool past = false) {
+// dx = inverse (dy - projection x), with streaming stores (channels.h) if `streaming`.
+template <class T, class U> void project_group(U* dx, const T* dy, const T* x, acc_t<T> inverse, acc_t<T> projection, int64_t size,
+                                                  bool streaming = false) {
   using A = acc_t<T>;
   using L = Lanes<A>;
   int64_t i = 0;
   for (; i + L::width <= size; i += L::width) {
-    const auto v = L::splat(inverse) * (load_lanes(dy + i) - L::splat(along) * load_lanes(x + i));
-    if (past) put_rounded<true>(dx + i, v);
+    const auto v = L::splat(inverse) * (load_lanes(dy + i) - L::splat(projection) * load_lanes(x + i));
+    if (streaming) put_rounded<true>(dx + i, v);
     else store_lanes(dx + i, v);
   }
-  for (; i < size; i++) dx[i] = U(inverse * (A(dy[i]) - along * A(x[i])));
+  for (; i < size; i++) dx[i] = U(inverse * (A(dy[i]) - projection * A(x[i])));
 }
 
 }  // namespace turl

@@ -9,12 +9,6 @@ namespace turl {
 namespace {
 constexpr int64_t grain = 1 << 15;
 
-// The update kernels work in place: each output is the input it came from.
-void same(const OutList& y, const InList& x) {
-  for (size_t i = 0; i < y.size(); i++)
-    if (y[i].data != x[i].data || y[i].size != x[i].size) throw std::runtime_error("an optimiser step works in place");
-}
-
 template <class F> void with_parameter(DType dtype, F&& f) {
   if (dtype == DType::float64) return f.template operator()<double>();
   f.template operator()<float>();
@@ -38,14 +32,10 @@ template <class List> std::vector<Piece> pieces_of(const List& arrays) {
 template <class F> void for_pieces(Context& context, const std::vector<Piece>& pieces, F&& f) {
   parallel_chunks(context, int64_t(pieces.size()), [&](int64_t i) { f(pieces[size_t(i)], size_t(i)); });
 }
-
-void expect_lists(const OutList& p, std::initializer_list<size_t> sizes) {
-  for (size_t size : sizes)
-    if (size != p.size()) throw std::runtime_error("expected lists of one length");
-}
 }  // namespace
 
-// y[i] = sum of x_i^2, formed in double; the elements of y beyond the list are 0. Pieces are added in order.
+// y[i] = sum of x_i^2, formed in double; the elements of y beyond the list are 0. Pieces are added in order. A finite sum beyond float32
+// becomes the largest float; infinity and NaN become NaN.
 void square_sums(Context& context, Out y, InList x) {
   if (int64_t(x.size()) > y.size) throw std::runtime_error("expected at most " + std::to_string(y.size) + " arrays");
   std::fill_n(y.as<float>(), y.size, 0.0f);
@@ -82,7 +72,7 @@ void clip_scale(Context&, Out scale, In squares, double max_norm) {
 void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InList g, In scale, double lr, double momentum,
               double weight_decay) {
   expect_lists(p, {v.size(), p0.size(), v0.size(), g.size()});
-  same(p, p0), same(v, v0);
+  expect_in_place(p, p0), expect_in_place(v, v0);
   if (p.size() == 0) return;
   with_parameter(p[0].dtype, [&]<class T>() {
     const SgdRule<T> rule = {T(lr), T(momentum), T(weight_decay)};
@@ -98,7 +88,7 @@ void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InLi
 void adamw_step(Context& context, OutList p, OutList m, OutList v, InList p0, InList m0, InList v0, InList g, In scale, double lr,
                 double beta1, double beta2, double epsilon, double weight_decay, int64_t step) {
   expect_lists(p, {m.size(), v.size(), p0.size(), m0.size(), v0.size(), g.size()});
-  same(p, p0), same(m, m0), same(v, v0);
+  expect_in_place(p, p0), expect_in_place(m, m0), expect_in_place(v, v0);
   if (p.size() == 0) return;
   with_parameter(p[0].dtype, [&]<class T>() {
     const auto rule = adamw_rule<T>(lr, beta1, beta2, epsilon, weight_decay, step);
@@ -106,7 +96,7 @@ void adamw_step(Context& context, OutList p, OutList m, OutList v, InList p0, In
     for_pieces(context, pieces_of(p), [&](const Piece& piece, size_t) {
       T *pp = p[piece.index].as<T>(), *mm = m[piece.index].as<T>(), *vv = v[piece.index].as<T>();
       const T* gg = g[piece.index].as<T>();
-      const auto local = rule;  // in registers: what is written below could not be it
+      const auto local = rule;  // a copy stays in registers: the stores below cannot change it
       for (int64_t i = piece.begin; i < piece.end; i++) local(pp[i], mm[i], vv[i], by * gg[i]);
     });
   });

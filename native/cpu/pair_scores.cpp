@@ -2,8 +2,8 @@
 // b [columns, K d], variances sigma^2 [rows, K] and [columns, K], y [rows, columns]:
 //   y[i, j] = -1/2 sum over k of ((2 - 2 a_i^(k) . b_j^(k)) / v + d log v),   v = variance_a[i, k] + variance_b[j, k]
 //
-// A chunk is 768 rows, so that packing costs little, by a panel of 64 columns, packed with the columns side by side (128 KiB for K d = 512: in the L2 cache).
-// For each 48 rows and group the products form a tile, and one pass over it adds the group's term.
+// A chunk is 768 rows by a panel of 64 columns: enough rows that packing the panel costs little, and few enough columns that it stays in
+// the L2 cache (128 KiB for K d = 512). For each 48 rows and each group the products form a tile, and one pass over it adds the group's term.
 #include <vector>
 #include "cpu/parallel.h"
 #include "cpu/tile_product.h"
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t panel_columns = 64, chunk_rows = 768, band_rows = 48;
 
-// The tile's columns [panel_columns] of one row: sums[j] += (2 - 2 product[j]) / v + d log v.
+// For the columns j of one row of a tile: sums[j] += (2 - 2 product[j]) / v + d log v.
 template <class A> void add_group(A* sums, const A* product, A variance, const A* variances, A size) {
   using L = Lanes<A>;
   for (int64_t j = 0; j < panel_columns; j += L::width) {

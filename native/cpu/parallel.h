@@ -1,5 +1,5 @@
-// Work over threads. The split into chunks depends on sizes only, never on the number of threads, so results are the same
-// bits with any number of threads as long as each chunk writes its own output.
+// Work spread over threads. How it is cut into chunks depends on sizes only, never on the number of threads. So results have the same bits
+// for any number of threads, as long as each chunk writes its own output.
 #pragma once
 #include <algorithm>
 #include "types.h"
@@ -13,13 +13,13 @@ template <class F> void parallel_chunks(Context& context, int64_t chunks, F&& f)
     context.parallel(chunks, [](void* p, int64_t chunk) { (*static_cast<std::remove_reference_t<F>*>(p))(chunk); }, &f);
 }
 
-// f(begin, end) over [0, n) in pieces of `grain` items. Choose a grain worth at least some 20 microseconds.
+// f(begin, end) over [0, n) in pieces of `grain` items. A piece should take 20 microseconds or more.
 template <class F> void parallel_for(Context& context, int64_t n, int64_t grain, F&& f) {
   parallel_chunks(context, (n + grain - 1) / grain,
                   [&](int64_t chunk) { f(chunk * grain, std::min(n, (chunk + 1) * grain)); });
 }
 
-// Adds the chunks' sums [count, width] in order into the first.
+// Adds the sums [width] of `count` chunks, in order, into those of the first.
 template <class A> void add_chunks(Context& context, A* partial, int64_t count, int64_t width) {
   if (count < 2) return;
   parallel_for(context, width, 4096, [&](int64_t begin, int64_t end) {

@@ -11,7 +11,7 @@ namespace {
 template <class F> void for_channels(Context& context, int64_t pixels, int64_t channels, F&& f) {
   parallel_for(context, pixels, std::max<int64_t>(1, 16384 / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++)
-      for_blocks(0, channels, [&]<int N>(int64_t c) { f.template operator()<N>(p, c); });
+      for_fixed_blocks(0, channels, [&]<int N>(int64_t c) { f.template operator()<N>(p, c); });
   });
 }
 

@@ -33,7 +33,7 @@ template <class A, int N> struct Largest {
   A value[N];
   int32_t place[N];
 
-  // value[k] and place[k] become v and `at` where v is larger, or as large and before.
+  // Takes v and its place `at` for value[k] and place[k] if v is larger, or equal and earlier.
   void take(int k, A v, int32_t at) {
     const bool nan = value[k] != value[k], same = v == value[k] || (nan && v != v);
     const bool more = same ? at < place[k] : !(v <= value[k]) && !nan;
@@ -41,7 +41,7 @@ template <class A, int N> struct Largest {
   }
 };
 
-// Of N columns of x [n, stride].
+// The largest of each of N columns of x [n, stride].
 template <int N, class T> Largest<acc_t<T>, N> largest_of_columns(const T* x, int64_t n, int64_t stride) {
   using A = acc_t<T>;
   Largest<A, N> best;
@@ -55,7 +55,7 @@ template <int N, class T> Largest<acc_t<T>, N> largest_of_columns(const T* x, in
   return best;
 }
 
-// Of n consecutive elements: they are rows of N columns, and a rest.
+// The largest of n consecutive elements, taken as rows of 16 columns and a remainder.
 template <class T> Largest<acc_t<T>, 1> largest_of_row(const T* x, int64_t n) {
   using A = acc_t<T>;
   constexpr int N = 16;
@@ -122,7 +122,7 @@ void max_forward(Context& context, Out y, Out index, In x, int64_t outer, int64_
         const T* x = in + o * n * inner;
         if (inner == 1) put(o, largest_of_row(x, n));
         else
-          for_blocks(first, std::min(inner, first + 64), [&]<int N>(int64_t j) {
+          for_fixed_blocks(first, std::min(inner, first + 64), [&]<int N>(int64_t j) {
             put(o * inner + j, largest_of_columns<N>(x + j, n, inner));
           });
       }

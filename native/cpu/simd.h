@@ -1,5 +1,5 @@
-// Vectors of the instruction set this file is compiled for, by GCC's vector extensions: + - * / and comparisons work as they
-// are, `lanes` of float per vector. The same source is compiled for each instruction set (CMakeLists.txt).
+// Vectors of `lanes` floats for the instruction set that this file is compiled for. They are GCC's vector extensions, so that + - * / and
+// comparisons work on them directly. The same source is compiled for each instruction set (CMakeLists.txt).
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -40,6 +40,7 @@ inline vfloat load(const float* p, int n) {
 }
 inline void store(float* p, vfloat v, int n) { memcpy(p, &v, size_t(n) * 4); }
 
+// The bits of bfloat16 as floats.
 inline vfloat widen_lanes(vhalf h) {
 #if defined(__AVX512F__)
   const vword wide = vword(_mm512_maskz_cvtepu16_epi32(0xffff, __m256i(h))) << 16;
@@ -62,10 +63,10 @@ inline vfloat load(const bfloat16* p, int n = lanes) {
 inline const bool rounds_by_itself = __builtin_cpu_supports("avx512bf16");
 #endif
 
-// The bits of bfloat16(float): rounded to nearest even, a NaN kept.
+// Floats as the bits of bfloat16: rounded to nearest even; a NaN stays a NaN.
 inline vhalf round_lanes(vfloat v) {
 #if defined(__AVX512DQ__)
-  constexpr int denormal = 0x20;  // the processor's own instruction makes zeros of these
+  constexpr int denormal = 0x20;  // the instruction would make them zeros
   if (rounds_by_itself && _mm512_fpclass_ps_mask(v, denormal) == 0) {
     __m256i rounded;
     asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
@@ -96,7 +97,7 @@ inline vfloat select(vint condition, vfloat a, vfloat b) { return condition ? a 
 inline vfloat vmax(vfloat a, vfloat b) { return a > b ? a : b; }
 inline vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
 
-// v[i][j] becomes v[j][i]: blocks of half as many lanes change places, then those of a quarter, and so on.
+// v[i][j] becomes v[j][i]: first blocks of half the lanes change places, then blocks of a quarter, and so on.
 inline void transpose(vfloat (&v)[lanes]) {
   vint lane;
   for (int i = 0; i < lanes; i++) lane[i] = i;
@@ -114,7 +115,7 @@ inline void transpose(vfloat (&v)[lanes]) {
   }
 }
 
-// Lane i = the sum over the lanes of v[i], half onto half as in `sum`.
+// Lane i is the sum over the lanes of v[i], added half to half as in `sum`.
 inline vfloat sum_each(vfloat (&v)[lanes]) {
   vint lane;
   for (int i = 0; i < lanes; i++) lane[i] = i;
@@ -128,7 +129,7 @@ inline vfloat sum_each(vfloat (&v)[lanes]) {
   return v[0];
 }
 
-// Sum over the lanes, half onto half until one is left, so always in the same order.
+// Sum over the lanes: half the lanes are added to the other half until one is left, so the order is always the same.
 inline float sum(vfloat v) {
 #if defined(__AVX512F__)
   const __m512d d = _mm512_castps_pd(v);

@@ -7,8 +7,8 @@ namespace turl {
 
 constexpr int max_rank = 16;
 
-// f(position, a, b, count): `count` elements along the last dimension, from contiguous `position`, with offsets a and b of the
-// first one. Covers positions [begin, end) of the space `shape`, which has rank 1 or more.
+// Calls f(position, a, b, count) for runs of `count` elements along the last dimension that cover positions [begin, end) of the space
+// `shape`, of rank 1 or more. a and b are the offsets of the run's first element in the two arrays.
 template <class F>
 void for_runs(Ints shape, Ints a_strides, Ints b_strides, int64_t begin, int64_t end, F&& f) {
   int rank = int(shape.size);

@@ -9,7 +9,7 @@ namespace turl {
 
 namespace {
 
-// The axis along which x's elements lie side by side, where y's do along the last one: a transpose. -1 where it is none.
+// If the copy is a transpose, that is, y's elements lie side by side along the last axis but x's along another one, that axis; else -1.
 int64_t transposed_axis(Ints shape, Ints y_strides, Ints x_strides) {
   const int64_t last = shape.size - 1;
   if (y_strides[last] != 1 || x_strides[last] == 1 || shape[last] < 2) return -1;
@@ -18,7 +18,7 @@ int64_t transposed_axis(Ints shape, Ints y_strides, Ints x_strides) {
   return -1;
 }
 
-// Blocks of 64 x 64 go through a buffer, so that each cache line of x and of y is needed once, and some side by side.
+// Blocks of 64 x 64 go through a buffer, so that each cache line of x and of y is read or written once.
 template <class T>
 void transpose(Context& context, T* y, const T* x, Ints shape, Ints y_strides, Ints x_strides, int64_t axis) {
   constexpr int64_t side = 64;

@@ -1,6 +1,6 @@
-// Products of small matrices that fit the caches: c[m, n] (+)= sum over k of a(m, k) b[k, n], with a(m, k) at
-// a[m a_row + k a_step] (so a may be transposed) and b, c row-major with leading dimensions; columns are a multiple of the
-// vector width (pad them). A leading dimension that is not a power of two keeps rows out of each other's cache sets.
+// Products of small matrices that fit the caches: c[m, n] (+)= sum over k of a(m, k) b[k, n]. a(m, k) lies at a[m a_row + k a_step], so a
+// may be transposed; b and c are row-major with leading dimensions b_row and c_row. The number of columns must be a multiple of the vector
+// width (pad them). Leading dimensions should not be powers of two, for which rows fall into the same sets of a cache.
 #pragma once
 #include "cpu/blocks.h"
 #include "cpu/lanes.h"
@@ -9,7 +9,7 @@ namespace turl {
 
 constexpr int tile_vectors = 2;  // of c's columns held in registers, for tile_rows rows
 
-// Memory that will be wanted soon, fetched a cache line at a time while a product keeps the arithmetic units busy.
+// Memory that will be read soon. A product prefetches it, a cache line at each step, while it keeps the arithmetic units busy.
 struct NextLines {
   const char* next = nullptr;
   const char* end = nullptr;
@@ -39,14 +39,14 @@ template <class A> struct TileProduct {
       for (int j = 0; j < N; j++) sum[i][j] = V{};
     const A* left = a + m * a_row;
     const A* right = b + n;
-    NextLines lines = next;  // in registers
+    NextLines lines = next;  // a copy stays in registers
 #pragma GCC unroll unrolled
     for (int64_t k = 0; k < depth; k++, left += a_step, right += b_row) {
       V row[N];
       lines.fetch();
       for (int j = 0; j < N; j++) {
         row[j] = load_lanes(right + j * L::width);
-        __builtin_prefetch(right + j * L::width + 16 * b_row);  // 3 to 6 % where b comes from memory
+        __builtin_prefetch(right + j * L::width + 16 * b_row);  // gains 3 to 6 % where b comes from memory
       }
       for (int i = 0; i < R; i++) {
         V value = L::splat(left[i * a_row]);
@@ -61,7 +61,7 @@ template <class A> struct TileProduct {
         store_lanes(p, add ? load_lanes(p) + sum[i][j] : sum[i][j]);
       }
   }
-  // Sums that a tile is added to may come from memory: they are asked for before its products.
+  // Sums to which a tile will be added may be in memory: they are prefetched before its products.
   template <int N> void ask_for_sums(int64_t m, int64_t rows, int64_t n) const {
     for (int64_t i = m; i < m + rows; i++)
       for (int j = 0; j < N; j++) __builtin_prefetch(c + i * c_row + n + j * L::width, 1);

@@ -1,4 +1,4 @@
-// Functions of vectors, in float32; each says how exact it is.
+// Mathematical functions of float32 vectors; each says how exact it is.
 #pragma once
 #include <cmath>
 #include "cpu/simd.h"
@@ -61,14 +61,14 @@ inline vfloat log_of_normal(vfloat x) {
   return fma(e, splat(0.693359375f), t + fma(square, splat(-0.5f), p));
 }
 
-// ln x, as exact: -infinity at 0, NaN below.
+// ln x for every x, as exact as log_of_normal: -infinity at 0, NaN below.
 inline vfloat log(vfloat x) {
   const vint denormal = x < 0x1p-126f;
   const vfloat y = log_of_normal(select(denormal, x * 0x1p23f, x)) - select(denormal, splat(15.942385f), vfloat{});  // 23 ln 2
   return select(x > 0.0f, select(x < INFINITY, y, x), select(x == 0.0f, splat(-INFINITY), splat(NAN)));
 }
 
-// ln(1 + x) with a relative error below 4e-7: what rounding 1 + x lost is made good by the slope (Kahan).
+// ln(1 + x) with a relative error below 4e-7: the factor x / (u - 1) corrects for what rounding u = 1 + x has lost (Kahan).
 inline vfloat log1p(vfloat x) {
   const vfloat u = 1.0f + x, rounded = u - 1.0f;
   return select(rounded == 0.0f, x, log(u) * select(rounded == x, splat(1.0f), x / rounded));

@@ -1,4 +1,4 @@
-// bfloat16 arrays for kernels that compute in float32: widened on the way in, rounded to nearest even on the way out.
+// bfloat16 arrays for kernels that read and write float32 only: widened before, rounded to nearest even after.
 #pragma once
 #include "cpu/parallel.h"
 #include "cpu/simd.h"

@@ -1,7 +1,7 @@
 // The three transforms behind Winograd's convolution F(4x4, 3x3), on vectors of channels.
 //
-// Four outputs of a window of three come from six inputs. Input and window are polynomials; their product is taken at the points
-// 0, a, -a, b, -b and infinity, and the sums that give the outputs back are the transpose of evaluation. In one dimension
+// Four outputs of a window of three depend on six inputs. Input and window are taken as polynomials, which are multiplied by their values at
+// the points 0, a, -a, b, -b and infinity; the sums that give the outputs back are the transpose of this evaluation. In one dimension
 //   y = At ((G w) * (Bt d)) with y [4], w [3], d [6],
 //   At[i][p] = p^i, infinity taking part in y[3] only;
 //   G[p] = (1, p, p^2) / product over points q != p of (p - q), infinity: (0, 0, 1);
@@ -9,8 +9,8 @@
 // In two dimensions each is applied to columns and rows: 36 products in place of 144. The gradient with respect to the weight
 // is the transpose: dw = Gt ((A dy) * (Bt d)).
 //
-// The points 3/4 and 3/2 keep powers near 1: the error is half of that with the usual 1 and 2 (docs/decisions/0007-winograd.md).
-// Up to the third power they are exact in float32.
+// Here a = 3/4 and b = 3/2, whose powers stay near 1: the error is half of that with the usual 1 and 2 (docs/decisions/0007-winograd.md).
+// Their powers up to the third are exact in float32.
 #pragma once
 #include "cpu/channels.h"
 
@@ -20,7 +20,7 @@ constexpr int points = 6, outputs = 4, window = 3;  // of one dimension
 constexpr int positions = points * points;
 constexpr float a1 = 0.75f, a2 = a1 * a1, a3 = a2 * a1, b1 = 1.5f, b2 = b1 * b1, b3 = b2 * b1;
 
-// Symmetric pairs of points share a product: out = even + point odd, even - point odd.
+// The values at point and -point share their products: out = even + point odd and even - point odd.
 inline void with_both_signs(vfloat* out, float point, vfloat odd, vfloat even) {
   out[0] = fma(splat(point), odd, even);
   out[1] = fma(splat(-point), odd, even);
@@ -35,13 +35,13 @@ inline void input_line(vfloat* out, const vfloat* d) {
   out[5] = fma(product, d[1], fma(total, d[3], d[5]));
 }
 
-// Of a tile that reaches beyond the image only the first `wanted` outputs are needed. The inputs that the others alone depend on are free; they
-// are chosen such that Bt d is 0 at infinity, then at b, then at -b, where nothing needs to be multiplied.
+// Of a tile that reaches beyond the image only the first `wanted` outputs are needed. Inputs on which only the other outputs depend may have
+// any value. They are chosen such that Bt d is 0 at infinity, then at b, then at -b: where it is 0, nothing needs to be multiplied.
 inline void choose_free_inputs(vfloat* d, int wanted) {
   if (wanted < 2) d[3] = splat(a2) * d[1];
   if (wanted < 3) d[4] = fma(splat(a2), d[2], splat(-b1) * fma(splat(-a2), d[1], d[3]));
 }
-// Whether it is not 0 there.
+// Whether Bt d may differ from 0 at a point.
 inline bool needed(int point, int wanted) { return point < 3 || wanted > (point == 5 ? 3 : point == 3 ? 2 : 1); }
 
 // out [outputs] = At m [points]
@@ -79,9 +79,9 @@ inline void window_gradient_line(vfloat* out, const vfloat* s) {
   out[2] = fma(splat(a2), even_a, fma(splat(b2), even_b, s[5]));
 }
 
-// Such a line on the columns of from x from vectors and then on the rows: read(row, column) gives one, and write(row, column, vector)
-// takes one of to x to. Loops over channels call this through functions that are not inlined: otherwise the compiler carries
-// 36 addresses along.
+// One of these transforms in two dimensions: `down` on the columns of from x from vectors, then `across` on the rows of the result.
+// read(row, column) gives an input vector, write(row, column, vector) takes one of to x to results. Loops over channels call this through
+// functions that are not inlined: otherwise the compiler keeps 36 addresses for the whole loop.
 template <int from, int to, class Down, class Across, class Read, class Write>
 inline __attribute__((always_inline)) void in_two_dimensions(Down&& down, Across&& across, Read&& read, Write&& write) {
   vfloat half[to][from];

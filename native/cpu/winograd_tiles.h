@@ -1,14 +1,14 @@
-// The tiles of Winograd's convolution (winograd.h): a result of height x width pixels is cut into tiles of 4x4, of which the last
-// of a line or column may reach beyond it. Each meets 6x6 input pixels, zero outside of the image. Of a tile that reaches beyond, products are
-// needed at fewer positions: with r wanted outputs of a dimension at r + 2 points.
+// The tiles of Winograd's convolution (winograd.h): a result of height x width pixels is cut into tiles of 4x4, of which the last of a line
+// or column may reach beyond it. Each depends on 6x6 input pixels, zero outside of the image. A tile that reaches beyond needs products at
+// fewer positions: for r wanted outputs of a dimension, at r + 2 points.
 #pragma once
 #include <vector>
 #include "cpu/winograd.h"
 
 namespace turl::winograd {
 
-// At least n floats: an odd number of cache lines, so that values that lie this step apart (the rows of a matrix, the positions of
-// a tile) fall into different sets of the first-level cache.
+// n floats, rounded up to an odd number of cache lines: values that lie this far apart (the rows of a matrix, the positions of a tile) fall
+// into different sets of the first-level cache.
 inline int64_t odd_lines(int64_t n) { return ((n + 15) / 16 | 1) * 16; }
 
 struct Tiles {
@@ -17,7 +17,7 @@ struct Tiles {
   int64_t down() const { return (height + outputs - 1) / outputs; }
   int64_t across() const { return (width + outputs - 1) / outputs; }
   int64_t count() const { return batch * down() * across(); }
-  // Products of a pair of channels.
+  // Products for one pair of an input and an output channel.
   int64_t products() const { return batch * (height + 2 * down()) * (width + 2 * across()); }
 
   struct Place {
@@ -30,8 +30,8 @@ struct Tiles {
   }
 };
 
-// Tiles [first, end), and in which row of the matrices that are multiplied each stands: narrow ones first, whole ones, low ones, those that
-// are both, so that the tiles that need a position's product stand side by side.
+// Tiles [first, end), and the row of each in the matrices that are multiplied. The order is: narrow tiles (the last ones of a line, cut on the
+// right), whole ones, low ones (cut at the bottom), those that are both. So the tiles that need the product at a position are neighbours.
 class TileRows {
   struct Tile {
     Tiles::Place place;
@@ -39,8 +39,8 @@ class TileRows {
   };
   int64_t first;
   std::vector<Tile> tiles;
-  int64_t ends[4] = {};  // of the four kinds
-  int low, narrow;       // rows and columns of the tiles that are it
+  int64_t ends[4] = {};  // where the rows of each of the four kinds end
+  int low, narrow;       // pixel rows of a low tile, pixel columns of a narrow one
 
   static int kind(const Tiles::Place& place) {
     if (place.rows < outputs) return place.columns < outputs ? 3 : 2;
@@ -62,7 +62,7 @@ class TileRows {
   int64_t count() const { return int64_t(tiles.size()); }
   const Tile& operator[](int64_t tile) const { return tiles[size_t(tile - first)]; }
 
-  // The rows that need a position.
+  // The rows that need the product at a position.
   struct Range {
     int64_t begin, end;
   };
@@ -72,9 +72,9 @@ class TileRows {
   }
 };
 
-// Vectors of the channels from c on of side x side pixels go to 36 positions: as an input where there are 6x6 pixels, as a result's
-// gradient where there are 4x4. Meanwhile the caches fetch what is new in the next tile of the line, `next` elements further. Of an input's tile
-// that reaches beyond the image `wanted` is the place.
+// Transforms vectors of channels, from c on, of side x side pixels to 36 positions: 6x6 pixels as an input, 4x4 pixels as the gradient of a
+// result. Meanwhile what is new in the next tile of the line, `next` elements further, is prefetched. For the input of a tile that reaches
+// beyond the image, `wanted` is the tile's place.
 template <int side, bool whole, class T, class... Wanted>
 __attribute__((noinline)) void transform_pixels(float* to, int64_t step, const T* const* pixels, int64_t c, int n, int64_t next,
                                                 const Wanted&... wanted) {
@@ -97,8 +97,8 @@ template <class T> struct Images {
   int64_t height, width, channels;
   const T* zero;  // a pixel of zeros
 
-  // to[position step + c] = the transform of a tile's square of pixels, with zeros up to a multiple of the lanes; that of the first tile
-  // begins at (offset, offset).
+  // to[position step + c] = the transform of a tile's square of pixels, with zeros up to a multiple of the lanes. The square of the first tile
+  // begins at pixel (offset, offset).
   template <int side> void transform(float* to, int64_t step, const Tiles::Place& tile, int64_t offset) const {
     const T* pixels[side * side];
     for (int u = 0; u < side; u++)

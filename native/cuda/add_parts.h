@@ -1,5 +1,4 @@
-// A sum whose terms were divided among blocks: each left its part in memory as float32, and these are added in an order that depends on
-// the sizes only.
+// Adds up a sum whose terms were divided among blocks: each left its part in memory as float32. The order of addition depends on sizes only.
 #pragma once
 #include <algorithm>
 #include "cuda/device.h"
@@ -8,8 +7,8 @@ namespace turl {
 
 constexpr int part_columns = 32, part_lines = 8;
 
-// total[some][i] = sum over `parts` parts of partial[part][i], those from some * parts on of all, n elements in groups of `width`; grid
-// [n, somes]. A line of the block takes every eighth part; the lines' sums are added in order.
+// total[some][i] = the sum of partial[part][i] over `parts` of all the parts, from some * parts on. Grid [groups of `width` of n elements,
+// totals]. A line of the block takes every eighth part; the sums of the lines are added in order.
 template <class T, int width>
 __global__ void add_parts_kernel(T* total, const float* partial, int parts, int all, int64_t n) {
   begin_kernel();
@@ -36,7 +35,7 @@ __global__ void add_parts_kernel(T* total, const float* partial, int parts, int 
   for (int j = 0; j < width; j++) total[i + j] = T(sum.v[j]);
 }
 
-// Into as many totals as it takes when each has `parts` of all.
+// As above: totals [ceil(all / parts)][n].
 template <class T> void add_some_parts(Context& context, T* totals, const float* partial, int64_t parts, int64_t all, int64_t n) {
   const unsigned somes = unsigned(std::max<int64_t>(ceil_div(all, std::max<int64_t>(parts, 1)), 1));
   const auto run = [&]<int width>() {

@@ -1,7 +1,7 @@
 // How fast the device multiplies and adds, with operands in place: the ceilings of `turl bench`; see native/cpu/arithmetic_rate.cpp.
 //   multiply_add_rate: a thread has four chains; enough threads hide the latency.
-//   matrix_rate: a warp has four tiles of mma m16n8k16 (native/cuda/matrix.h), each of its own sums: 4096 operations a step and tile. On
-//     Hopper a warpgroup has 64 tiles, the sums of one product m64n128k16 a step (warpgroup.h) from operands in shared memory.
+//   matrix_rate: a warp has four independent tiles of mma m16n8k16 (native/cuda/mma.h): 4096 operations for each step and tile. On Hopper a
+//     warpgroup has 64 tiles, the sums of one product m64n128k16 in each step (warpgroup.h), with operands in shared memory.
 #include "cuda/capability.h"
 #include "cuda/warpgroup.h"
 #include "kernels.h"
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(Units::threads)
     warpgroup_fence(sums);
     warpgroup_mma<false, false>(sums, operand<false>(left, 0), operand<false>(right, 0));
     warpgroup_commit();
-    return 0;  // the operands stay as they are
+    return 0;  // no operand becomes free
   };
   groups_in_turn(sums, steps, multiply, [](int) {});
   const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;

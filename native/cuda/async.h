@@ -1,19 +1,21 @@
-// Copies from global to shared memory that go on while the kernel computes.
+// Asynchronous copies from global to shared memory: they proceed while the kernel computes.
 //
-// By every thread for itself (sm_80): 16 bytes at a time, collected in groups.
+// Every thread by itself (cp.async, sm_80): 16 bytes at a time, collected in groups.
 //   copy_async(tile + i, x + i, inside);   16 bytes, both addresses aligned so; zeros where `inside` is false (x is not read then)
-//   copy_async_cached(...);                the same, of what is soon read again: it stays in the L1 cache
+//   copy_async_cached(...);                the same, through the L1 cache, for data that is soon read again
 //   commit_copies();                       closes this thread's group
-//   wait_copies<n>();                      until at most the n latest groups are still under way; then __syncthreads()
+//   wait_copies<n>();                      waits until at most the n latest groups are still under way; then __syncthreads()
 //
-// In bulk (sm_90): one thread asks for a whole block of memory, and a barrier in shared memory tells when it has arrived.
+// In bulk (cp.async.bulk, sm_90): one thread starts the copy of a whole block, and a barrier in shared memory (mbarrier) completes a phase
+// when it has arrived.
 //   TURL_SHARED(Mbarrier, full);           eight bytes; one thread calls init_mbarrier(full, arrivals), then fence_mbarrier_init(),
 //                                          then all call __syncthreads()
-//   expect_bytes(full, bytes);             arrives, and says how many bytes are to come in this phase
+//   expect_bytes(full, bytes);             arrives, and adds the bytes that must arrive in this phase
 //   copy_bulk(tile, x, bytes, full);       a multiple of 16 bytes, addresses aligned so
 //   arrive(full);                          arrives without bytes
-//   wait_mbarrier(full, phase);            until the phase of this parity (0, 1, 0, ...) is complete
-//   fence_async();                         after ordinary stores that wgmma or a bulk copy reads next, before the barrier
+//   wait_mbarrier(full, phase);            waits until the phase of this parity (0, 1, 0, ...) is complete
+//   fence_async();                         by the thread that stored to shared memory what wgmma or a bulk copy will read: after the
+//                                          stores, before the barrier
 #pragma once
 #include "cuda/device.h"
 
@@ -26,7 +28,7 @@ struct alignas(8) Mbarrier {
 #ifdef TURL_EMULATED
 #include "emulated/async.h"
 #else
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 
 namespace turl {
 

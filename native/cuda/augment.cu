@@ -1,6 +1,6 @@
-// Batch augmentation (native/augment.h). A block makes `lines` rows of one image: it reads lines + 2 radius rows of uint8 once, lowers
-// their resolution along x into shared memory, then along y, and writes 3 lines out_width values. A thread has a few elements of a row, and goes
-// from row to row: what depends on the column alone is worked out once.
+// Batch augmentation (native/augment.h). A block computes `lines` rows of one image: it reads lines + 2 radius rows of uint8 once, lowers their
+// resolution along x into shared memory, then along y, and writes lines x out_width x 3 values. A thread has a few elements of a row and goes
+// from row to row, so that what depends on the column only is computed once.
 #include "augment.h"
 #include "cuda/device.h"
 #include "kernels.h"

@@ -19,8 +19,8 @@ struct CudaGraph final : Graph {
   ~CudaGraph() override { cudaGraphExecDestroy(runs); }
 };
 
-// Pinned memory through which arrays go to the GPU: large pageable ones went there at some 4 GB/s on an H200's host, and only once the
-// work before was done. A slot is free again when the copy out of it is done; they are taken in turn, so that a copy seldom waits for one.
+// Pinned memory through which arrays go to the GPU. Copied directly, large pageable arrays went at some 4 GB/s on an H200's host, and only when
+// all work before was done. A slot is free again when the copy from it is done; slots are taken in turn, so that a copy seldom waits.
 class Staging {
  public:
   static constexpr size_t slot_bytes = size_t(512) << 10;
@@ -56,7 +56,7 @@ class Staging {
       std::vector<std::thread> others;
       try {
         for (size_t i = 1; i < std::min<size_t>(4, pieces / 4); i++) others.emplace_back(work);
-      } catch (const std::system_error&) {  // no more threads are to be had
+      } catch (const std::system_error&) {  // the system has no more threads
       }
       work();
       for (std::thread& other : others) other.join();
@@ -96,7 +96,7 @@ class CudaBackend final : public Backend, public Context {
     check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     stream = stream_;
     capability = usable_capability(properties_.major * 10 + properties_.minor);
-    not_timed();  // a mistake in it is told at once
+    not_timed();  // so that a mistake in the variable is reported at once
     multiprocessors = properties_.multiProcessorCount;
     shared_memory = properties_.sharedMemPerBlockOptin;
     kernels = &kernel_table();
@@ -114,7 +114,7 @@ class CudaBackend final : public Backend, public Context {
     return data;
   }
   void release(void* data, size_t) override { check_cuda(cudaFree(data), "freeing GPU memory"); }
-  // The call returns when the host array may be reused. For a pageable one CUDA promises that of no asynchronous copy.
+  // Returns when the host array may be reused. An asynchronous copy of pageable memory would not promise that.
   void write(void* device, const void* host, size_t bytes) override { staging_.write(device, host, bytes, stream_); }
   void read(void* host, const void* device, size_t bytes) override {
     check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the GPU");
@@ -129,7 +129,7 @@ class CudaBackend final : public Backend, public Context {
            std::to_string(properties_.totalGlobalMem >> 20) + " MiB";
   }
   void set_threads(int) override {}
-  // The work is captured each time, which launches nothing, and the graph of the time before takes over the arguments that differ.
+  // The work is captured each time, which launches nothing, and the graph of the last time is updated with the arguments that differ.
   void again(std::unique_ptr<Graph>& graph, const std::function<void()>& work) override {
     cudaGraph_t captured = nullptr;
     check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "capturing a graph");
@@ -158,7 +158,7 @@ class CudaBackend final : public Backend, public Context {
     check_cuda(cudaGraphLaunch(static_cast<CudaGraph&>(*graph).runs, stream_), "launching a graph");
   }
   Context& context() override { return *this; }
-  // The pool hands a block out again once the call returns; one stream keeps later work behind this kernel's.
+  // The pool may reuse a block as soon as the call returns: since there is only one stream, later work waits for this kernel's.
   void* scratch(size_t bytes) override { return Backend::scratch(scratch_owner, bytes); }
   void parallel(int64_t, void (*)(void*, int64_t), void*) override { throw std::logic_error("parallel() is for CPU kernels"); }
 

@@ -1,8 +1,8 @@
 // Batch normalisation over the rows of x [rows, channels], optionally followed by PReLU or by the addition of a residual; the
-// formulas stand in cpu/batch_norm.cpp. Bytes moved: forward x once, or twice where its statistics are not known, and y once, backward x and
-// dy twice and dx once, each with what is added on the way. Threads walk over rows as rows.h says and keep the constants of their channels.
-// Where two walks follow each other, the first goes backwards, from what the kernel before wrote last, and the second forwards. The chunks'
-// sums are added in double, always in one order.
+// formulas are in cpu/batch_norm.cpp. Memory: forward moves x once, or twice if its statistics are not known, and y once; backward moves x and
+// dy twice and dx once; what is added on the way comes in addition. Threads walk over rows (rows.h) and keep the constants of their channels.
+// Where two walks follow each other, the first goes backwards, beginning with what the kernel before wrote last, and the second forwards. The
+// sums of chunks are added in double, always in the same order.
 #include "cuda/add_parts.h"
 #include "cuda/channel_sums.h"
 #include "cuda/rows.h"
@@ -11,7 +11,8 @@
 namespace turl {
 namespace {
 
-// The finishing kernels: a block adds the chunks of a few channels, each line every so many of them, then the lines in pairs.
+// The finishing kernels: a block adds up the chunks of a few channels. Each line adds every finish_lines-th chunk, then lines are added in
+// pairs.
 constexpr int finish_columns = 8, finish_lines = 128;
 dim3 finish_grid(int64_t channels) { return blocks_for(channels, finish_columns); }
 constexpr dim3 finish_block() { return {finish_columns, finish_lines, 1}; }
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(row_threads, 4) statistics_kernel(float* parti
   leave_sums(partial, sum, rows.channels);
 }
 
-// The chunks' sums are of values less an origin, unless there is none.
+// The sums of chunks are of values minus `origin`, or of the values themselves if it is null.
 template <class T>
 __global__ void __launch_bounds__(finish_columns * finish_lines)
     finish_statistics_kernel(float* statistics, const T* origin, const float* partial, int chunks, int64_t rows, int channels) {
@@ -76,8 +77,8 @@ __global__ void moments_kernel(float* moments, const float* mean, const float* v
   if (c < channels) moments[c] = mean[c], moments[channels + c] = inverse_of(variance[c], epsilon);
 }
 
-// The arrays of a layer's channels; absent ones are null. In training `inverse` is the variance until forward_kernel has made the moments
-// of it.
+// The arrays of a layer's channels; absent ones are null. In training, `inverse` holds the variance: forward_kernel computes the moments from
+// it.
 struct Channel {
   const float *mean, *inverse, *gamma, *beta, *slope;
   __device__ float scale(int c) const { return gamma ? gamma[c] * inverse[c] : inverse[c]; }
@@ -91,14 +92,14 @@ template <class T, class... A> bool packs_of(const Channel& k, int64_t channels,
   return packs<T>(channels, arrays...) && packs<float>(channels, k.mean, k.inverse, k.gamma, k.beta, k.slope);
 }
 
-// What training makes of a batch's statistics: its moments, and running <- (1 - momentum) running + momentum batch, with the unbiased
-// variance. In evaluation there are none: null.
+// What training computes from a batch's statistics: its moments, and running <- (1 - momentum) running + momentum batch, with the unbiased
+// variance. In evaluation all pointers are null.
 struct Update {
   float *moments = nullptr, *running_mean = nullptr, *running_variance = nullptr;
   const float *running_mean0 = nullptr, *running_variance0 = nullptr;  // may be the same
   double momentum = 0, epsilon = 0;
 
-  // By one thread for each channel.
+  // Called by one thread for each channel.
   __device__ void leave(int c, int channels, float mean, float variance, int64_t rows) const {
     const double n = double(rows);
     moments[c] = mean, moments[channels + c] = inverse_of(variance, epsilon);
@@ -110,7 +111,7 @@ struct Update {
 // What a thread keeps of its channels: z = (x - mean) scale + shift, times slope where it is not positive.
 template <int width> struct Constants {
   float mean[width] = {}, scale[width] = {}, shift[width] = {}, slope[width] = {};
-  // inverse_of: the inverse by what `k` has in its place.
+  // inverse_of(x) is the inverse, where x is what k.inverse holds.
   template <class F> __device__ Constants(const Channel& k, int c, int channels, F inverse_of) {
     if (c >= channels) return;
     take(mean, k.mean, c), take(scale, k.inverse, c);
@@ -127,8 +128,8 @@ template <int width> struct Constants {
   __device__ Constants(const Channel& k, int c, int channels) : Constants(k, c, channels, [](float inverse) { return inverse; }) {}
 };
 
-// `summed`: also the sums of a chunk (channel_sums.h). With PReLU or a residual it nearly always follows a convolution, which has just
-// written the end of x, and is itself followed by a kernel that begins at the beginning.
+// If `summed`, also leaves the sums of a chunk (channel_sums.h). With PReLU or a residual it walks backwards: there it nearly always follows a
+// convolution, which has just written the end of x, and is followed by a kernel that begins at the beginning.
 template <class T, int width, bool prelu, bool residual, bool summed>
 __global__ void __launch_bounds__(row_threads, summed ? 2 : 4)
     forward_kernel(T* y, float* chunk_sums, const T* x, const T* more, Channel k, Update update, Rows<width> rows) {
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(row_threads, prelu ? 2 : 4)
   leave_sums(partial, sum, rows.channels);
 }
 
-// The gradients of the channel, and the constants of dx = scale g + offset + (x - mean) slant + more.
+// The gradients of the channels' parameters, and the constants of dx = scale g + offset + (x - mean) slant + more.
 template <bool prelu>
 __global__ void finish_backward_kernel(float* dgamma, float* dbeta, float* dslope, float* offset, float* slant, const float* partial,
                                        Channel k, int chunks, int64_t rows, int channels, int training) {
@@ -248,8 +249,8 @@ void forward(Context& context, Out y, Out statistics, In x, const Channel& k, co
 
 }  // namespace
 
-// A finishing block has few channels and so walks over many chunks alone: where there are more than these, all of the GPU adds them up to
-// some first.
+// A finishing block has few channels, and walks over all their chunks alone. Where there are more chunks than this, the whole GPU first adds
+// them up to fewer.
 #ifdef TURL_EMULATED
 constexpr int64_t most_chunks = 4;
 #else

@@ -1,4 +1,4 @@
-// Which kernels a device gets: those of its own compute capability, or of a lower one that TURL_COMPUTE_CAPABILITY names; and those that
+// Which kernels a device gets: those for its compute capability, or for a lower one that TURL_COMPUTE_CAPABILITY names; and the variants that
 // TURL_CUDA_NOT_TIMED names.
 #pragma once
 #include <algorithm>
@@ -10,10 +10,10 @@
 
 namespace turl {
 
-// The compute capability that kernels may count on, 80 for 8.0, on a device that has this one.
+// The compute capability that kernels may count on, 80 for 8.0, on a device of capability `device`.
 inline int usable_capability(int device) {
   const char* const wanted = std::getenv("TURL_COMPUTE_CAPABILITY");
-  if (!wanted) return device;
+  if (!wanted || !*wanted) return device;
   char* end = nullptr;
   const int named = int(std::strtod(wanted, &end) * 10 + 0.5);
   if (*end || named < 80 || named > device)
@@ -25,11 +25,11 @@ inline int usable_capability(int device) {
   return named;
 }
 
-// Whether the kernels of warpgroup_product.h run there: wgmma is of 9.x alone.
+// Whether kernels for warpgroups (warpgroup_product.h) can run: only 9.x has wgmma.
 inline bool has_warpgroups(const Context& context) { return context.capability / 10 == 9; }
 
-// What TURL_CUDA_NOT_TIMED names, with commas between: what has run on the emulated device only, and so is left out otherwise
-// (docs/decisions/0008-hopper.md).
+// The variants that TURL_CUDA_NOT_TIMED names, separated by commas. They have run on the emulated device only, have never been timed on a
+// GPU, and so are off by default. docs/decisions/0008-hopper.md says what each does.
 struct NotTimed {
   bool early = false, ones = false, phases = false, turned = false;
 

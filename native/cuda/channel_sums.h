@@ -1,8 +1,9 @@
-// The mean and the variance of each channel of a result [rows, channels], from sums that the blocks which make it leave: the batch
-// normalisation that follows need not read it for them. Blocks leave partial [chunk][2][channels]: float sums of a chunk's values and of
-// their squares; the chunks' are added in double, in an order that depends on the sizes, and by windows also on how many multiprocessors
-// the GPU has (conv_windows.h halves its last tiles by that). Only results in bfloat16 are summed so:
-// where a large mean would cost accuracy, it has cost more in the rounding.
+// The mean and the variance of each channel of a result [rows, channels], from sums that the blocks which compute it leave: the batch
+// normalisation that follows need not read the result for them (docs/decisions/0012-statistics-on-the-way.md).
+//
+// Blocks leave partial [chunk][2][channels]: float sums of a chunk's values and of their squares. The chunks are added in double. Their order
+// depends on sizes only; for conv_windows.h, which halves its last tiles to fill the GPU, also on the number of multiprocessors. Only
+// bfloat16 results are summed like this: where a large mean costs accuracy here, rounding to bfloat16 has cost more.
 #pragma once
 #include "cuda/device.h"
 
@@ -10,17 +11,17 @@ namespace turl {
 
 // statistics [2, channels] = means and variances, from the sums of `chunks` chunks.
 void finish_statistics(Context& context, Out statistics, const float* partial, int chunks, int64_t rows, int64_t channels);
-// The same of y as it stands in memory.
+// Means and variances of y [rows, channels], read from memory.
 void channel_statistics(Context& context, Out statistics, In y, int64_t rows, int64_t channels);
 
-// The partial sums of that many chunks; null if nobody wants statistics.
+// Memory for the partial sums of so many chunks; null if nobody wants statistics.
 inline float* chunk_sums(Context& context, Out statistics, int64_t chunks, int64_t channels) {
   return statistics.size == 0 ? nullptr : static_cast<float*>(context.scratch(size_t(chunks * 2 * channels) * sizeof(float)));
 }
 
-// By the threads of a block that have the sums of a tile of a product (matrix_tile.h), Units::users of them: leaves those of the tile's
-// columns, over the rows that count (counts(m, half)), at to[column] and to[channels + column], as far as they are inside. A column belongs
-// to Units::column_warps warps, which exchange their parts through memory that is free once all have met.
+// Called by the threads that have the sums of a tile of a product (matrix_tile.h; Units::users of them). Sums the values of each column of the
+// tile over the rows for which counts(m, half), and their squares, and writes these to to[column] and to[channels + column] for
+// column < inside. Units::column_warps warps share a column; they exchange their parts through memory that is free once all have met.
 template <class Units, class Tile, class C>
 __device__ void leave_column_sums(float* to, int channels, int inside, const Tile& sums, C counts) {
   constexpr int columns = Units::columns;

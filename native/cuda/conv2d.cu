@@ -1,6 +1,6 @@
-// 2-d convolution, its gradient with respect to the image and to the weight. The kernels are in conv_matrix.h (bfloat16 on matrix
-// units), conv_windows.h and conv_weight_windows.h (on Hopper), conv_image.h (of few input channels), conv_gemm.h
-// (all else) and, for one filter a channel, conv_depthwise.h. The weight's gradient is a float32 sum over parts of the pixels, added in order.
+// 2-d convolution, its gradient with respect to the image and to the weight. This file chooses the kernel: conv_image.h (bfloat16, few input
+// channels), conv_windows.h and conv_weight_windows.h (bfloat16 on Hopper), conv_matrix.h (bfloat16 on matrix units), conv_depthwise.h (one
+// filter for each channel) and conv_gemm.h (everything else). The weight's gradient is a float32 sum over parts of the pixels, added in order.
 #include <algorithm>
 #include <cmath>
 #include "cuda/add_parts.h"
@@ -25,15 +25,15 @@ template <class Units> dim3 matrix_tiles(int64_t rows, int64_t columns, int64_t 
 bool on_matrix_units(const Convolution& s, In a, In b) {
   return a.dtype == DType::bfloat16 && !s.depthwise() && on_matrix_units(s) && packs<bfloat16>(8, a.as<bfloat16>(), b.as<bfloat16>());
 }
-// f with the matrix units to use and whether input channels come in packs. Hopper's take only what they read in packs, and no groups,
-// whose few channels would leave most of a tile unused.
+// Calls f with the matrix units to use, and whether input channels come in packs. Hopper's units take packs only, and no groups, whose few
+// channels would leave most of a tile unused.
 template <class F> void with_matrix_units(const Context& context, const Convolution& s, int64_t columns, F f) {
   if (s.group_channels() % 8 != 0) f.template operator()<Ampere, false>();
   else if (s.groups > 1) f.template operator()<Ampere, true>();
   else with_matrix_units(context, columns, [&]<class Units>() { f.template operator()<Units, true>(); });
 }
 
-// The convolution, or, `mirrored`, its image's gradient, by windows; false if they do not suit.
+// The convolution, or, if `mirrored`, the image's gradient, by windows; false if these kernels do not suit.
 template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics, In x, In weight, const Convolution& s) {
   if (!has_warpgroups(context)) return false;
   if (s.stride > 1 ? !not_timed().phases : s.taps() == 1 && !not_timed().ones) return false;  // docs/decisions/0008-hopper.md
@@ -58,14 +58,14 @@ template <bool mirrored> bool by_windows(Context& context, Out y, Out statistics
 
 dim3 image_grid(const ImageConvolution& s) { return {unsigned(s.blocks()), unsigned(ceil_div(s.out_channels, Image::columns)), 1}; }
 
-// Whether the depthwise kernels for 3 x 3 take it.
+// Whether the depthwise kernels for 3 x 3 can do it.
 template <class T, class... A> bool in_segments(const Convolution& s, const A*... arrays) {
   return s.depthwise() && s.kernel_h == 3 && s.kernel_w == 3 && s.stride <= 2 && s.batch * (s.height + 2) * (s.width + 2) < (1 << 30) &&
          packs<T>(s.channels, arrays...);
 }
-// The number of parts of the pixels for which the weight's gradient takes least time on an H100, by a rough account: its multiprocessors
-// hold `blocks` each and multiply-add 1,500 times a nanosecond; a block does as much beside as for 8 steps of 64 pixels; and a
-// part is written and read at 3,000 bytes a nanosecond.
+// The number of parts of the pixels for which the weight's gradient takes the least time on an H100, by a rough estimate: a multiprocessor
+// holds `blocks` blocks and makes 1,500 multiply-adds in a nanosecond; starting and ending a block takes as long as 8 steps of 64 pixels; and
+// parts are written and read at 3,000 bytes in a nanosecond.
 template <class Units> int64_t cheapest_parts(int64_t pixels, int64_t tiles, int64_t size, int64_t most, int64_t blocks) {
   int64_t best = 1;
   double least = INFINITY;
@@ -77,7 +77,7 @@ template <class Units> int64_t cheapest_parts(int64_t pixels, int64_t tiles, int
   return best;
 }
 
-// f with the stride, 1 or 2.
+// Calls f with the stride, 1 or 2.
 template <class F> void with_stride(int64_t stride, F f) {
   stride == 1 ? f.template operator()<1>() : f.template operator()<2>();
 }
@@ -123,7 +123,7 @@ void conv2d_forward(Context& context, Out y, MaybeOut statistics, In x, In weigh
                  x.as<T>(), weight.as<T>(), sizes, Rows<Pack<T>::size>(walk));
           if (summed) finish_statistics(context, statistics, sums, walk.chunks, pixels, channels);
         };
-        if constexpr (std::is_same_v<T, bfloat16> && step == 1)  // with stride 2 there are no registers left
+        if constexpr (std::is_same_v<T, bfloat16> && step == 1)  // with stride 2 there are not enough registers
           if ((left = statistics.size > 0)) return run.template operator()<true>();
         run.template operator()<false>();
       });
@@ -175,8 +175,8 @@ void conv2d_backward_weight(Context& context, Out dweight, In dy, In x, int64_t 
                             int64_t padding, int64_t groups) {
   const Convolution s{batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups};
   const int64_t size = s.weight_size(), values = s.taps() * s.group_channels(), outs = s.group_out_channels();
-  // Parts of the pixels, summed side by side, each of so many steps: 64 pixels, as deep as a tile is, or what the kernel takes at once. No
-  // more memory than 64 MiB. `grid` [x, y] is that of one part and group; body(partial, grid, steps of a part).
+  // Divides `steps` steps (of 64 pixels, or of what the kernel takes at once) into about `wanted` parts, which use at most 64 MiB of memory, runs
+  // body(partial, grid, steps of a part), and adds the parts. `grid` is that of one part, whose z is multiplied by the number of parts.
   const int64_t pixels = s.y_size() / out_channels, most_parts = std::clamp<int64_t>((int64_t(16) << 20) / size, 1, 128);
   const auto in_parts_of = [&](int64_t steps, dim3 grid, int64_t wanted, auto body) {
     const int64_t part_steps = ceil_div(std::max<int64_t>(steps, 1), std::clamp<int64_t>(wanted, 1, most_parts));

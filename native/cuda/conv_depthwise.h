@@ -8,7 +8,7 @@
 
 namespace turl {
 
-// The sizes of a convolution of 3 x 3 for the kernels that take segments of `span` pixels of a row of the result.
+// The sizes of a 3 x 3 convolution, for the kernels whose threads take segments of `span` pixels of a row of the result.
 constexpr int span = 4;
 struct Depthwise {
   int height, width, channels, out_height, out_width, padding, segments;
@@ -21,7 +21,7 @@ struct Depthwise {
   // Where segment number `item` begins: image, row and column of the result.
   __device__ void find(int item, int& image, int& i, int& j) const {
     const int row = by_segments.quotient(item);
-    image = by_out_height.quotient(row), i = by_out_height.rest(row, image), j = by_segments.rest(item, row) * span;
+    image = by_out_height.quotient(row), i = by_out_height.remainder(row, image), j = by_segments.remainder(item, row) * span;
   }
 };
 
@@ -36,17 +36,17 @@ __device__ inline void take_pixels(Group<T, width> (&to)[count], const T* row, i
       for (int j = 0; j < width; j++) to[n].v[j] = T(0.0f);
 }
 
-// The taps of the block's channels, turned by half a turn if told so, as floats; then all threads may read them.
-template <bool turned, class T, int columns_at_most>
+// Reads the taps of the block's channels as floats, if `rotated` with the window rotated by 180 degrees. All threads may read them afterwards.
+template <bool rotated, class T, int columns_at_most>
 __device__ inline void take_taps(float (&taps)[9][columns_at_most], const T* weight, int columns, int channels) {
   for (int i = int(threadIdx.y * blockDim.x + threadIdx.x); i < 9 * columns; i += row_threads) {
     const int tap = i / columns, channel = int(blockIdx.x) * columns + i % columns;
-    taps[tap][i % columns] = channel < channels ? float(weight[channel * 9 + (turned ? 8 - tap : tap)]) : 0.0f;
+    taps[tap][i % columns] = channel < channels ? float(weight[channel * 9 + (rotated ? 8 - tap : tap)]) : 0.0f;
   }
   __syncthreads();
 }
 
-// Writes neighbouring pixels of a line of `columns`, from column `first` on, as far as they are inside.
+// Writes neighbouring pixels of a row of `columns` pixels, from column `first` on, or as many as are inside.
 template <int count, class T, int width>
 __device__ inline void put_pixels(T* to, const float (&sums)[count][width], int first, int columns, int channels) {
 #pragma unroll
@@ -59,16 +59,16 @@ __device__ inline void put_pixels(T* to, const float (&sums)[count][width], int 
   }
 }
 
-// y of x; with the weight turned by half a turn, and dy in place of x, the image's gradient for stride 1. `summed`: also the sums of a
-// chunk (channel_sums.h).
-template <class T, int width, int stride, bool turned, bool summed>
+// y from x; or, for stride 1, with the window rotated by 180 degrees (`rotated`) and dy in place of x, the image's gradient. If `summed`, also
+// leaves the sums of a chunk (channel_sums.h).
+template <class T, int width, int stride, bool rotated, bool summed>
 __global__ void __launch_bounds__(row_threads, 2)
     depthwise_3x3_kernel(T* y, float* chunk_sums, const T* x, const T* weight, Depthwise s, Rows<width> segments) {
   begin_kernel();
   constexpr int window = (span - 1) * stride + 3;
   TURL_SHARED(float, taps, [9][32 * width]);
   const int columns = int(blockDim.x) * width, c = segments.channel(), own = int(threadIdx.x) * width;
-  take_taps<turned>(taps, weight, columns, s.channels);
+  take_taps<rotated>(taps, weight, columns, s.channels);
   float total[2][width] = {};
   segments.each_place([&](int64_t item) {
     int image, i, j;
@@ -102,7 +102,8 @@ __global__ void __launch_bounds__(row_threads, 2)
   if constexpr (summed) leave_sums(chunk_sums, total, s.channels);
 }
 
-// dx for stride 2, of which s is the image and whose height and width are those of dy: every other tap of a row or column meets a pixel.
+// dx for stride 2. Here out_height and out_width of s are those of dx, height and width those of dy. Every other tap of a row or column meets a
+// pixel of dy.
 template <class T, int width>
 __global__ void __launch_bounds__(row_threads, 2)
     depthwise_3x3_backward_data_kernel(T* dx, const T* dy, const T* weight, Depthwise s, Rows<width> segments) {

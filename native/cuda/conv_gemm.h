@@ -1,5 +1,5 @@
-// Convolution as implicit GEMM on 64 x 64 tiles, sums in float32; shapes and formula in convolution.h. Rows of a tile are
-// result pixels (their positions are worked out once per block), the inner dimension runs over taps x channels.
+// Convolution as implicit GEMM on 64 x 64 tiles, sums in float32, for everything that has no kernel of its own; shapes and formula in
+// convolution.h. Rows of a tile are result pixels, whose positions a block computes once; the inner dimension runs over taps x channels.
 #pragma once
 #include "convolution.h"
 #include "cuda/tile_product.h"

@@ -1,10 +1,10 @@
-// Convolution of bfloat16 with few input channels, as of an image, on matrix units: the taps and channels that a result meets, 27 for 3x3 of
-// three, are at most one step of 32 of the inner dimension. Neither kernel gathers what a tile of conv_matrix.h would have beside them,
-// and both walk over the pixels of y once, whose memory is what they take time for: y or dy, 2 bytes an element.
+// Convolution of bfloat16 with few input channels (the first layer) on matrix units: the inner dimension, taps x channels, has at most 32
+// values (27 for 3x3 of three channels). The tiles of conv_matrix.h would be mostly empty. Both kernels pass once over y or dy, whose memory
+// is what takes the time: 2 bytes an element.
 //
-// A warp takes 16 pixels at a time, every so many of all. The values of x go from memory, or the L1 cache, into the registers of the lanes
-// that multiply them (matrix.h says which), one by one: they lie at odd addresses, and a lane has the same taps of all its pixels. Forward
-// the weight lies in shared memory. For the weight's gradient dy comes through a ring of the warp's own in shared memory.
+// A warp takes 16 pixels at a time. The values of x go one by one from memory, or the L1 cache, straight into the registers of the lanes that
+// multiply them (mma.h says which): they are not aligned for packs, and a lane has the same taps of all its pixels. In the forward pass the
+// weight lies in shared memory. For the weight's gradient, dy comes through a ring in shared memory that each warp has for itself.
 #pragma once
 #include "convolution.h"
 #include "cuda/matrix_tile.h"
@@ -13,9 +13,9 @@
 namespace turl {
 
 struct Image {
-  static constexpr int values = 32, columns = 64, pixels = 16;  // at most; output channels of a block; pixels of a warp at a time
+  static constexpr int values = 32, columns = 64, pixels = 16;  // most taps x channels; output channels of a block; pixels of a warp
   static constexpr int threads = 256, warps = threads / 32, blocks = 2;
-#ifdef TURL_EMULATED  // few, so that small tests go through several steps of a warp
+#ifdef TURL_EMULATED  // few, so that in small tests a warp makes several steps
   static constexpr int most_blocks = 2;
 #else
   static constexpr int most_blocks = blocks * h100_multiprocessors;
@@ -40,15 +40,16 @@ struct ImageConvolution {
         kernel_w(int(s.kernel_w)), values(int(s.taps() * s.channels)), stride(int(s.stride)), padding(int(s.padding)),
         pixels(int(s.batch * s.out_height() * s.out_width())), by_out_height(int(s.out_height())), by_out_width(int(s.out_width())) {}
 
-  // Blocks that walk over all pixels.
+  // The blocks among which all pixels are divided.
   int blocks() const { return std::min(Image::most_blocks, ceil_div(pixels, Image::warps * Image::pixels)); }
-  // f(first): the first of 16 pixels, for all that this warp has.
+  // f(first) for each 16 pixels of this warp, which begin at pixel `first`.
   template <class F> __device__ void each_step(F f) const {
     const int next = int(gridDim.x) * Image::warps * Image::pixels;
     for (int first = (int(blockIdx.x) * Image::warps + int(threadIdx.x) / 32) * Image::pixels; first < pixels; first += next) f(first);
   }
 
-  // A tap and channel: how far its value lies from that of the first, and in which line and column; a line outside of all for none.
+  // A tap and channel: how far its value lies from that of the first tap and channel, and in which line and column of the window. For k beyond
+  // `values` the line is outside of every image.
   struct Value {
     int offset, line, column;
   };
@@ -56,13 +57,13 @@ struct ImageConvolution {
     const int tap = k / channels, u = tap / kernel_w, v = tap - u * kernel_w;
     return {(u * width + v) * channels + k - tap * channels, k < values ? u : 1 << 14, v};
   }
-  // What a pixel of y meets with the first tap; a line outside of all past the last pixel.
+  // The value that a pixel of y meets with the first tap. Past the last pixel the line is outside of every image.
   struct Place {
     int first, line, column;
   };
   __device__ Place place(int pixel) const {
     const int line = by_out_width.quotient(pixel), image = by_out_height.quotient(line);
-    const int y = by_out_height.rest(line, image) * stride - padding, x = by_out_width.rest(pixel, line) * stride - padding;
+    const int y = by_out_height.remainder(line, image) * stride - padding, x = by_out_width.remainder(pixel, line) * stride - padding;
     return {((image * height + y) * width + x) * channels, pixel < pixels ? y : -(1 << 15), x};
   }
   __device__ uint32_t read(const bfloat16* x, const Place& at, const Value& of) const {
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(Image::threads, Image::blocks)
   struct alignas(8) Right {
     uint32_t of[2];
   };
-  TURL_SHARED(Right, right, [2 * columns / 8][32]);  // of the two halves of the inner dimension, as the lanes want it
+  TURL_SHARED(Right, right, [2 * columns / 8][32]);  // the weight: for both halves of the inner dimension, by lane
   for (int i = int(threadIdx.x) / 32; i < 2 * columns / 8; i += Image::warps)
 #pragma unroll
     for (int j = 0; j < 2; j++) {
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(Image::threads, Image::blocks)
         const int o = first_channel + column;
         if (pixel < s.pixels) put_pack(y + int64_t(pixel) * s.out_channels + o, pack, s.out_channels - o);
       });
-      if constexpr (summed) {  // past the last pixel are zeros
+      if constexpr (summed) {  // sums past the last pixel are zero
 #pragma unroll
         for (int n = 0; n < columns / 8; n++) {
           float rounded[2];
@@ -151,8 +152,8 @@ __global__ void __launch_bounds__(Image::threads, Image::blocks)
   }
 }
 
-// partial[block][out_channels][values], whose blocks are added in order afterwards; the same grid. Rows of the product are values, columns
-// output channels, and pixels its inner dimension.
+// Writes partial[block][out_channels][values]; blocks are added in order afterwards. The same grid. Rows of the product are values, columns
+// output channels, and its inner dimension pixels.
 __global__ void __launch_bounds__(Image::threads, Image::blocks)
     conv_image_backward_weight_kernel(float* partial, const bfloat16* dy, const bfloat16* x, ImageConvolution s) {
   begin_kernel();

@@ -1,9 +1,10 @@
-// Convolution of bfloat16 as implicit GEMM on matrix units (matrix_product.h, warpgroup_product.h), for output channels that come in
-// packs of 8; shapes and formula in convolution.h. Nothing of the size of an im2col matrix exists: a block works out the positions of the
-// pixels that its threads copy, and the inner dimension runs over taps x channels, each pack of 8 channels read from where its tap lies.
-// On Hopper it runs over all taps of 64 channels, then over those of the next 64: the pixels that one tap has met are in the L1 cache when
-// the next does. Input channels that come in no packs are gathered one by one (packed = false); those of an image have conv_image.h.
-// A block computes a tile of Units::rows x Units::columns; the rows are what there is most of, the columns channels of one group.
+// Convolution of bfloat16 as implicit GEMM on matrix units (mma_product.h, warpgroup_product.h), for output channels that come in
+// packs of 8; shapes and formula in convolution.h. The im2col matrix is never built: a block computes the positions of the pixels that its
+// threads copy, and the inner dimension runs over taps x channels, where each pack of 8 channels is read from where its tap lies. On Hopper it
+// runs over all taps of 64 channels, then over all taps of the next 64: the pixels that one tap has met are in the L1 cache when the next tap
+// meets them. Input channels that do not come in packs are gathered one by one (packed = false); a few input channels have conv_image.h.
+// A block computes a tile of Units::rows x Units::columns. The rows are the longer dimension, pixels or weights; the columns are channels of
+// one group.
 #pragma once
 #include <algorithm>
 #include "convolution.h"
@@ -13,22 +14,22 @@
 
 namespace turl {
 
-// Whether the kernels below can take it: 16-byte packs of output channels, and indices that fit.
+// Whether the kernels below can do it: output channels come in 16-byte packs, and indices fit into 32 bits.
 inline bool on_matrix_units(const Convolution& s) {
-  const int64_t side = 1 << 13;
+  const int64_t side = 1 << 13;  // rows and columns are int16_t, with -2^14 for none (Pixels)
   return s.group_out_channels() % 8 == 0 && s.x_size() / s.channels < (1 << 30) &&
          s.y_size() / s.out_channels < (1 << 30) && s.weight_size() / s.out_channels < (1 << 30) &&
          std::max(s.height, s.width) + s.padding + std::max(s.kernel_h, s.kernel_w) < side;
 }
 
-// The sizes of a Convolution as the kernels use them, and what they divide by as they go.
+// The sizes of a Convolution as the kernels use them, and the divisors that they need.
 struct MatrixConvolution {
   int batch, height, width, channels, out_channels, kernel_h, kernel_w, stride, padding, groups;
   int out_height, out_width, taps, group_channels, group_out_channels;
-  int tap_depth;  // output channels of a group, and zeros up to a multiple of what a copy by blocks takes
-  int in_chunk, out_chunk;  // channels of a group, in and out, that follow one another in the inner dimension
+  int tap_depth;            // output channels of a group, padded with zeros to a multiple of tap_multiple
+  int in_chunk, out_chunk;  // input and output channels of a group that follow one another in the inner dimension before the next tap
   Divisor by_group_channels, by_in_chunk, by_in_taps, by_out_chunk, by_kernel_w, by_out_height, by_out_width;
-  Divisor by_rows, by_more_rows, by_columns, by_more_columns;  // of a phase of the image's gradient; the first phases may have one more
+  Divisor by_rows, by_more_rows, by_columns, by_more_columns;  // rows and columns of a phase of dx, of which the first may have one more
 
   MatrixConvolution(const Convolution& s, int tap_multiple)
       : batch(int(s.batch)), height(int(s.height)), width(int(s.width)), channels(int(s.channels)),
@@ -43,21 +44,21 @@ struct MatrixConvolution {
         by_columns(std::max(width / stride, 1)), by_more_columns(width / stride + 1) {}
 };
 
-// The pixels that a thread copies: the position that tap (0, 0) meets in an image of height x width, in as few registers as may be.
+// The pixels that a thread copies: for each, the pixel that tap (0, 0) meets in an image of height x width, in as few registers as possible.
 template <int count> struct Pixels {
-  int first[count];            // the number of that pixel among all of the batch; beyond the image too, where it is not read
-  int16_t y[count], x[count];  // row -2^14 past the last pixel
+  int first[count];            // its number among all pixels of the batch, also outside of the image, where it is not read
+  int16_t y[count], x[count];  // its row and column; row -2^14 for threads past the last pixel
 
   __device__ void set(int i, int pixel, int pixels, const Divisor& by_rows, const Divisor& by_columns, int step, int shift_y, int shift_x,
                       int height, int width) {
     const int p = pixel < pixels ? pixel : 0, line = by_columns.quotient(p), image = by_rows.quotient(line);
-    const int top = by_rows.rest(line, image) * step + shift_y, left = by_columns.rest(p, line) * step + shift_x;
+    const int top = by_rows.remainder(line, image) * step + shift_y, left = by_columns.remainder(p, line) * step + shift_x;
     first[i] = (image * height + top) * width + left;
     y[i] = int16_t(pixel < pixels ? top : -(1 << 14)), x[i] = int16_t(left);
   }
 };
 
-// The right operand as the units take it: packs of an array that each thread copies, or blocks of a tensor map, which has no groups.
+// The right operand in the form that the units need: packs of an array that every thread copies, or blocks of a tensor map, which has no groups.
 template <class P, class B> __device__ auto right_operand(const bfloat16* matrix, P in_packs, B) {
   return [=](Pack<bfloat16>* to, int, int side, int k) { in_packs(to, matrix, side, k); };
 }
@@ -65,8 +66,8 @@ template <class P, class B> __device__ auto right_operand(const TensorMap& matri
   return InBlocks{[=, &matrix](Pack<bfloat16>* to, int side, int k, Mbarrier& full) { by_blocks(to, matrix, side, k, full); }};
 }
 
-// Rows are pixels of y, columns output channels; grid [row tiles, column tiles, groups]. A row tile is a chunk for the sums (channel_sums.h),
-// unless nobody wants those.
+// Rows are pixels of y, columns output channels; grid [row tiles, column tiles, groups]. If chunk_sums is not null, a row tile is a chunk for
+// the sums (channel_sums.h).
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
     conv_forward_matrix_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const __grid_constant__ typename Units::Matrix weight,
@@ -82,8 +83,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
     at.set(i, first_pixel + Piece::side(i), pixels, s.by_out_height, s.by_out_width, s.stride, -s.padding, -s.padding,
            s.height, s.width);
   const auto place = [&](int k, int& tap, int& c) {
-    const int chunk = s.by_in_taps.quotient(k), rest = s.by_in_taps.rest(k, chunk);
-    tap = s.by_in_chunk.quotient(rest), c = chunk * s.in_chunk + s.by_in_chunk.rest(rest, tap);
+    const int chunk = s.by_in_taps.quotient(k), rest = s.by_in_taps.remainder(k, chunk);
+    tap = s.by_in_chunk.quotient(rest), c = chunk * s.in_chunk + s.by_in_chunk.remainder(rest, tap);
   };
   Units::template product<Fast::depth, Fast::depth>(
       0, depth,
@@ -91,7 +92,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
         put<packed, true>(to, first_k, [&](int k) {
           int tap, c;
           place(k, tap, c);
-          const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.rest(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
+          const int u = s.by_kernel_w.quotient(tap), v = s.by_kernel_w.remainder(tap, u), iy = at.y[i] + u, ix = at.x[i] + v;
           const bool inside = k < depth && within(iy, s.height) && within(ix, s.width);
           return At{inside, x + ((u * s.width + v) * s.channels + c) + int64_t(at.first[i]) * s.channels};
         });
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       });
 }
 
-// The image's gradient with stride s falls into s x s phases: the pixels (s i + p, s j + q) meet only the taps u = p + padding
+// The image's gradient with stride s consists of s x s phases: the pixels (s i + p, s j + q) meet only the taps u = p + padding
 // (mod s), v = q + padding (mod s), so no product with a zero is computed. Rows are pixels of a phase, columns input channels; grid
 // [row tiles, column tiles, phases x groups].
 template <class Units, bool packed>
@@ -148,12 +149,12 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
   const int depth = taps_y * taps_x * s.tap_depth;
   const Divisor by_taps_x{max(1, taps_x)}, by_taps{max(1, taps_y * taps_x * s.out_chunk)};
   const auto place = [&](int k, int& tap, int& o) {
-    const int chunk = by_taps.quotient(k), rest = by_taps.rest(k, chunk);
-    tap = s.by_out_chunk.quotient(rest), o = chunk * s.out_chunk + s.by_out_chunk.rest(rest, tap);
+    const int chunk = by_taps.quotient(k), rest = by_taps.remainder(k, chunk);
+    tap = s.by_out_chunk.quotient(rest), o = chunk * s.out_chunk + s.by_out_chunk.remainder(rest, tap);
   };
-  const auto tap_of = [&](int tap) {  // of the whole window, the phase's tap number `tap`
+  const auto tap_of = [&](int tap) {  // the number in the whole window of a tap of this phase
     const int a = by_taps_x.quotient(tap);
-    return (u0 + stride * a) * s.kernel_w + v0 + stride * by_taps_x.rest(tap, a);
+    return (u0 + stride * a) * s.kernel_w + v0 + stride * by_taps_x.remainder(tap, a);
   };
   Pixels<Piece::per_thread> at;
 #pragma unroll
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       [&](Pack<bfloat16>* to, int i, int, int k) {
         int tap, o;
         place(k, tap, o);
-        const int a = by_taps_x.quotient(tap), b = by_taps_x.rest(tap, a), oy = at.y[i] - a, ox = at.x[i] - b;
+        const int a = by_taps_x.quotient(tap), b = by_taps_x.remainder(tap, a), oy = at.y[i] - a, ox = at.x[i] - b;
         const bool inside = k < depth && o < og && within(oy, s.out_height) && within(ox, s.out_width);
         copy_async_cached(to, dy + (o - (a * s.out_width + b) * s.out_channels) + int64_t(at.first[i]) * s.out_channels, inside);
       },
@@ -188,7 +189,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
         sums.each_row([&](int m, int half) {
           const int pixel = first_pixel + sums.row(m, half);
           const int line = by_columns.quotient(pixel), image = by_rows.quotient(line);
-          const int i = by_rows.rest(line, image), j = by_columns.rest(pixel, line);
+          const int i = by_rows.remainder(line, image), j = by_columns.remainder(pixel, line);
           const int to = (image * s.height + i * stride + p) * s.width + j * stride + q;
           sums.packs(m, half, [&](int column, const Pack<bfloat16>& pack) {
             const int c = first_channel + column;
@@ -200,7 +201,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
 
 // Rows are values of taps x channels, columns output channels, over one part of the pixels; into
 // partial[part][out_channels][taps][channels of a group], whose parts are added in order afterwards. Grid [row tiles, column tiles,
-// parts x groups]. A part is a multiple of 64 pixels, but for the last, behind which a tensor map gives zeros. A warp writes eight
+// parts x groups]. A part is a multiple of 64 pixels, except the last one, after which a tensor map gives zeros. A warp writes eight
 // neighbouring rows of a column at a time: 32 bytes.
 template <class Units, bool packed>
 __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
@@ -217,11 +218,11 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(packed))
       begin, end,
       [&](Pack<bfloat16>* to, int, int side, int p) {
         const int row = s.by_out_width.quotient(p), image = s.by_out_height.quotient(row);
-        const int y = s.by_out_height.rest(row, image) * s.stride - s.padding, x0 = s.by_out_width.rest(p, row) * s.stride - s.padding;
-        // In a narrow layer the rows of a tile are several taps, which meet the same pixels.
-        put<packed, Units::columns == 64>(to, first_row + side, [&](int value) {  // a tap and channel, the same for all pixels
-          const int tap = s.by_group_channels.quotient(value), c = s.by_group_channels.rest(value, tap);
-          const int u = s.by_kernel_w.quotient(tap), iy = y + u, ix = x0 + s.by_kernel_w.rest(tap, u);
+        const int y = s.by_out_height.remainder(row, image) * s.stride - s.padding, x0 = s.by_out_width.remainder(p, row) * s.stride - s.padding;
+        // Where columns are 64, channels are few: the rows of a tile are several taps, which meet the same pixels, so L1 helps.
+        put<packed, Units::columns == 64>(to, first_row + side, [&](int value) {  // a tap and a channel
+          const int tap = s.by_group_channels.quotient(value), c = s.by_group_channels.remainder(value, tap);
+          const int u = s.by_kernel_w.quotient(tap), iy = y + u, ix = x0 + s.by_kernel_w.remainder(tap, u);
           const bool inside = value < depth && p < end && within(iy, s.height) && within(ix, s.width);
           return At{inside, x + c + int64_t((image * s.height + iy) * s.width + ix) * s.channels};
         });

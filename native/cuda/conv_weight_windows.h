@@ -1,27 +1,28 @@
-// The weight's gradient of 3x3 convolutions of bfloat16 with stride 1 and padding 1 on the matrix units of sm_90a: what a block copies of x
-// and dy serves all nine taps, where conv_matrix.h copies x for each.
+// The weight's gradient of 3x3 convolutions of bfloat16 with stride 1 and padding 1 on the matrix units of sm_90a. What a block copies of x
+// and dy serves all nine taps, where conv_matrix.h copies x for each tap.
 //
-// A block computes the taps of 64 output by 64 input channels over a part of the images, strip by strip: some lines of dy, and the
-// window of x that they meet, one line more on either side. The copy engine brings both as rows of 128 bytes, a row for each position; a
-// line has one more than pixels: dy a zero behind it, x a zero before it, which is also the one behind the line before. So the pixel that
-// tap (u, v) meets is u lines and v positions further in the window than the position of dy: the sums over a strip are products of the
-// same rows of dy with rows of x from other first rows on. Positions beyond the last line, up to a multiple of 16, are zeros.
+// A block computes all taps of 64 output by 64 input channels over a part of the images, strip by strip. A strip is some lines of dy, with the
+// window of x that they meet: one line more above and below. The copy engine brings both as rows of 128 bytes, one for each position. A line
+// has one position more than pixels: dy has a zero after each line, x a zero before it, which also serves as the zero after the line before.
+// So the pixel that tap (u, v) meets is u lines and v positions further in the window than the pixel of dy, and the sums over a strip are
+// products of the same rows of dy with rows of x from different first rows on. Positions after the last line, up to a multiple of 16, are
+// zeros.
 //
-// Three warpgroups multiply, one for each u, and a thread of one warp more copies. A product has the three v side by side: 192 columns in
-// three blocks of 64 input channels, each of which begins one row behind the one before (warpgroup.h). Per 16 positions, 288 cycles of the
-// matrix units, the products read 24 KiB of shared memory (192 cycles), and some 5 KiB come (40): 18 bytes a cycle. For as many products
-// the kernel of conv_matrix.h reads 27 KiB (216), and 13.5 come (108), of which 9 are read from the L1 cache too (72).
+// Three warpgroups multiply, one for each u; one thread of another warp copies. A product has the three v side by side: 192 columns, which are
+// three blocks of 64 input channels, each beginning one row after the one before (warpgroup.h). 16 positions take 288 cycles of the matrix
+// units; meanwhile products read 24 KiB of shared memory (192 cycles), and some 5 KiB are copied (40), 18 bytes a cycle. For as many products
+// the kernel of conv_matrix.h reads 27 KiB (216) and copies 13.5 KiB (108), of which 9 are read from the L1 cache too (72).
 #pragma once
 #include "convolution.h"
 #include "cuda/matrix_tile.h"
-#include "cuda/places_in_turn.h"
+#include "cuda/ring.h"
 #include "cuda/tensor_map.h"
 
 namespace turl {
 
 struct HopperStrips {
-  static constexpr int taps = 3, channels = block_sides;  // taps of a line of the kernel; channels, in and out, of a block
-  static constexpr int rows = taps * taps * channels, columns = channels;  // of its tile of the weight, as cheapest_parts counts them
+  static constexpr int taps = 3, channels = block_sides;  // taps of a line of the window; input channels, and output channels, of a block
+  static constexpr int rows = taps * taps * channels, columns = channels;  // the block's tile of the weight, for cheapest_parts (conv2d.cu)
   static constexpr int users = taps * warpgroup_threads, threads = users + 32;
   static constexpr int shared_bytes = 227 << 10, most_stages = 4;
   using Tile = Sums<HopperStrips, 1, taps * channels / 8>;
@@ -30,13 +31,14 @@ struct HopperStrips {
   __device__ static int first_column() { return 0; }
 };
 
-// How the images are cut into strips: with as many lines as take least time by a rough account, 18 cycles of products for each position, and
-// one for every 96 bytes that come meanwhile. But since a block waits for its first strip, more lines must save more than a 64th.
+// How the images are cut into strips. The number of lines of a strip is the one that takes the least time by a rough estimate: 18 cycles of
+// products for each position, and one cycle for every 96 bytes that are copied. Since a block waits for its first strip, more lines are
+// taken only if they save more than 1/64.
 struct Strips {
   int channels, out_channels;
   int pitch;                     // positions of a line
-  int lines = 0, of_image, all;  // lines of a strip, 0 if not even one fits; strips of an image, and of all
-  int positions, window;         // rows of 128 bytes of a strip's dy, a multiple of 16, and of its x, a multiple of 8
+  int lines = 0, of_image, all;  // lines of a strip, 0 if not even one fits; strips of an image, and of all images
+  int positions, window;         // rows of 128 bytes of a strip: of dy, a multiple of 16; of x, a multiple of 8
   int stages;                    // strips that are in shared memory or on their way there
 
   explicit Strips(const Convolution& s) : channels(int(s.channels)), out_channels(int(s.out_channels)), pitch(int(s.width) + 1) {
@@ -65,7 +67,7 @@ __global__ void __launch_bounds__(Units::threads, 1)
 #ifdef TURL_WARPGROUPS
   auto* const strips = dynamic_shared<Pack<bfloat16>>();
   auto* const barriers = reinterpret_cast<Mbarrier*>(strips + s.stages * s.strip_packs());
-  PlacesInTurn places{strips, barriers, barriers + s.stages, s.stages, s.strip_packs()};
+  Ring places{strips, barriers, barriers + s.stages, s.stages, s.strip_packs()};
   const int first_channel = int(blockIdx.x) * Units::channels, first_out = int(blockIdx.y) * Units::channels, part = int(blockIdx.z);
   const int first = part * part_strips, last = min(first + part_strips, s.all);
   if (threadIdx.x == 0) {
@@ -128,7 +130,8 @@ __global__ void __launch_bounds__(Units::threads, 1)
 #endif
 }
 
-// Whether it is such a convolution, and positions without a pixel and channels up to a multiple of 64 make it no more than half as much again.
+// Whether this is such a convolution, and what is computed in vain (positions without a pixel, channels up to a multiple of 64) is at most half
+// of what is wanted.
 inline bool in_strips(const Convolution& s) {
   if (s.stride != 1 || s.groups != 1 || s.kernel_h != 3 || s.kernel_w != 3 || s.padding != 1 || s.batch == 0) return false;
   if (s.channels % 8 != 0 || s.out_channels % 8 != 0) return false;

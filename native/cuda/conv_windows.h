@@ -1,41 +1,41 @@
-// Convolutions of bfloat16 with stride 1 or 2, and the image's gradient of such, on the matrix units of sm_90a: every pixel comes into
-// shared memory once for all taps, where conv_matrix.h copies it for each.
-//
-// Positions, gaps and phases are those of phased_images.h.
+// Convolutions of bfloat16 with stride 1 or 2, and the image's gradient of such convolutions, on the matrix units of sm_90a. Every pixel is
+// copied into shared memory once for all taps, where conv_matrix.h copies it for each tap. Positions, gaps and phases: phased_images.h.
 //
 // A block has one warpgroup that copies and two that multiply, each half of a tile of 256 positions by 128 or 64 channels. For every 64
-// channels of the input three warps of the first bring the window of the tile, all positions that its taps meet, in rows of 128 bytes as
-// wgmma wants them (zeros where a position is no pixel); each tap's products read it from another row on. The fourth warp has the copy
-// engine bring tiles of the weight, into a ring of their own. A block goes on to its next tile, whose window and weight are on their way
-// while it multiplies. Where the last tiles would leave half of the multiprocessors idle, they are halved.
+// channels of the input, three warps of the first warpgroup copy the tile's window: all positions that its taps meet, in rows of 128 bytes as
+// wgmma wants them, with zeros where a position is no pixel. The products of each tap read the window from another first row on. The fourth
+// warp has the copy engine bring tiles of the weight into a ring of their own. When a block goes on to its next tile, window and weight are
+// already on their way. Where the last tiles would leave half of the multiprocessors idle, they are halved.
 //
-// Per 64 x 256 x 128 products, 1,024 cycles of the matrix units, wgmma reads 96 KiB of shared memory (768 cycles), the copy engine writes
-// 16 KiB (128) and a window of 40 KiB is written once for all taps; without windows 32 KiB are written (256) and read from L1 (256). Of 64
-// channels wgmma reads all the time. Turned, with 256 positions beside 64 channels in a product, it reads 80 KiB (640 cycles) for either
-// width; a warp has all positions of its channels then, and sums those without the others, but its results must be turned back.
+// 64 x 256 x 128 products take 1,024 cycles of the matrix units. Meanwhile wgmma reads 96 KiB of shared memory (768 cycles), the copy engine
+// writes 16 KiB (128), and a window of 40 KiB is written once for all taps. Without windows, 32 KiB would be written (256) and read from L1
+// (256). With 64 channels, wgmma reads shared memory in every cycle. The variant `turned` has channels for rows and 256 positions for columns
+// of the products: then wgmma reads 80 KiB (640 cycles) for either width. A warp has all positions of its channels, so it sums them without
+// other warps, but it must transpose its results.
 #pragma once
 #include "cuda/channel_sums.h"
 #include "cuda/matrix_tile.h"
 #include "cuda/phased_images.h"
-#include "cuda/places_in_turn.h"
+#include "cuda/ring.h"
 #include "cuda/tensor_map.h"
 
 namespace turl {
 
-// What a block computes: 256 positions (or half) by `width` channels, of which a warpgroup has half of the positions; or, `turned`, whose
-// products have channels for rows, 256 positions (or half) by 64 channels for each warpgroup, side by side for a width of 128.
+// The tile that a block computes: 256 positions (or half as many) by `width` channels, of which a warpgroup has half the positions. If
+// `turned`, the rows of products are channels, and each warpgroup has 256 positions (or half as many) by 64 channels: of the same positions
+// for a width of 128, of different ones for 64.
 template <int width, int blocks_of_rows = 2, bool is_turned = false> struct HopperWindows {
   static constexpr bool turned = is_turned;
   static constexpr int row_blocks = blocks_of_rows, columns = width;
   static constexpr int own_positions = (turned ? 2 : 1) * row_blocks * block_sides;         // of a warpgroup
   static constexpr int rows = turned && width == 128 ? own_positions : 2 * own_positions;
-  static constexpr int chunks = turned ? rows / own_positions : 1;  // of a tile, that leave sums of their own
+  static constexpr int chunks = turned ? rows / own_positions : 1;  // parts of a tile that leave sums of their own (channel_sums.h)
   static constexpr int copiers = warpgroup_threads, users = 2 * warpgroup_threads, threads = copiers + users;
   static constexpr int weight_packs = columns / block_sides * block_packs;
-  static constexpr int blocks = width == 64 && !turned ? 2 : 1;  // that a multiprocessor is to hold, if their windows fit
+  static constexpr int blocks = width == 64 && !turned ? 2 : 1;  // blocks that a multiprocessor should hold, if their windows fit
   static constexpr int column_warps = users / 32;
-  static constexpr int sums_packs = (column_warps * 2 * columns * int(sizeof(float)) + 1024) / 16;  // for the sums of columns, and to meet
-  static constexpr int warp_packs = 64 * 2;  // turned, for 64 positions of the 16 channels of a warp
+  static constexpr int sums_packs = (column_warps * 2 * columns * int(sizeof(float)) + 1024) / 16;  // the sums of columns, and a barrier
+  static constexpr int warp_packs = 64 * 2;  // if turned: 64 positions of the 16 channels of a warp
   static constexpr int copier_registers = blocks == 2 ? 48 : 88, product_registers = blocks == 2 ? 96 : 208;
   using Half = HopperWindows<width, 1, turned>;
   using Tile = Sums<HopperWindows, turned ? 1 : row_blocks, (turned ? own_positions : columns) / 8>;
@@ -45,7 +45,7 @@ template <int width, int blocks_of_rows = 2, bool is_turned = false> struct Hopp
   }
   __device__ static int first_column() { return 0; }
 
-  // As Ampere has them, for a kernel that keeps sums_packs at the beginning of its memory.
+  // As in Ampere (mma_product.h), for a kernel that keeps sums_packs at the beginning of its shared memory.
   __device__ static int user() { return int(threadIdx.x) - copiers; }
   __device__ static int column_warp() { return user() / 32; }
   __device__ static float* free_memory() { return dynamic_shared<float>(); }
@@ -59,12 +59,12 @@ template <int width, int blocks_of_rows = 2, bool is_turned = false> struct Hopp
 
 // A convolution of phased images in tiles.
 template <class Units> struct WindowConvolution : PhasedImages {
-  int kinds;              // of tiles: phases of the result
-  int largest = 0;        // window
-  int column_tiles, whole_rows, tiles;  // tiles side by side, rows of them that are not halved, and all tiles
-  int slots;              // blocks that the GPU holds at once
-  int sums_packs;         // kept for the sums of columns, or to turn results
-  int windows, stages;    // places for windows and for tiles of the weight; no stages if they do not fit
+  int kinds;                            // phases of the result, each of which has tiles of its own
+  int largest = 0;                      // positions of the largest window
+  int column_tiles, whole_rows, tiles;  // tiles side by side; rows of tiles that are not halved; all tiles
+  int slots;                            // blocks that the GPU holds at once
+  int sums_packs;                       // memory for the sums of columns, or to transpose results
+  int windows, stages;                  // places for windows and for tiles of the weight; 0 stages if they do not fit
   Divisor by_column_tiles;
 
   WindowConvolution(const Context& context, const Convolution& s, bool mirrored, bool summed)
@@ -80,55 +80,54 @@ template <class Units> struct WindowConvolution : PhasedImages {
     if (halves <= slots) whole_rows = full_rows, tiles = full_rows * column_tiles + halves;
   }
 
-  // Chooses how many windows and stages a block has room for; returns how many blocks a multiprocessor holds then. One place for windows
-  // does only for tiles of one window: within a tile the next window is waited for before the last one is free. With a third, two are on
-  // their way at a time, which pays where a window has few taps.
+  // Chooses how many windows and stages fit into a block's shared memory, and returns how many blocks a multiprocessor then holds. A single
+  // place for windows is enough only for tiles with one window: within a tile, the next window is needed before the last one is free. With
+  // three places two windows are on their way at a time, which pays where a window has few taps.
   int place() {
     for (const auto& [held, wanted] : {std::pair(2, 2), std::pair(1, 3), std::pair(2, 1), std::pair(1, 2)}) {
       if (held > Units::blocks || (wanted == 1 && depth / block_depth * (phase_count / kinds) > 1)) continue;
       if (wanted == 3 && phases[0].taps() > 4) continue;
       windows = wanted, stages = 6;
-      while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;
+      while (stages >= 3 && shared_bytes() > (228 / held - 1) << 10) stages--;  // of 228 KiB, the system takes 1 KiB for each block
       if (stages >= 3) return held;
     }
     stages = 0;
     return 1;
   }
-  // As many for each kind of tiles.
+  // Blocks of the launch: as many for each kind of tile.
   int blocks() const { return std::min(tiles, std::max(slots / kinds, 1) * kinds); }
   int64_t shared_bytes() const {
     return sums_packs * 16 + stages * (Units::weight_packs * 16 + 2 * sizeof(Mbarrier)) + windows * (int64_t(largest) * 128 + 2 * sizeof(Mbarrier));
   }
 
-  // Positions and channels from which on a tile computes, and the phases from `phase` to before `end`.
+  // A tile: its row of tiles, its first position and channel, and its phases [phase, end).
   struct Place {
-    int row, position, channel, phase, end;  // row: the number of its row of tiles
+    int row, position, channel, phase, end;
     bool half;
   };
   int chunks() const { return tiles / column_tiles * Units::chunks; }
-  // Neighbouring blocks take the kinds of the same positions, each time others, since they are not equally much work.
+  // Neighbouring blocks take all kinds at the same positions; each time a block takes another kind, since some are more work than others.
   __device__ Place tile(int number) const {
     const int kind = kinds > 1 ? (number + number / int(gridDim.x)) % kinds : 0, end = kinds > 1 ? kind + 1 : phase_count;
     if (kinds > 1) number /= kinds;
-    const int row = by_column_tiles.quotient(number), channel = by_column_tiles.rest(number, row) * Units::columns;
+    const int row = by_column_tiles.quotient(number), channel = by_column_tiles.remainder(number, row) * Units::columns;
     if (row < whole_rows) return {row, row * Units::rows, channel, kind, end, false};
     return {row, whole_rows * Units::rows + (row - whole_rows) * Units::Half::rows, channel, kind, end, true};
   }
 };
 
 #ifdef TURL_WARPGROUPS
-// By the warps that copy windows, number `warp` of `warps`, 32 rows at a time: each lane works out where the pixel of one of them is, and
-// eight lanes copy a row. Where there are three places, a window is said to be full once the next is on its way: the place of that is free
-// before this one is wanted.
+// The role of the warps that copy windows; this one is number `warp` of `warps`. It takes 32 rows at a time: each lane computes where the pixel
+// of one row is, and eight lanes copy a row. With three places, a window is reported full when the copies of the next one have been started.
 template <class Units>
-__device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
+__device__ void copy_windows(Ring windows, const bfloat16* x, const WindowConvolution<Units>& s, int warp, int warps) {
   const int lane = int(threadIdx.x) % 32, row = lane / 8, pack = lane % 8;
   const auto arrived = [&](Mbarrier& full) {
     fence_async();
     __syncwarp();
     if (lane == 0) arrive(full);
   };
-  Mbarrier* before = nullptr;  // of a window on its way
+  Mbarrier* before = nullptr;  // the barrier of a window that is still on its way
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
     for (int c = 0; c < s.depth; c += block_depth)
@@ -164,10 +163,10 @@ __device__ void copy_windows(PlacesInTurn windows, const bfloat16* x, const Wind
   if (before) arrived(*before);
 }
 
-// By one thread.
+// The role of the one thread that starts the copies of the weight.
 template <class Units, bool mirrored>
-__device__ void copy_weights(PlacesInTurn weights, const TensorMap& weight, const WindowConvolution<Units>& s) {
-  const int next = mirrored ? -s.out_step : s.in_step;  // among the weight's taps
+__device__ void copy_weights(Ring weights, const TensorMap& weight, const WindowConvolution<Units>& s) {
+  const int next = mirrored ? -s.out_step : s.in_step;  // distance of neighbouring taps of a phase among the weight's taps
   for (int number = int(blockIdx.x); number < s.tiles; number += int(gridDim.x)) {
     const auto tile = s.tile(number);
     for (int c = 0; c < s.depth; c += block_depth)
@@ -191,14 +190,14 @@ __device__ void copy_weights(PlacesInTurn weights, const TensorMap& weight, cons
   }
 }
 
-// By the warpgroups that multiply: the sums of one tile.
+// The role of the warpgroups that multiply: computes the sums of one tile.
 template <class Part, bool mirrored, class S>
-__device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, PlacesInTurn& weights, const S& s, const typename S::Place& tile) {
+__device__ void multiply_tile(typename Part::Tile& sums, Ring& windows, Ring& weights, const S& s, const typename S::Place& tile) {
   const int warpgroup = Part::user() / warpgroup_threads, first_row = Part::own_positions == Part::rows ? 0 : warpgroup * Part::own_positions;
   int f = tile.phase, tap = 0, v = 0, row = first_row, across = s.phases[f].across, taps = s.phases[f].taps(), all = taps;
   for (int other = tile.phase + 1; other < tile.end; other++) all += s.phases[other].taps();
   struct Used {
-    int weight, window;  // places that products under way read; no window, if others come that read it
+    int weight, window;  // the places that a group of products reads; window is -1 if later products read the same one
   };
   const auto begin = [&] {
     if (tap == 0) windows.wait_full();
@@ -238,7 +237,7 @@ __device__ void multiply_tile(typename Part::Tile& sums, PlacesInTurn& windows, 
   groups_in_turn(sums.at, s.depth / block_depth * all, begin, free);
 }
 
-// The results of a tile, and its sums. A thread has the positions of some rows.
+// Writes the results of a tile and leaves its sums. Rows of the tile are positions.
 template <class Part, class S>
 __device__ void put_rows(bfloat16* y, float* chunk_sums, const typename Part::Tile& sums, const S& s, const typename S::Place& tile) {
   uint32_t pixels = 0;  // a bit for each row of this thread: whether it is one
@@ -255,7 +254,8 @@ __device__ void put_rows(bfloat16* y, float* chunk_sums, const typename Part::Ti
                             [&](int m, int half) { return (pixels >> (2 * m + half) & 1) != 0; });
 }
 
-// Turned: a warp has 16 channels of its positions, 64 of which it turns at a time by way of shared memory of its own.
+// The same for `turned`: rows of the tile are channels. A warp has 16 channels of its positions, and transposes 64 positions at a time through
+// shared memory of its own.
 template <class Part, class S>
 __device__ void put_turned(bfloat16* y, float* chunk_sums, const typename Part::Tile& sums, const S& s, const typename S::Place& tile) {
   constexpr int positions = Part::own_positions;
@@ -264,12 +264,12 @@ __device__ void put_turned(bfloat16* y, float* chunk_sums, const typename Part::
   const int channel = tile.channel + (beside ? warpgroup * block_sides : 0) + warp % 4 * 16;
   const int first = tile.position + (beside ? 0 : warpgroup * positions);
   Pack<bfloat16>* const turning = dynamic_shared<Pack<bfloat16>>() + warp * Part::warp_packs;
-  const auto place = [&](int position, int half) { return turning + position * 2 + (half ^ position / 4 % 2); };  // no bank conflicts
-  float total[2][2] = {};  // of channels g and g + 8: the sum and that of squares
+  const auto place = [&](int position, int half) { return turning + position * 2 + (half ^ position / 4 % 2); };  // permuted, to avoid bank conflicts
+  float total[2][2] = {};  // of channels g and g + 8: the sum of values and the sum of squares
 #pragma unroll
   for (int round = 0; round < positions / 64; round++) {
-    int pixels[2];      // of position 32 n + lane of these
-    uint32_t there[2];  // a bit for each
+    int pixels[2];      // the pixel of position 32 n + lane of this round, or -1
+    uint32_t there[2];  // a bit for each position: whether it is a pixel
 #pragma unroll
     for (int n = 0; n < 2; n++) {
       pixels[n] = s.out_pixel(first + round * 64 + 32 * n + lane, s.phases[tile.phase]);
@@ -318,8 +318,8 @@ __device__ void put_turned(bfloat16* y, float* chunk_sums, const typename Part::
 }
 #endif
 
-// Each block computes the tiles blockIdx.x, blockIdx.x + gridDim.x, ... A row of tiles, or what a warpgroup has of it, is a chunk for the
-// sums (channel_sums.h), unless nobody wants those.
+// Each block computes the tiles blockIdx.x, blockIdx.x + gridDim.x, ... If chunk_sums is not null, a row of tiles, or a warpgroup's part of it,
+// is a chunk for the sums (channel_sums.h).
 template <class Units, bool mirrored>
 __global__ void __launch_bounds__(Units::threads, Units::blocks)
     conv_windows_matrix_kernel(bfloat16* y, float* chunk_sums, const bfloat16* x, const __grid_constant__ TensorMap weight,
@@ -330,8 +330,8 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
   auto* const shared = dynamic_shared<Pack<bfloat16>>() + s.sums_packs;
   Pack<bfloat16>* const first_window = shared + s.stages * Units::weight_packs;
   auto* const barriers = reinterpret_cast<Mbarrier*>(first_window + s.windows * s.largest * 8);
-  PlacesInTurn weights{shared, barriers, barriers + s.stages, s.stages, Units::weight_packs};
-  PlacesInTurn windows{first_window, barriers + 2 * s.stages, barriers + 2 * s.stages + s.windows, s.windows, s.largest * 8};
+  Ring weights{shared, barriers, barriers + s.stages, s.stages, Units::weight_packs};
+  Ring windows{first_window, barriers + 2 * s.stages, barriers + 2 * s.stages + s.windows, s.windows, s.largest * 8};
   if (threadIdx.x == 0) {
     weights.init(1, multiplying_warps);
     windows.init(copying_warps, multiplying_warps);
@@ -360,7 +360,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks)
 #endif
 }
 
-// Whether it is such a convolution, and windows save more than the gaps cost: 1,024 in place of 1,408 cycles for each position.
+// Whether this is such a convolution, and windows save more than the gaps cost: each position takes 1,024 cycles in place of 1,408.
 inline bool in_windows(const Convolution& s, bool mirrored) {
   if (s.stride > 2 || s.groups != 1 || s.batch == 0) return false;
   if (s.padding >= std::min(s.kernel_h, s.kernel_w) || s.channels % 8 != 0) return false;

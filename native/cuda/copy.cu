@@ -17,12 +17,12 @@ void fill(Context& context, Out y, double value) {
 }
 
 void copy(Context& context, Out y, In x) {
-  with_any(x.dtype, [&]<class T>() { map(context, Same{}, y.size, y.as<T>(), x.as<T>()); });
+  with_any(x.dtype, [&]<class T>() { map(context, Identity{}, y.size, y.as<T>(), x.as<T>()); });
 }
 
 void cast(Context& context, Out y, In x) {
   with_any(y.dtype, [&]<class Y>() {
-    with_any(x.dtype, [&]<class X>() { map(context, Same{}, y.size, y.as<Y>(), x.as<X>()); });
+    with_any(x.dtype, [&]<class X>() { map(context, Identity{}, y.size, y.as<Y>(), x.as<X>()); });
   });
 }
 

@@ -20,15 +20,16 @@
 //   begin_kernel();                          the first statement of every kernel
 //   TURL_SHARED(float, tile, [32][33]);      __shared__ float tile[32][33];      at most 48 KiB in all
 //   TURL_SHARED(int, count);                 __shared__ int count;
-//   float* tile = dynamic_shared<float>();   extern __shared__, 1024-byte aligned; with the static at most Context::shared_memory
+//   float* tile = dynamic_shared<float>();   extern __shared__, 1024-byte aligned; at most Context::shared_memory with the static
 //   launch(context, kernel, grid, block, shared_bytes, arguments...);
 // launch() converts the arguments to the kernel's parameter types, does nothing for an empty grid, raises the shared memory limit
 // and throws when the configuration is out of range or the launch failed. `#pragma unroll` works on both sides.
 //
-// On the emulated device shared memory starts as NaN; every lane of a mask must come to the same statement; every thread of the
-// block must come to the same __syncthreads (no early return before one); a deadlock is reported with thread, primitive, file and
-// line. A thread may not spin on memory that another one writes. Matrix instructions and asynchronous copies: matrix.h, async.h,
-// and of sm_90 warpgroup.h, tensor_map.h. Reductions: reduce.h.
+// On the emulated device shared memory starts as NaN; every lane of a mask must come to the same statement; every thread of the block must
+// come to the same __syncthreads (no early return before one); a deadlock is reported with thread, primitive, file and line. A thread may
+// not spin on memory that another one writes.
+// More wrappers: matrix instructions in mma.h, and for sm_90 warpgroup.h; asynchronous copies in async.h, and for sm_90 tensor_map.h.
+// Reductions: reduce.h.
 #pragma once
 #include "types.h"
 
@@ -39,7 +40,7 @@
 #include <mutex>
 #include <unordered_map>
 #include "cuda/capability.h"
-// Aligned so that it may be read by 16 bytes.
+// Aligned so that it can be accessed in packs of 16 bytes.
 #define TURL_SHARED(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__
 
 namespace turl {
@@ -49,8 +50,9 @@ template <class T> __device__ T* dynamic_shared() {
   return reinterpret_cast<T*>(turl_dynamic_shared);
 }
 
-// A kernel's first statement, before which it touches no memory but its own. With TURL_CUDA_NOT_TIMED=early launch() lets a kernel's blocks
-// come as soon as those of the kernel before it have all begun and leave room; here they wait until all that it wrote is in memory.
+// A kernel's first statement; before it, a kernel must not access memory that others write. With TURL_CUDA_NOT_TIMED=early, launch() lets
+// the blocks of a kernel start as soon as all blocks of the kernel before it have started and there is room. Here they wait until
+// everything that the kernel before wrote is in memory (programmatic dependent launch).
 __device__ inline void begin_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -60,13 +62,13 @@ __device__ inline void begin_kernel() {
 
 inline void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // it is reported here, and not again by the next launch
+  cudaGetLastError();  // clears the error, so that the next launch does not report it again
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// Lets a kernel have so much dynamic shared memory. 48 KiB need no asking, its variables in shared memory among them, which take 32 KiB at most
-// beside dynamic memory (the emulated device sees to it). What it may have is never lowered: it is a property of the kernel, not of the nodes
-// of a graph, which may have been captured with several sizes.
+// Allows a kernel so much dynamic shared memory. 48 KiB in all are always allowed; of these, static variables take at most 32 KiB in a
+// kernel that has dynamic memory too (the emulated device checks that), which leaves 16. The limit is never lowered: it belongs to the
+// kernel, and graphs may have been captured with several sizes.
 inline void allow_shared_memory(const void* kernel, size_t bytes) {
   if (bytes <= (16 << 10)) return;
   static std::mutex mutex;
@@ -110,7 +112,7 @@ template <class T, int width> struct alignas(width * sizeof(T)) Group {
   static_assert(width * sizeof(T) <= 16);
   T v[width];
 };
-// Of an H100: what work is divided for. It is a constant, so that the order of sums is the same on every GPU.
+// Work is divided for the multiprocessors of an H100, whatever the GPU, so that the order of sums is the same on every GPU.
 constexpr int h100_multiprocessors = 132;
 
 // Whether rows of `columns` elements at these addresses can be read in packs.

@@ -1,4 +1,4 @@
-// Element-wise kernels: y[i] = f(x[i]...), in accesses of 16 bytes of the widest type where the addresses allow it.
+// Element-wise kernels: y[i] = f(x[i]...). Where the addresses allow it, the widest type is read or written 16 bytes at a time.
 #pragma once
 #include <algorithm>
 #include <tuple>
@@ -8,7 +8,7 @@ namespace turl {
 
 constexpr int map_threads = 256, map_groups = 2;
 
-// Both groups of a thread are read before the first is written.
+// A thread has two groups of elements, and reads both before it writes the first.
 template <int width, class F, class Y, class... X> __global__ void map_kernel(F f, int64_t n, Y* y, const X*... x) {
   begin_kernel();
   const int64_t first = (int64_t(blockIdx.x) * map_groups * map_threads + threadIdx.x) * width, next = map_threads * width;
@@ -34,8 +34,8 @@ template <int width, class F, class Y, class... X> __global__ void map_kernel(F 
   }
 }
 
-// Of x itself: a copy, or a cast where y has another type.
-struct Same {
+// A copy, or a cast where y has another type.
+struct Identity {
   template <class T> __device__ T operator()(T x) const { return x; }
 };
 

@@ -1,10 +1,10 @@
 // Softmax cross-entropy with a margin over any number of classes; the formulas and arguments are those of cpu/margin_softmax.cpp.
 //   B samples, N classes, D size, K groups; a_ij = g_i . v_j, v_j = w_j with each group divided by its norm.
-// Forward: a block computes a tile of logits at a time for a run of class tiles and keeps the running maximum and sum of e^a of its
-// samples; the runs are merged in order.
-// Backward, for a slice of classes at a time: p [B, slice] = dloss (softmax - onehot) into scratch, dv = p^T g, dg += p v; at last
-// dw from dv through the norms. The slice bounds the scratch at 32 MiB for p and as much for v, whatever N is; the inverse norms
-// take 4 N K bytes, the runs no more than B N / 8.
+// Forward: a block computes one tile of logits after the other for a run of class tiles, and keeps the running maximum and the sum of e^a for
+// its samples; the runs are merged in order.
+// Backward, one slice of the classes at a time: p [B, slice] = dloss (softmax - onehot) in scratch memory, dv = p^T g, dg += p v; at the end
+// dw from dv through the norms. Slices limit the scratch memory to 32 MiB for p and as much for v, whatever N is. The inverse norms take
+// 4 N K bytes, the runs at most B N / 8.
 // The kernels are in margin_softmax_matrix.h (bfloat16 embeddings, on matrix units) and margin_softmax_plain.h (all else).
 #include <algorithm>
 #include "cuda/margin_softmax_matrix.h"
@@ -21,7 +21,7 @@ Split split_array(Context& context, int64_t elements) {
   return {array<bfloat16>(context, elements), array<bfloat16>(context, elements)};
 }
 
-// Before the inverse norms are there: each_slice() finds them as it goes, normalise() for all classes at once.
+// The inverse norms are still missing: each_slice() computes them slice by slice, normalise() for all classes at once.
 Problem problem_of(Context& context, const float* w, int64_t samples, int64_t classes, int64_t size, int64_t groups, double epsilon) {
   return {w, array<float>(context, classes * groups), samples, classes, int(size), int(groups), int(size / groups), float(epsilon)};
 }
@@ -34,7 +34,7 @@ void normalise(Context& context, const Problem& p) {
 
 unsigned tiles_of(int64_t n, int side = tile_side) { return unsigned(ceil_div<int64_t>(n, side)); }
 
-// Classes of a slice, a multiple of the tiles' side, so that neither p nor v is larger than slice_elements.
+// How many classes a slice has, a multiple of a tile's side, such that neither p nor v has more than slice_elements elements.
 int64_t slice_of(const Problem& p, int64_t per_class, int side = tile_side) {
   const int64_t wanted = slice_elements / std::max<int64_t>(per_class, 1) / side * side;
   return std::max<int64_t>(side, std::min(wanted, int64_t(tiles_of(p.classes, side)) * side));
@@ -44,13 +44,13 @@ bool on_matrix_units(const Problem& p, In g) {
   return g.dtype == DType::bfloat16 && packs<bfloat16>(p.size, g.as<bfloat16>(), p.w) && p.samples < (1 << 24);
 }
 
-// f with the matrix units to use.
+// Calls f with the matrix units to use.
 template <class F> void with_units(const Context& context, F f) {
   if (has_warpgroups(context)) f.template operator()<Hopper<128>>();
   else f.template operator()<Ampere>();
 }
 
-// body(slice) for one slice of the classes after the other, normalised and split.
+// Calls body(slice) for one slice of the classes after the other, normalised and split (split.h).
 template <class F> void each_slice(Context& context, const Problem& p, int64_t classes, F body) {
   const Split v = split_array(context, std::min(classes, p.classes) * p.size);
   for (int64_t first = 0; first < p.classes; first += classes) {
@@ -98,7 +98,7 @@ struct Given {
   const float *dloss, *loss, *logsumexp;
 };
 
-// dw becomes dv, and partial the parts of dg.
+// Writes dv to dw, and the parts of dg to partial.
 template <class Units>
 void backward_matrix(Context& context, float* dw, float* partial, const Problem& p, const bfloat16* g, const Given& given) {
   const int64_t classes = slice_of(p, std::max<int64_t>(p.samples, p.size), Units::columns);

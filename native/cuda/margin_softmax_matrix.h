@@ -1,8 +1,9 @@
-// The margin softmax of bfloat16 embeddings on matrix units (matrix_product.h, warpgroup_product.h), for sizes that come in packs of 8.
+// The margin softmax of bfloat16 embeddings on matrix units (mma_product.h, warpgroup_product.h), for sizes that come in packs of 8.
 //
-// Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits. So each product
-// passes over its inner dimension once for each part: a = g v_low + g v_high, and so on. An error of 2^-17 of each product is as good
-// as none beside that of g. The passes take turns every 64 deep: what the next reads again is in the L1 cache. One slice of the classes at a time is normalised and split, 4 bytes an element.
+// Prototypes and the gradient p of the logits are float32; as the sum of two bfloat16, high + low, they keep 16 bits. So each product passes
+// over its inner dimension once for each part: a = g v_low + g v_high, and so on. The relative error of a product is then 2^-17, much smaller
+// than that of g. The passes take turns every 64 deep, so that what the next pass reads again is in the L1 cache. Classes are normalised and
+// split one slice at a time, which takes 4 bytes an element.
 #pragma once
 #include "cuda/margin_softmax_parts.h"
 #include "cuda/split.h"
@@ -37,7 +38,7 @@ template <int width> __global__ void split_prototypes_kernel(Slice slice, Proble
   });
 }
 
-// The inner dimension of a product in `passes` passes that take turns.
+// The inner dimension of a product in `passes` passes that take turns: for a position k of all passes, the pass and the position in it.
 template <int passes> struct InTurns {
   static constexpr int turn = 64;
   int depth;
@@ -46,7 +47,7 @@ template <int passes> struct InTurns {
   __device__ static int at(int k) { return k / (turn * passes) * turn + k % turn; }
 };
 
-// use(the logits of a tile of samples x classes of the slice).
+// Calls use(sums) with the logits of a tile of samples x classes of the slice.
 template <class Units, class Use>
 __device__ inline void matrix_logits(const bfloat16* g, const Slice& slice, const Problem& p, int first_sample, int first_class,
                                      Use use) {
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
   const auto put = [&](int row, const Running& running) {
     if (first_sample + row < samples) maximum[to + row] = running.maximum, sum[to + row] = running.sum;
   };
-  // f(row, running): what the four lanes that have a part of this row in their sums found in it
+  // f(row, running) for each row, with what the four lanes that share the row found in it
   const auto each_row = [&](auto& sums, auto f) {
     sums.each_row([&](int m, int half) {
       const int row = sums.row(m, half), i = first_sample + row;
@@ -102,7 +103,7 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
     if constexpr (Units::row_warps == 1) {
       each_row(sums, put);
     } else {
-      TURL_SHARED(float, maxima, [2][Units::rows]);  // of a row, by the two warps that have it
+      TURL_SHARED(float, maxima, [2][Units::rows]);  // of each row, from both warps that share it
       TURL_SHARED(float, parts, [2][Units::rows]);
       each_row(sums, [&](int row, const Running& running) {
         maxima[threadIdx.x / 64][row] = running.maximum, parts[threadIdx.x / 64][row] = running.sum;

@@ -1,26 +1,26 @@
-// What both ways to compute the margin softmax share (margin_softmax.cu): the problem, running sums of exponentials and their merging,
-// the norms of the prototypes and their gradient.
+// What both ways to compute the margin softmax (margin_softmax.cu) share: the problem's sizes, running sums of exponentials and how they are
+// merged, the norms of the prototypes and their gradient.
 #pragma once
 #include "cuda/normalize_group.h"
 
 namespace turl {
 
-constexpr float lowest = -1e30f;  // below every logit: the maximum of nothing
-constexpr int splits = 32;        // parts of a slice whose contributions to dg are summed side by side: 128 blocks for 256 samples of 512
+constexpr float lowest = -1e30f;  // below every logit: the maximum before the first one
+constexpr int splits = 32;        // parts of a slice whose contributions to dg are summed by different blocks: 128 for 256 samples of 512
 constexpr int warps = 8;
-#ifdef TURL_EMULATED  // small, so that small tests go through several of each
+#ifdef TURL_EMULATED  // small, so that small tests have several runs and slices
 constexpr int64_t most_runs = 2, slice_elements = 4096;
 #else
 constexpr int64_t most_runs = 512;                    // runs of class tiles in forward
-constexpr int64_t slice_elements = int64_t(8) << 20;  // of what is in scratch for a slice of the classes
+constexpr int64_t slice_elements = int64_t(8) << 20;  // of p, and of v, for a slice of the classes: 32 MiB each
 #endif
 
 struct Problem {
   const float* w;  // [N, D]
-  float* inverse;  // [N, K], of the norms of w
+  float* inverse;  // [N, K]: 1 / norm of each group of w
   int64_t samples, classes;
   int size, groups, length;
-  float epsilon;  // a norm is no smaller
+  float epsilon;  // norms below it count as epsilon
   __device__ float prototype(int64_t j, int64_t e) const {
     return j < classes ? w[j * size + e] * inverse[j * groups + int(e) / length] : 0.0f;
   }
@@ -34,7 +34,7 @@ struct Running {
       sum = sum * expf(maximum - m) + s;
       maximum = m;
     } else {
-      sum += s * expf(m - maximum);  // a NaN ends here and stays
+      sum += s * expf(m - maximum);  // also taken for a NaN, which then stays
     }
   }
   template <int bits> __device__ void merge_lanes() {
@@ -57,7 +57,7 @@ __global__ void fill_nan_kernel(float* y, int64_t n) {
   if (i < n) y[i] = NAN;
 }
 
-// One warp a sample: merges the runs and forms the results.
+// A warp for each sample: merges the runs and computes the results.
 __global__ void margin_softmax_merge_kernel(float* loss, float* logsumexp, float* hit, const float* maximum, const float* sum,
                                             const float* target, int64_t samples, int64_t runs, float margin) {
   begin_kernel();

@@ -1,4 +1,4 @@
-// The margin softmax with float32 products, for any sizes; 64 samples x 64 classes a block, one read of w for each 64 samples.
+// The margin softmax with float32 products, for any sizes. A block has tiles of 64 samples x 64 classes; w is read once for each 64 samples.
 #pragma once
 #include "cuda/margin_softmax_parts.h"
 #include "cuda/tile_product.h"

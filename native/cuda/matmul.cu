@@ -1,9 +1,8 @@
 // Matrix product: y[i] = op(a[i]) op(b[i]) for i < batch, op transposing or not; op(a) [m, k], op(b) [k, n], y [m, n], sums in
-// float32. One block computes a tile of y: on matrix units (matrix_product.h, warpgroup_product.h) for bfloat16 whose rows come in
-// packs of 8, else 128 x 128; of an operand it reads the tile's side times k values, once per tile. Where there are so few tiles that
-// most multiprocessors would have none, the blocks of a tile share k: each leaves a part of the sum, which are added afterwards.
-// Where one of a, b and y is bfloat16, 16 bits of the float32 ones are enough: on matrix units those count as sums of two bfloat16, whose
-// products follow one another along k (split.h), the smaller first.
+// float32. A block computes a tile of y: on matrix units (mma_product.h, warpgroup_product.h) for bfloat16 whose rows come in packs of 8, else
+// a tile of 128 x 128 in float32. Where tiles are so few that many multiprocessors would have none, several blocks share a tile: each sums
+// over a part of k, and the parts are added afterwards. Where one of a, b and y is bfloat16, 16 bits of the float32 ones are enough: on
+// matrix units these become sums of two bfloat16 (split.h), and the product makes two or three passes over k, the smallest terms first.
 #include <algorithm>
 #include "cuda/add_parts.h"
 #include "cuda/map.h"
@@ -14,14 +13,14 @@
 namespace turl {
 namespace {
 
-// y is [m, n] for each matrix of each part; a part has `part_depth` of k, or of all passes over k, a multiple of 64.
+// y is [m, n] for each matrix and each part. A part is `part_depth`, a multiple of 64, of the inner dimension, whose length is k times `passes`.
 struct MatmulSizes {
   int m, n, k, batch, part_depth, passes = 1;
   __device__ int matrix() const { return int(blockIdx.z) % batch; }
   __device__ int begin() const { return int(blockIdx.z) / batch * part_depth; }
   __device__ int end() const { return min(k * passes, begin() + part_depth); }
 };
-// What an operand is in the passes.
+// The array that an operand is in each pass over k.
 struct Passes {
   const bfloat16 *first, *second, *third;
   __device__ const bfloat16* operator[](int pass) const { return pass == 0 ? first : pass == 1 ? second : third; }
@@ -39,20 +38,19 @@ __global__ void split_kernel(Split to, const float* x, int64_t n) {
   *reinterpret_cast<Group<bfloat16, 4>*>(to.low + i) = low;
 }
 
-// A 128 x 128 tile in float32 by 256 threads. Pieces of both operands pass through shared memory 8 deep; while one is multiplied, the
-// threads read the next into registers. Thread t has the sums of 8 x 8: rows 4 (t / 16) + {0, 1, 2, 3} and the same + 64, columns so with
-// t % 16.
+// A 128 x 128 tile in float32 by 256 threads. Pieces of both operands, 8 deep, pass through shared memory; while one is multiplied, the threads
+// read the next one into registers. Thread t has 8 x 8 sums: rows 4 (t / 16) + {0, 1, 2, 3} and the same + 64; columns likewise from t % 16.
 constexpr int plain_side = 128, plain_depth = 8, plain_threads = 256;
 using PlainPiece = float[plain_depth][plain_side + 4];
 
-// What a thread reads of an operand: places some sides apart or, if the sides are contiguous, some of the depth.
+// The elements of an operand that a thread reads. They lie some sides apart, or, if sides are contiguous in memory, some depth apart.
 template <class T, Fast fast> struct PlainOperand {
   static constexpr int count = plain_side * plain_depth / plain_threads;
   static constexpr int next_side = fast == Fast::depth ? plain_threads / plain_depth : 0;
   static constexpr int next_depth = fast == Fast::depth ? 0 : plain_threads / plain_side;
   float next[count];
   const T* from;
-  int depth, sides, stride;  // `sides` that there are from the thread's own on
+  int depth, sides, stride;  // `sides`: how many there are from the thread's first one on
 
   __device__ static int own_side() { return fast == Fast::depth ? int(threadIdx.x) / plain_depth : int(threadIdx.x) % plain_side; }
   // From side `first` of `sides` and depth k on; `stride` separates neighbours that are not contiguous.
@@ -62,7 +60,7 @@ template <class T, Fast fast> struct PlainOperand {
     this->sides = sides - first - side;
     from = x + (fast == Fast::depth ? int64_t(first + side) * stride + k + depth : int64_t(k + depth) * stride + first + side);
   }
-  // The next piece, of which `left` is within the depth.
+  // Reads the next piece, of which only `left` is inside of the inner dimension.
   __device__ void read(int left) {
 #pragma unroll
     for (int i = 0; i < count; i++)
@@ -78,7 +76,7 @@ template <class T, Fast fast> struct PlainOperand {
   }
 };
 
-// Four neighbours twice, 64 apart.
+// Reads twice four neighbours, 64 apart.
 __device__ inline void take(float (&to)[8], const float* from) {
 #pragma unroll
   for (int half = 0; half < 2; half++) {
@@ -104,7 +102,7 @@ __global__ void __launch_bounds__(plain_threads, 2) matmul_kernel(R* y, const T*
 #pragma unroll 1
   for (; left_over > 0; left_over -= plain_depth, piece ^= 1) {
     rows.put(left[piece]), columns.put(right[piece]);
-    __syncthreads();  // and all are done with the other piece, which comes next
+    __syncthreads();  // all have also finished reading the other piece, which is overwritten next
     rows.read(left_over - plain_depth), columns.read(left_over - plain_depth);
 #pragma unroll 2
     for (int depth = 0; depth < plain_depth; depth++) {
@@ -173,26 +171,26 @@ __global__ void __launch_bounds__(Units::threads, Units::blocks(true))
       });
 }
 
-// f with whether a and b are transposed.
+// Calls f with whether a and b are transposed.
 template <class F> void with_transposes(bool a, bool b, F f) {
   if (a) b ? f.template operator()<true, true>() : f.template operator()<true, false>();
   else b ? f.template operator()<false, true>() : f.template operator()<false, false>();
 }
 
-// The parts of k for a product of so many tiles: as many as it takes to give each of an H100's multiprocessors `blocks` tiles, though
-// each at least 256 deep.
+// The depth of a part of k, for a product of so many tiles. There are as many parts as give each of an H100's multiprocessors `blocks` blocks,
+// but each is at least 256 deep.
 int64_t part_depth(int64_t k, int64_t tiles, int64_t blocks) {
   const int64_t parts = std::clamp<int64_t>(h100_multiprocessors * blocks / std::max<int64_t>(tiles, 1), 1, std::max<int64_t>(k / 256, 1));
   return ceil_div(ceil_div(std::max<int64_t>(k, 1), parts), int64_t(64)) * 64;
 }
 
-// The sizes of a product, and how both ways to compute it share its tiles out.
+// The sizes of a product, and how its tiles are distributed over blocks, for both ways to compute it.
 struct Product {
   int64_t batch, m, n, k;
   bool transpose_a, transpose_b;
   int64_t passes = 1;
 
-  // `whole` and `in_parts` are one kernel, whose results are R or float; begun(x, elements) is what a kernel reads of x from there on.
+  // `whole` and `in_parts` are the same kernel, with results of type R or float. begun(x, elements) is operand x from that element on.
   template <class R, class X, class W, class P, class Begun>
   void in_tiles(Context& context, R* y, X a, X b, W whole, P in_parts, int rows, int columns, int threads, int shared_bytes, int blocks,
                 Begun begun) const {
@@ -250,7 +248,7 @@ struct Product {
   }
 
  private:
-  // x itself where it is bfloat16: without `low`.
+  // x as two arrays of bfloat16; if x is bfloat16, x itself, and `low` is null.
   static Split halves(Context& context, In x) {
     if (x.dtype == DType::bfloat16) return {const_cast<bfloat16*>(x.as<bfloat16>()), nullptr};
     auto* const memory = static_cast<bfloat16*>(context.scratch(size_t(2 * x.size) * sizeof(bfloat16)));
@@ -261,7 +259,7 @@ struct Product {
   static const float* widened(Context& context, In x) {
     if (x.dtype == DType::float32) return x.as<float>();
     auto* const memory = static_cast<float*>(context.scratch(size_t(x.size) * sizeof(float)));
-    map(context, Same{}, x.size, memory, x.as<bfloat16>());
+    map(context, Identity{}, x.size, memory, x.as<bfloat16>());
     return memory;
   }
 };

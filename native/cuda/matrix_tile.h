@@ -1,20 +1,20 @@
-// What the two ways to compute a tile of a matrix product on matrix units have in common (matrix_product.h, warpgroup_product.h): how
-// operands come into shared memory, and how the sums of a tile lie in the registers of its threads and leave them.
+// What both ways to compute a tile of a matrix product on matrix units (mma_product.h, warpgroup_product.h) share: how operands come into
+// shared memory, how the sums of a tile lie in the registers of its threads, and how they are written.
 #pragma once
 #include "cuda/async.h"
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 #include "cuda/tile_product.h"
 
 namespace turl {
 
-// Where an element of an operand is; outside of the matrix any place, from where nothing is read.
+// Where an element of an operand is. Outside of the matrix the address may be anything; nothing is read there.
 struct At {
   bool inside;
   const bfloat16* from;
 };
 
-// Eight elements of an operand into shared memory: the n-th is that of at(k + n), or zero outside. When `packed` they lie side by side
-// from a multiple of 16 bytes, and one asynchronous copy fetches them, through the L1 cache when they are `reused`; else they are read one
+// Puts eight elements of an operand into shared memory: element n is that of at(k + n), or zero outside. If `packed`, they lie side by side
+// from a multiple of 16 bytes on, and one asynchronous copy fetches them, through the L1 cache if they are `reused`; else they are read one
 // by one.
 template <bool packed, bool reused = false, class F> __device__ inline void put(Pack<bfloat16>* to, int k, F at) {
   if constexpr (packed) {
@@ -32,16 +32,17 @@ template <bool packed, bool reused = false, class F> __device__ inline void put(
   }
 }
 
-// The sums of a thread: rows Units::first_row(m) + {g, g + 8}, columns Units::first_column() + 8 n + {2t, 2t + 1} (g, t: see matrix.h).
+// A tile's sums, of which each thread has these: rows Units::first_row(m) + {g, g + 8}, columns Units::first_column() + 8 n + {2t, 2t + 1}
+// (g and t as in mma.h).
 template <class Units, int row_blocks, int column_blocks> struct Sums {
   static constexpr int rows = row_blocks, columns = column_blocks;
   float at[rows][columns][4];
 
-  // Where at[m][n][2 half] is; at[m][n][2 half + 1] is in the next column.
+  // The row and column of at[m][n][2 half]; at[m][n][2 half + 1] is in the next column.
   __device__ static int row(int m, int half) { return Units::first_row(m) + half * 8 + int(threadIdx.x) % 32 / 4; }
   __device__ static int column(int n) { return Units::first_column() + n * 8 + int(threadIdx.x) % 4 * 2; }
 
-  // f(m, half): every row of which this thread has a part.
+  // f(m, half) for every row of which this thread has a part.
   template <class F> __device__ static void each_row(F f) {
 #pragma unroll
     for (int m = 0; m < rows; m++)
@@ -49,14 +50,14 @@ template <class Units, int row_blocks, int column_blocks> struct Sums {
       for (int half = 0; half < 2; half++) f(m, half);
   }
 
-  // Of such a row, f(column, sum, next): every pair of neighbouring columns, the first one even; f may change the sums.
+  // f(column, sum, next) for every pair of neighbouring columns of such a row, the first column even; f may change the sums.
   template <class F> __device__ void pairs(int m, int half, F f) {
 #pragma unroll
     for (int n = 0; n < columns; n++) f(column(n), at[m][n][half * 2], at[m][n][half * 2 + 1]);
   }
 
-  // Of such a row, f(column, pack): every 8 neighbouring columns as bfloat16, from a multiple of 8. All lanes call it: four have a row's
-  // columns, each a pair of every 8, and exchange those of 32 columns so that each has 8.
+  // f(column, pack) for every 8 neighbouring columns of such a row as bfloat16; `column` is a multiple of 8. All lanes must call it: four
+  // lanes share a row, each with a pair of every 8 columns, and exchange the pairs of 32 columns so that each gets 8 neighbours.
   template <class F> __device__ void packs(int m, int half, F f) const {
     const int t = int(threadIdx.x) % 4;
 #pragma unroll
@@ -79,8 +80,9 @@ template <class Units, int row_blocks, int column_blocks> struct Sums {
     }
   }
 
-  // f(column, sum, square) of every column: the sums of its values as bfloat16 and of their squares over those rows of the warp that
-  // count, counts(m, half). All lanes call it: eight have a column's rows, and exchange the sums of eight columns so that each has one.
+  // f(column, sum, square) for every column: the sum of its values, rounded to bfloat16, and of their squares, over those rows of the warp
+  // for which counts(m, half). All lanes must call it: eight lanes share a column, and exchange the sums of eight columns so that each gets
+  // one.
   template <class C, class F> __device__ void column_sums(C counts, F f) const {
     const int g = int(threadIdx.x) % 32 / 4;
 #pragma unroll
@@ -111,7 +113,7 @@ template <class Units, int row_blocks, int column_blocks> struct Sums {
   }
 };
 
-// Writes two neighbours, as far as they are inside.
+// Writes two neighbours, or as many as are inside.
 __device__ inline void put_pair(float* y, float first, float second, int64_t inside) {
   if (inside > 1 && reinterpret_cast<uintptr_t>(y) % 8 == 0) {
     *reinterpret_cast<float2*>(y) = {first, second};
@@ -121,7 +123,7 @@ __device__ inline void put_pair(float* y, float first, float second, int64_t ins
   if (inside > 1) y[1] = second;
 }
 
-// Writes eight neighbours, as far as they are inside.
+// Writes eight neighbours, or as many as are inside.
 __device__ inline void put_pack(bfloat16* y, const Pack<bfloat16>& pack, int64_t inside) {
   if (inside >= 8 && reinterpret_cast<uintptr_t>(y) % 16 == 0) *reinterpret_cast<Pack<bfloat16>*>(y) = pack;
   else

@@ -1,5 +1,5 @@
-// The l2 normalisation of groups of neighbouring elements and its gradient. A team of lanes of one warp has a group, and each lane takes
-// `width` elements at a time, so that a warp reads neighbouring groups side by side. What is read twice is in the cache the second time.
+// The l2 normalisation of groups of neighbouring elements and its gradient. A team is some lanes of one warp; it has one group, of which each
+// lane takes `width` elements at a time. So a warp reads neighbouring groups together. What is read twice is in a cache the second time.
 #pragma once
 #include "cuda/reduce.h"
 
@@ -16,7 +16,7 @@ template <int width> struct Team {
   dim3 blocks(int64_t groups) const { return blocks_for(groups << shift, team_threads); }
 
   __device__ int64_t group() const { return (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) >> shift; }
-  // Where the group of this thread begins. Past the last of `total` a team has no elements, but meets the others in sums.
+  // Where the group of this thread begins. A team past the last of `total` groups has no elements, but still takes part in warp sums.
   __device__ int64_t begin(int64_t total) {
     const int64_t at = group() * size;
     if (group() >= total) size = 0;
@@ -47,19 +47,19 @@ template <int width> struct Team {
   }
   // dx = inverse (dy - x inverse^2 (x . dy)), without the second term where |x| is below epsilon; dx may be dy.
   template <class D, class T> __device__ void project(D* dx, const D* dy, const T* x, float inverse, float epsilon) const {
-    const float sum = dot(x, dy), along = inverse * epsilon < 1 ? inverse * inverse * sum : 0.0f;
+    const float sum = dot(x, dy), projection = inverse * epsilon < 1 ? inverse * inverse * sum : 0.0f;
     each([&](int e) {
       const auto from = *reinterpret_cast<const Group<D, width>*>(dy + e);
       const auto y = *reinterpret_cast<const Group<T, width>*>(x + e);
       Group<D, width> to;
 #pragma unroll
-      for (int n = 0; n < width; n++) to.v[n] = D(inverse * (float(from.v[n]) - along * float(y.v[n])));
+      for (int n = 0; n < width; n++) to.v[n] = D(inverse * (float(from.v[n]) - projection * float(y.v[n])));
       *reinterpret_cast<Group<D, width>*>(dx + e) = to;
     });
   }
 };
 
-// f(team) for groups of `size`, four elements at a time if the arrays allow it.
+// Calls f(team) with a team for groups of `size`, which takes four elements at a time if the arrays allow it.
 template <class F, class... A> void with_team(int64_t size, F f, const A*... arrays) {
   if (packs<float>(size, arrays...)) f(Team<4>(size));
   else f(Team<1>(size));

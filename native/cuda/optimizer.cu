@@ -7,14 +7,10 @@
 namespace turl {
 namespace {
 constexpr int threads = 256, per_block = 4096;
-constexpr int most_tensors = 48;  // of one launch: their addresses are its parameter, of which there may be 4 KiB
+constexpr int most_tensors = 48;  // of one launch: their addresses are kernel parameters, which are limited to 4 KiB
 
-void same(const OutList& y, const InList& x) {
-  for (size_t i = 0; i < y.size(); i++)
-    if (y[i].data != x[i].data || y[i].size != x[i].size) throw std::runtime_error("an optimiser step works in place");
-}
-
-// `arrays` arrays for each of some tensors; the blocks of a launch are dealt to the tensors in turn, `per_block` elements to each.
+// `arrays` arrays for each of some tensors. The first blocks of a launch belong to the first tensor, the next ones to the next tensor, and so
+// on; each block has `per_block` elements.
 template <int arrays> struct Tensors {
   float* at[arrays][most_tensors];
   int64_t size[most_tensors];
@@ -30,7 +26,7 @@ template <int arrays> struct Tensors {
   }
 };
 
-// f(tensors, number of the first tensor, blocks of the launches before) for as many launches as it takes.
+// Calls f(tensors, number of the first tensor, blocks of the launches before) for each launch that is needed.
 template <int arrays, class Size, class At, class F> void each_launch(size_t count, Size&& size_of, At&& at, F&& f) {
   int64_t blocks_before = 0;
   for (size_t begin = 0; begin < count; begin += most_tensors) {
@@ -57,14 +53,15 @@ __global__ void square_sums_kernel(double* partial, Tensors<1> x) {
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
-// A block for each tensor adds its partial sums, each thread its own share in order. A sum beyond float32 is clamped, a NaN stays one.
+// A block for each tensor adds its partial sums, each thread its own share in order. A finite sum beyond float32 becomes the largest float;
+// infinity and NaN become NaN.
 __global__ void finish_kernel(float* y, const double* partial, Tensors<1> x) {
   begin_kernel();
   double sum = 0;
   for (int i = x.first_block[blockIdx.x] + int(threadIdx.x); i < x.first_block[blockIdx.x + 1]; i += threads) sum += partial[i];
   sum = block_sum(sum);
-  if (threadIdx.x == 0)
-    y[blockIdx.x] = sum <= 3.4028234663852886e38 ? float(sum) : sum <= 1.7976931348623157e308 ? 3.4028234663852886e38f : NAN;
+  constexpr double largest_float = 3.4028234663852886e38, largest_double = 1.7976931348623157e308;
+  if (threadIdx.x == 0) y[blockIdx.x] = sum <= largest_float ? float(sum) : sum <= largest_double ? float(largest_float) : NAN;
 }
 __global__ void zero_kernel(float* y, int64_t n) {
   begin_kernel();
@@ -78,8 +75,8 @@ __global__ void clip_scale_kernel(float* scale, const float* squares, int64_t n,
   if (threadIdx.x == 0) *scale = float(sum > max_norm ? max_norm / sum : 1.0);
 }
 
-// f(the elements at one place of each array) for a block's elements, of which it may change those of all arrays but the last. Tensors
-// that begin at a multiple of 16 bytes are read by four.
+// Calls f(elements) for every index that the block has; elements are those of each array at that index, and f may change them in all arrays
+// but the last. Tensors that begin at a multiple of 16 bytes are read four elements at a time.
 template <int arrays, class F> __device__ void each_element(const Tensors<arrays>& all, F f) {
   int64_t begin, end;
   const int t = all.find(int(blockIdx.x), begin, end);
@@ -124,11 +121,6 @@ __global__ void adamw_kernel(Tensors<4> all, const float* scale, AdamWRule<float
 
 // Kernels do not write through an input's address.
 float* address(const In& x) { return const_cast<float*>(x.as<float>()); }
-
-void expect_lists(const OutList& p, std::initializer_list<size_t> sizes) {
-  for (size_t size : sizes)
-    if (size != p.size()) throw std::runtime_error("expected lists of one length");
-}
 }  // namespace
 
 void square_sums(Context& context, Out y, InList x) {
@@ -153,7 +145,7 @@ void clip_scale(Context& context, Out scale, In squares, double max_norm) {
 void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InList g, In scale, double lr, double momentum,
               double weight_decay) {
   expect_lists(p, {v.size(), p0.size(), v0.size(), g.size()});
-  same(p, p0), same(v, v0);
+  expect_in_place(p, p0), expect_in_place(v, v0);
   const SgdRule<float> rule = {float(lr), float(momentum), float(weight_decay)};
   each_launch<3>(
       p.size(), [&](size_t i) { return p[i].size; },
@@ -167,7 +159,7 @@ void sgd_step(Context& context, OutList p, OutList v, InList p0, InList v0, InLi
 void adamw_step(Context& context, OutList p, OutList m, OutList v, InList p0, InList m0, InList v0, InList g, In scale, double lr,
                 double beta1, double beta2, double epsilon, double weight_decay, int64_t step) {
   expect_lists(p, {m.size(), v.size(), p0.size(), m0.size(), v0.size(), g.size()});
-  same(p, p0), same(m, m0), same(v, v0);
+  expect_in_place(p, p0), expect_in_place(m, m0), expect_in_place(v, v0);
   const auto rule = adamw_rule<float>(lr, beta1, beta2, epsilon, weight_decay, step);
   each_launch<4>(
       p.size(), [&](size_t i) { return p[i].size; },

@@ -1,12 +1,12 @@
 // How convolutions by windows (conv_windows.h) number the pixels of their images.
 //
-// The pixels of all images are numbered with gaps: behind a line as many positions as the taps reach beyond it, behind an image as many
-// lines. What they meet left of a line is the gap behind the line before, and so on: the pixel of a tap is the same number of positions
-// further for every result. A result has the position of the pixel with its line and column; positions without a result are computed in
-// vain: for 3x3 taps at 56x56 there are 57 x 57 / 56 x 56 = 1.04 times as many as results, at 7x7 1.31 times.
+// The pixels of all images are numbered by positions, with gaps: after a line come as many positions as the taps reach beyond it, after an
+// image as many lines. What taps meet to the left of a line is the gap after the line before, and so on. So the pixel of a tap is the same
+// number of positions further for every result. A result has the position of the pixel with its line and column. Positions without a result
+// are computed in vain: for 3x3 taps at 56x56 there are (57 x 57) / (56 x 56) = 1.04 times as many positions as results, at 7x7 1.31 times.
 //
-// With stride 2 the larger image falls into four phases, the pixels (2 i + p, 2 j + q), and the taps with it, each of which meets one phase
-// only, with stride 1: the convolution is the sum of those of the phases of x, and a phase of the image's gradient is one of dy.
+// With stride 2 the larger image consists of four phases, the pixels (2 i + p, 2 j + q), and each tap meets only one of them, with stride 1.
+// The convolution is the sum of convolutions of the phases of x; a phase of the image's gradient is a convolution of dy.
 #pragma once
 #include <algorithm>
 #include "convolution.h"
@@ -15,18 +15,18 @@
 
 namespace turl {
 
-// A phase of the larger image: its pixels (stride i + p, stride j + q), and the taps that meet them, `down` x `across`. From a result's
-// position the first is `start` positions further; it is number `first` of the weight's taps.
+// A phase of the larger image: its pixels (stride i + p, stride j + q), and the `down` x `across` taps that meet them. The first of these taps
+// is `start` positions further than a result's position, and is number `first` of the weight's taps.
 struct Phase {
   int p, q, start, down, across, first;
   TURL_BOTH int taps() const { return down * across; }
 };
 
-// The convolution of x, or, `mirrored`, its image's gradient by dy: of images with `depth` channels such with `columns`, by positions and
-// phases as described above. One phase after the other is added up, or, `mirrored`, is a result of its own.
+// A convolution of x, or, if `mirrored`, the image's gradient from dy: from images with `depth` channels to images with `columns` channels, by
+// positions and phases as described above. Phases are added up, or, if `mirrored`, each has results of its own.
 struct PhasedImages {
   int batch, in_height, in_width, depth, out_height, out_width, columns, kernel_w;
-  int in_step, out_step;  // from pixel to pixel of neighbouring positions: of what is read, and of the results
+  int in_step, out_step;  // how far apart the pixels of neighbouring positions are: in what is read, and in the result
   int phase_count = 0;
   Phase phases[4];
   int pitch = 1, image;  // positions of a line and of an image
@@ -50,8 +50,8 @@ struct PhasedImages {
       }
   }
 
-  // What a phase has of lines or columns: how many of the taps, the first of them, where that lies from a result, and how many positions
-  // it takes.
+  // Along one axis, the lines or columns of a phase: the number of its taps, the first tap, how far from the result its pixel is, and how many
+  // positions the axis takes.
   struct Along {
     int taps, first, start, positions;
     Along(const Convolution& s, int64_t kernel, bool mirrored, int64_t p, int64_t in, int64_t out) {
@@ -62,11 +62,11 @@ struct PhasedImages {
       positions = int(std::max((mirrored ? in : of_phase) + std::max<int64_t>(-from, 0), (mirrored ? of_phase : out) + std::max<int64_t>(to, 0)));
     }
   };
-  // Positions of a result of each kind, the gaps between images included.
+  // Positions of all results of a phase, gaps between images included.
   int64_t positions() const {
     return (batch - 1) * int64_t(image) + (ceil_div(out_height, out_step) - 1) * pitch + ceil_div(out_width, out_step);
   }
-  // Rows of the window for so many results, a multiple of 8.
+  // Positions that so many results meet with the taps of a phase, rounded up to a multiple of 8.
   TURL_BOTH int window(const Phase& phase, int results) const {
     return (results + (phase.down - 1) * pitch + phase.across - 1 + 7) / 8 * 8;
   }
@@ -77,8 +77,8 @@ struct PhasedImages {
   // The number of the pixel at a position in images of height x width, or -1 where there is none.
   __device__ int pixel(int position, const Phase& phase, int height, int width, int step) const {
     if (position < 0) return -1;
-    const int b = by_image.quotient(position), rest = by_image.rest(position, b), line = by_pitch.quotient(rest);
-    int i = line, j = by_pitch.rest(rest, line);
+    const int b = by_image.quotient(position), rest = by_image.remainder(position, b), line = by_pitch.quotient(rest);
+    int i = line, j = by_pitch.remainder(rest, line);
     if (step > 1) i = i * step + phase.p, j = j * step + phase.q;
     return b < batch && i < height && j < width ? (b * height + i) * width + j : -1;
   }

@@ -1,4 +1,4 @@
-// Sums and maxima over the threads of a warp and of a block, always in the same order. Every lane (thread) gets the result.
+// Sums and maxima over the threads of a warp or a block, always in the same order. Every lane (thread) gets the result.
 #pragma once
 #include "cuda/device.h"
 
@@ -15,7 +15,7 @@ template <class T> __device__ inline T warp_max(T value) {
   return value;
 }
 
-// Sum of a[e] b[e].
+// Sum of a[e] b[e] over e < size, by the lanes of a warp.
 template <class A, class B> __device__ inline float warp_dot(const A* a, const B* b, int size) {
   float sum = 0;
   for (int e = threadIdx.x % 32; e < size; e += 32) sum += float(a[e]) * float(b[e]);

@@ -1,7 +1,7 @@
-// Kernels over [rows, channels] in which every channel has constants or sums of its own: a thread owns a few neighbouring channels and
-// walks over every so many rows, several at a time. All blocks go through the array side by side, from its beginning to its end or
-// backwards: a walk that begins where the one before ended finds what the L2 cache still holds. Sums: a thread leaves float sums of some
-// hundred terms, a block those of its threads, a chunk; the chunks are to be added afterwards.
+// For kernels over [rows, channels] in which every channel has constants or sums of its own. A thread has a few neighbouring channels and
+// walks over every n-th row, several rows at a time. All blocks go through the array together, from its beginning to its end or backwards:
+// a kernel that begins where the one before it ended finds the data in the L2 cache. For sums over rows, a thread sums some hundred terms in
+// float, a block adds up its threads' sums; what a block leaves is called a chunk, and chunks are added afterwards.
 #pragma once
 #include <algorithm>
 #include "cuda/device.h"
@@ -10,35 +10,35 @@ namespace turl {
 
 constexpr int row_threads = 256;
 
-// How the threads of a launch walk over [rows, channels]: blocks of columns x lines threads; grid [column blocks, chunks].
+// How the threads of a launch walk over [rows, channels]: a block has columns x lines threads; the grid is [column blocks, chunks].
 struct Walk {
   int64_t rows, chunk_rows;
   int channels, chunks;
   dim3 grid, block;
 
-  // `blocks` are those that a multiprocessor holds: all of them walk at once.
+  // `blocks`: how many a multiprocessor holds, so that all blocks run at once.
   Walk(int64_t rows, int64_t channels, int width, int blocks = 4) : rows(rows), channels(int(channels)) {
     const int64_t groups = channels / width;
     unsigned columns = 1;
     while (columns < 32 && columns < groups) columns *= 2;
     block = {columns, row_threads / columns, 1};
     const int64_t across = std::max<int64_t>(ceil_div<int64_t>(groups, columns), 1), lines = block.y;
-    // As many as an H100 holds, where each thread has four rows or more then.
+    // As many blocks as an H100 holds, but not so many that a thread would have fewer than four rows.
     const int64_t wanted = std::clamp<int64_t>(blocks * h100_multiprocessors / across, 1, std::max<int64_t>(rows / (lines * 4), 1));
     chunk_rows = ceil_div(ceil_div(std::max<int64_t>(rows, 1), wanted), lines) * lines;
     chunks = int(ceil_div(std::max<int64_t>(rows, 1), chunk_rows));
     grid = {unsigned(across), unsigned(chunks), 1};
   }
 };
-// The same for the kernels, and the first of the channels of this thread.
+// A Walk as kernels use it; `width` channels for each thread.
 template <int width> struct Rows {
   int64_t rows, chunk_rows;
   int channels;
   explicit Rows(const Walk& walk) : rows(walk.rows), chunk_rows(walk.chunk_rows), channels(walk.channels) {}
   __device__ int channel() const { return int(blockIdx.x * blockDim.x + threadIdx.x) * width; }
 
-  // use(offset, groups) for each row of the thread, every gridDim.y x blockDim.y-th of all: `groups` are what it has of the arrays, at
-  // this offset of each; `at_once` rows are read before the first is used.
+  // use(offset, groups) for each row of the thread, which has every (gridDim.y blockDim.y)-th row: `groups` are the thread's channels of that
+  // row from each of the arrays, which lie at `offset`. `at_once` rows are read before the first is used.
   template <bool backwards, int at_once, class T, int arrays, class F> __device__ void each(const T* const (&from)[arrays], F use) const {
     const int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y, next = int64_t(gridDim.y) * blockDim.y;
     if (channel() >= channels || first >= rows) return;
@@ -60,7 +60,7 @@ template <int width> struct Rows {
 #pragma unroll 1
     for (; left > 0; left--) some.template operator()<1>();
   }
-  // use(i) for each row of the thread in a chunk of neighbouring rows.
+  // use(i) for each row of the thread, where the rows of a block are neighbours.
   template <class F> __device__ void each_place(F use) const {
     if (channel() >= channels) return;
     const int64_t end = min(rows, int64_t(blockIdx.y + 1) * chunk_rows);
@@ -69,7 +69,8 @@ template <int width> struct Rows {
   }
 };
 
-// Adds the sums of the threads over the lines of the block and writes them to partial[chunk][s][channel], or [chunk][channel][s].
+// Adds the sums of the threads over the lines of the block, and writes them to partial[chunk][s][channel], or `by_channel` to
+// partial[chunk][channel][s].
 template <bool by_channel = false, int count, int width>
 __device__ inline void leave_sums(float* partial, const float (&sum)[count][width], int channels) {
   TURL_SHARED(float, of_threads, [row_threads * width]);
@@ -88,7 +89,7 @@ __device__ inline void leave_sums(float* partial, const float (&sum)[count][widt
   }
 }
 
-// Some channels from c on.
+// Reads `width` channels from c on.
 template <int width> __device__ inline void take(float (&to)[width], const float* from, int c) {
   constexpr int at_a_time = width == 1 ? 1 : 4;
 #pragma unroll
@@ -99,7 +100,7 @@ template <int width> __device__ inline void take(float (&to)[width], const float
   }
 }
 
-// f with the elements that a thread takes at once.
+// Calls f with the number of elements that a thread takes at once: a pack, or one.
 template <class T, class F> void with_width(bool packed, F f) {
   packed ? f.template operator()<Pack<T>::size>() : f.template operator()<1>();
 }

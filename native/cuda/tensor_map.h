@@ -1,10 +1,11 @@
-// Copies of blocks of a tensor into shared memory by the copy engine (sm_90): one thread asks for a block, and the engine works out
-// where its rows are, writes zeros beyond the tensor, and permutes the packs as products of a warpgroup want them (warpgroup.h).
+// Copies of blocks of a tensor into shared memory by the copy engine (the Tensor Memory Accelerator of sm_90): one thread asks for a block;
+// the engine computes where its rows are, writes zeros beyond the tensor, and permutes the packs as products of a warpgroup want them
+// (warpgroup.h).
 //
 //   const TensorMap map = tensor_map(x, {n0, n1, n2}, 1);    on the host: x [n2, n1, n0] of bfloat16, n0 a multiple of 8
 //   kernel(..., const __grid_constant__ TensorMap map)       by value
 //   copy_block(to, map, i0, i1, i2, full);                   by one thread: 64 elements of x along n0 from i0 on, by 64 along n1 (or
-//                                                            n2, if the map was made with 2); block_bytes that `full` is to expect
+//                                                            n2, if the map was made with 2); `full` must expect block_bytes
 //
 //   image_map(x, {channels, width, height, batch}, columns, lines)    for x [batch, height, width, channels]
 //   copy_lines(to, map, channel, column, line, image, full)           64 channels from this one on of `lines` times `columns` pixels of
@@ -25,7 +26,7 @@ namespace turl {
 
 using TensorMap = CUtensorMap;
 
-// Of boxes of such sizes; the first dimension is the innermost.
+// A map of x whose copies are boxes of these sizes. The first dimension is the innermost.
 template <int rank> TensorMap map_of_boxes(const bfloat16* x, const int64_t (&sizes)[rank], const uint32_t (&box)[rank]) {
   static const auto encode = [] {
     void* found = nullptr;

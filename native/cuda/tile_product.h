@@ -1,5 +1,5 @@
-// A 64 x 64 tile of a matrix product in float32, by a block of 256 threads: the pieces of both operands pass through shared
-// memory 16 deep, each thread keeps 4 x 4 sums. Operands are functions, so that a product can normalise or convert as it reads.
+// A 64 x 64 tile of a matrix product in float32, by a block of 256 threads. Pieces of both operands, 16 deep, pass through shared memory;
+// each thread has 4 x 4 sums. Operands are functions, so that they can be converted or normalised as they are read.
 #pragma once
 #include "cuda/device.h"
 

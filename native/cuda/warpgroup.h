@@ -1,25 +1,26 @@
-// Matrix products of a warpgroup (wgmma of sm_90a, bfloat16 in, float32 sums): 128 threads, the first a multiple of 128, multiply what
-// lies in shared memory while they go on.
+// Matrix products of a warpgroup (wgmma of sm_90a, bfloat16 in, float32 sums). A warpgroup is 128 threads whose first is a multiple of 128.
+// It starts products of operands in shared memory, which proceed while its threads go on.
 //
-//   warpgroup_fence(d);                           before the first product of a group: all its sums are in their registers
+//   warpgroup_fence(d);                           before the first product of a group: makes sure that its sums are in their registers
 //   warpgroup_mma<a_by_side, b_by_side>(d, a, b); D [64, n] += A [64, 16] B [16, n], n = 64, 128, 192 or 256, a and b from operand()
 //   warpgroup_commit();                           closes the group
-//   warpgroup_wait<n>(d);                         until at most the n latest groups are under way; only then are the sums of the others
-//                                                 there, and their operands free
+//   warpgroup_wait<n>(d);                         waits until at most the n latest groups are under way; only then the sums of the others
+//                                                 may be read, and their operands overwritten
 //
-// In a block whose warpgroups have roles of their own, all of a warpgroup may also call
-//   give_registers<n>(); take_registers<n>();     to go on with n registers a thread, fewer or more than the kernel has; n a multiple of 8
+// In a block whose warpgroups have different roles, all threads of a warpgroup may also call
+//   give_registers<n>(); take_registers<n>();     to go on with n registers each, fewer or more than the kernel has; n a multiple of 8
 //
-// D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7 as mma_bfloat16 has it (matrix.h).
-// An operand (rows of A or columns of B, called sides, by depth) lies in blocks of 64 sides by 64 deep, 8 KiB from a multiple of
-// 1 KiB each, one after the other, or as operand() is told. A block is 64 rows of 128 bytes: a row has one side and runs along the depth, or, `by_side`, one
-// depth and runs along the sides. In row r, the pack of 8 elements number p is at place p ^ r % 8, so that neither reading direction
-// meets bank conflicts. Ordinary stores and copy_async need fence_async() before a product reads what they wrote.
+// D: warp w of the four has rows 16 w to 16 w + 15, and d[j] is its part of columns 8 j to 8 j + 7, as D in mma.h.
+// Operands: a row of A or a column of B is called a side; the inner dimension is the depth. An operand lies in blocks of 64 sides by 64 deep,
+// each 8 KiB from a multiple of 1 KiB on. Blocks follow one another, or lie as operand() is told. A block is 64 rows of 128 bytes: a row
+// has one side and runs along the depth, or, `by_side`, has one depth and runs along the sides. In row r, pack number p of 8 elements is at
+// place p ^ r % 8, so that there are no bank conflicts in either direction. What ordinary stores or copy_async wrote needs fence_async()
+// before a product reads it.
 #pragma once
 #include "cuda/async.h"
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 
-// Where the kernels of a warpgroup can be compiled: not in the pass for sm_80, whose kernels of that name are empty.
+// Defined where kernels for warpgroups can be compiled: not in the pass for sm_80, in which they are empty.
 #if defined(TURL_EMULATED) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define TURL_WARPGROUPS
 #endif
@@ -36,7 +37,7 @@ constexpr int warpgroup_threads = 128, block_sides = 64, block_depth = 64, block
 
 namespace turl {
 
-// Keeps the compiler from moving what it does with sums across this place: a product under way changes them behind its back.
+// Keeps the compiler from moving accesses to the sums across this place: it does not know that products under way change them.
 template <int n> __device__ inline void hold(float (&d)[n]) {
 #pragma unroll
   for (int i = 0; i < n; i++) asm volatile("" : "+f"(d[i])::"memory");
@@ -116,15 +117,15 @@ template <bool a_by_side, bool b_by_side> __device__ inline void warpgroup_mma(f
 #ifdef TURL_WARPGROUPS
 namespace turl {
 
-// All warps that a barrier waits for meet there, in turn at place 0 and 1.
+// All warps that the barrier waits for meet here, first with place 0, then with 1, then with 0 again.
 __device__ inline void meet_at(Mbarrier& barrier, int place) {
   __syncwarp();
   if (threadIdx.x % 32 == 0) arrive(barrier);
   wait_mbarrier(barrier, place);
 }
 
-// Groups of products, of which one goes on while the next is begun: begin() begins one and tells what it reads, and done(that) is called
-// when it has been read.
+// Runs `steps` groups of products such that one proceeds while the next is started. begin() starts a group and returns what it reads, and
+// done() is called with that when it has been read.
 template <class D, class Begin, class Done> __device__ inline void groups_in_turn(D& sums, int64_t steps, Begin begin, Done done) {
   if (steps <= 0) return;
   auto before = begin();  // outside of the loop: else ptxas serialises the products (its warning C7515)
@@ -139,10 +140,10 @@ template <class D, class Begin, class Done> __device__ inline void groups_in_tur
   done(before);
 }
 
-// Names an operand from depth k (a multiple of 16) of the given blocks on, in the bits of a matrix descriptor (PTX ISA, "Asynchronous
-// Warpgroup Level Matrix Shared Memory Layout"): address, bytes from one block to the next, bytes from 8 rows to the next 8, and
-// that packs are permuted in 128 bytes; all in units of 16 bytes. `next`: the first of them, in packs. Blocks may begin at any row of
-// 128 bytes and may overlap: places of packs are permuted by the address.
+// The matrix descriptor of an operand that begins at depth k (a multiple of 16) of the given blocks (PTX ISA, "Asynchronous Warpgroup Level
+// Matrix Shared Memory Layout"). Its bits are, in units of 16 bytes, the address, the distance to the next block, and the distance from 8
+// rows to the next 8; and that packs are permuted within 128 bytes. `next` is the distance to the next block. Blocks may begin at any row of
+// 128 bytes and may overlap, since packs are permuted by their address.
 template <bool by_side> __device__ inline uint64_t operand(const Pack<bfloat16>* blocks, int k, int next = block_packs) {
   const uint32_t address = shared_address(blocks) + uint32_t(by_side ? k * 128 : k * 2);
   return uint64_t(address >> 4) | uint64_t(next) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;

@@ -1,21 +1,22 @@
-// A 256 x 128 or 128 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums, by a block of
-// warpgroups with roles of their own.
+// A 256 x 128 or 128 x 64 tile of a matrix product on the matrix units of sm_90a, bfloat16 operands with float32 sums. The warpgroups of a
+// block have different roles (warp specialisation).
 //
-// The first two (for 128 x 64 one) copy the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes each;
-// blocks of a tensor by the copy engine), and say by an mbarrier when a stage is full; the copies of all stages but two may be under way.
-// The last two own half of the tile's rows each, multiply what is there (wgmma, four steps of 16 by blocks of 64 rows to a stage), and say
-// by another mbarrier when a stage is free. While the products of one stage go on, those of the next are asked for. For each step a block
-// reads (256 + 128) x 2 bytes for 256 x 128 products: 85 operations a byte. A stage takes 48 KiB, all four 192 KiB: one block on a
-// multiprocessor, whose L1 cache keeps some 60 KiB. Of 128 x 64, whose products are soon done, there are two: while one begins or writes
-// its results, the other multiplies.
+// The first two warpgroups (one for 128 x 64) copy the operands into a ring of four stages in shared memory, each 64 deep (cp.async, 16 bytes
+// each; blocks of a tensor by the copy engine). An mbarrier tells when a stage is full; the copies of two stages are under way at a time. The
+// last two warpgroups own half of the tile's rows each and multiply what is in a stage (wgmma, four steps of 16 for each block of 64 rows).
+// Another mbarrier tells when a stage is free. While the products of one stage are under way, those of the next are started.
+//
+// For each depth of 1 a block reads (256 + 128) x 2 bytes for 256 x 128 multiply-adds: 85 operations a byte. A stage takes 48 KiB, all four
+// 192 KiB: one block on a multiprocessor, whose L1 cache keeps some 60 KiB. Of the tile of 128 x 64, whose products are done sooner, a
+// multiprocessor holds two blocks: while one starts or writes its results, the other multiplies.
 #pragma once
 #include "cuda/capability.h"
-#include "cuda/matrix_product.h"
+#include "cuda/mma_product.h"
 #include "cuda/tensor_map.h"
 
 namespace turl {
 
-// A right operand that is copied by blocks: copy(to, side, k, barrier), called by one thread, asks for 64 sides by 64 deep.
+// A right operand that the copy engine brings: copy(to, side, k, barrier), called by one thread, starts the copy of 64 sides by 64 deep.
 template <class F> struct InBlocks {
   F copy;
 };
@@ -37,18 +38,18 @@ template <int width> struct Hopper {
   using Narrow = Hopper<64>;
   using Tile = Sums<Hopper, row_blocks, columns / 8>;
 
-  // The warpgroups that copy have no part of the tile.
+  // Only for the warpgroups that multiply: those that copy have no part of the tile.
   __device__ static int first_row(int m) {
     return (int(threadIdx.x) - copiers) / warpgroup_threads * (rows / 2) + m * 64 + int(threadIdx.x) / 32 % 4 * 16;
   }
   __device__ static int first_column() { return 0; }
 
-  // As Ampere has them. The ring is free when all products are done.
+  // As in Ampere. The ring is free memory when all products are done.
   __device__ static int user() { return int(threadIdx.x) - copiers; }
   __device__ static int column_warp() { return user() / 32; }
   __device__ static float* free_memory() { return dynamic_shared<float>(); }
 
-  // One piece of an operand, as warpgroup.h says. What side() and depth() tell is meant for those that copy.
+  // One piece of an operand, laid out as warpgroup.h says. side() and depth() are for the threads that copy.
   template <Fast fast, int sides> struct Piece {
     static constexpr int packs = sides / block_sides * block_packs, per_thread = packs / copiers, side_packs = sides / 8;
 
@@ -64,13 +65,13 @@ template <int width> struct Hopper {
     }
   };
 
-  // The barrier behind those of the ring.
+  // The barrier at which users meet; it lies after those of the ring.
   __device__ static Mbarrier* meeting(Pack<bfloat16>* ring) { return reinterpret_cast<Mbarrier*>(ring + stages * stage_packs) + 2 * stages; }
 
 #ifdef TURL_WARPGROUPS
   __device__ static void meet(int place) { meet_at(*meeting(dynamic_shared<Pack<bfloat16>>()), place); }
 
-  // As Ampere::product, but use(sums) is called by the two warpgroups that multiply, a and b copy by copy_async, and b may be InBlocks.
+  // As Ampere::product, but only the two warpgroups that multiply call use(sums), a and b must use copy_async, and b may be InBlocks.
   template <Fast a_fast, Fast b_fast, class A, class B, class Use>
   __device__ static void product(int k0, int k1, A a, B b, Use use) {
     auto* const ring = dynamic_shared<Pack<bfloat16>>();
@@ -98,7 +99,8 @@ template <int width> struct Hopper {
   }
 
  private:
-  // The warpgroups that copy. What a thread has copied, it fences some steps later, when it has come, while the next copies are under way.
+  // The role of the warpgroups that copy. A thread fences its copies two steps later, when they have arrived; meanwhile the next copies are
+  // under way.
   template <Fast a_fast, Fast b_fast, class A, class B>
   __device__ static void fill(Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int k0, int steps, A a, B b) {
     using Left = Piece<a_fast, rows>;
@@ -134,7 +136,7 @@ template <int width> struct Hopper {
     wait_copies<0>();
   }
 
-  // The last two.
+  // The role of the warpgroups that multiply.
   template <Fast a_fast, Fast b_fast>
   __device__ static void multiply(Tile& sums, const Pack<bfloat16>* ring, Mbarrier* full, Mbarrier* empty, int steps) {
     constexpr bool a_by_side = a_fast == Fast::side, b_by_side = b_fast == Fast::side;
@@ -168,7 +170,7 @@ template <int width> struct Hopper {
 #endif
 };
 
-// f with the units to use for a product of so many columns.
+// Calls f with the units that suit a product of so many columns.
 template <class F> void with_matrix_units(const Context& context, int64_t columns, F f) {
   if (!has_warpgroups(context)) f.template operator()<Ampere>();
   else if (columns <= 64) f.template operator()<Hopper<64>>();

@@ -11,7 +11,7 @@ void check_shared(const void* p, size_t bytes, Site site) {
 
 namespace {
 
-// What is not read may lie anywhere: a place outside of an operand, by chance within shared memory.
+// An address that is not read may be anything: computed beyond an operand, it may even lie in shared memory by chance.
 void check_global(const void* p, bool read, Site site) {
   if (reinterpret_cast<uintptr_t>(p) % 16 != 0) self->processor->fail(text(site) + ": the address is no multiple of 16 bytes");
   if (read && self->processor->in_shared(p, 1)) self->processor->fail(text(site) + ": the source is in shared memory");
@@ -22,7 +22,7 @@ void perform(const Copy& copy) {
   else std::memset(copy.to, 0, copy.bytes);
 }
 
-// What the eight bytes of an mbarrier hold here.
+// What the emulator keeps in the eight bytes of an mbarrier.
 struct Phase {
   int32_t bytes;                 // still to come in this phase
   uint32_t expected : 11;        // arrivals in each phase
@@ -38,10 +38,10 @@ Phase phase_of(const Mbarrier& barrier, Site site) {
 }
 void store(Mbarrier& barrier, Phase p) { __atomic_store_n(&barrier.state, std::bit_cast<uint64_t>(p), __ATOMIC_RELAXED); }
 
-// The race check's view: whoever arrives publishes, whoever has waited observes; a byte of the barrier for each parity.
+// For the race check: whoever arrives at a barrier publishes this address, whoever has waited observes it. There is one for each parity.
 char* seen(Mbarrier& barrier, uint32_t parity) { return reinterpret_cast<char*>(&barrier) + 4 * parity; }
 
-// Ends the phase if every arrival and every byte is there; the pending copies happen now.
+// Completes the phase if all arrivals and all bytes are there. The pending copies happen now.
 void settle(Mbarrier& barrier, Site site) {
   Phase p = phase_of(barrier, site);
   if (p.missing > 0) return;
@@ -71,7 +71,7 @@ void count_arrival(Mbarrier& barrier, int bytes, Site site) {
   if (p.missing == 0 && (p.bytes == 0 || self->processor->awaited(&barrier))) settle(barrier, site);
 }
 
-// What the driver and the copy engine ask for (CUDA driver API, cuTensorMapEncodeTiled).
+// Checks what the driver and the copy engine demand (CUDA driver API, cuTensorMapEncodeTiled).
 TensorMap map_of_boxes(const bfloat16* x, const int64_t (&sizes)[4], const int (&box)[4]) {
   if (sizes[0] % 8 != 0 || reinterpret_cast<uintptr_t>(x) % 16 != 0)
     throw std::runtime_error("tensor_map: rows and address must be multiples of 16 bytes");

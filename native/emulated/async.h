@@ -1,5 +1,5 @@
-// The emulated side of native/cuda/async.h. A copy happens as late as it may: when its thread waits for its group, or when a
-// thread waits for its mbarrier. What is read too early is still NaN, or the tile before.
+// The emulated side of native/cuda/async.h. A copy happens as late as it may: when its thread waits for its group, or when a thread waits for
+// its mbarrier. So a kernel that reads too early gets NaN, or the tile before.
 #pragma once
 #include "emulated/device.h"
 

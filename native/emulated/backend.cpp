@@ -1,4 +1,4 @@
-// The emulated device's backend: host memory, and kernels that run at once.
+// The emulated device's backend: memory of the host, and kernels that run as soon as they are launched.
 #include "backend.h"
 #include <cstdlib>
 #include <thread>
@@ -16,10 +16,10 @@ class EmulatedBackend final : public Backend, public Context {
 #ifdef TURL_SANITIZED
     exact = true;
 #endif
-    capability = usable_capability(90), not_timed();  // mistakes in either are told at once
+    capability = usable_capability(90), not_timed();  // so that mistakes in either variable are reported at once
     multiprocessors = 2;  // few, so that blocks compute several tiles
-    if (capability < 90) shared_memory = 163 << 10;
-    set_threads(threads_named());
+    if (capability < 90) shared_memory = 163 << 10;  // what a block may have on 8.0
+    set_threads(requested_threads());
   }
   void* allocate(size_t bytes) override {
     check_fault();
@@ -56,7 +56,7 @@ class EmulatedBackend final : public Backend, public Context {
   }
 
  private:
-  // As long as TURL_EMULATED_FAULT is set, the device is one that has failed, for tests: of a GPU all calls but those that free fail then.
+  // For tests: while TURL_EMULATED_FAULT is set, the device behaves like a broken GPU, of which all calls fail except those that free memory.
   static void check_fault() {
     if (std::getenv("TURL_EMULATED_FAULT")) throw std::runtime_error("TURL_EMULATED_FAULT is set");
   }

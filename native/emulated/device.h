@@ -1,4 +1,4 @@
-// The emulated side of native/cuda/device.h: CUDA's words, as far as kernels use them, on the fibers of machine.h.
+// The emulated side of native/cuda/device.h: the words of CUDA that kernels may use, implemented with the fibers of machine.h.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -18,7 +18,8 @@
 #define blockDim (turl::emulated::self->processor->launch->block)
 #define gridDim (turl::emulated::self->processor->launch->grid)
 
-// A key for each variable (and each instance of a template), under which the block's threads find it.
+// The address of a static variable is the key by which the threads of a block find the same shared variable; each instance of a template has
+// its own.
 #define TURL_SHARED(type, name, ...)                                                              \
   static const char name##_key = 0;                                                               \
   using name##_type = turl::emulated::Same<type> __VA_ARGS__;                                     \
@@ -29,7 +30,7 @@ namespace turl::emulated {
 
 template <class T> using Same = T;
 
-// Lets `combine(values by lane, lane)` give every lane of the mask its result.
+// Gives every lane of the mask the result combine(value_of, lane), where value_of(other) is another lane's value.
 template <class T, class F> T exchange(uint32_t mask, T value, F combine, Site site) {
   struct Argument {
     T value, result;
@@ -48,7 +49,7 @@ template <class T, class F> T exchange(uint32_t mask, T value, F combine, Site s
   return mine.result;
 }
 
-// The value of lane `from(lane)`; a lane outside its segment of `width` keeps its own.
+// Gives every lane the value of lane from(lane), or its own if that lane is outside of its segment of `width` lanes.
 template <class T, class F> T shuffle(uint32_t mask, T value, int width, F from, Site site) {
   return exchange(mask, value, [&](auto value_of, int lane) {
     int source = from(lane);
@@ -61,12 +62,10 @@ template <class T, class F> T shuffle(uint32_t mask, T value, int width, F from,
 }  // namespace turl::emulated
 
 // Barriers.
-inline void __syncthreads(TURL_HERE) { turl::emulated::self->processor->barrier(0, 0, {"__syncthreads", file, line}); }
+inline void __syncthreads(TURL_HERE) { turl::emulated::self->processor->barrier({"__syncthreads", file, line}); }
 inline void __syncwarp(uint32_t mask = 0xffffffffu, TURL_HERE) {
   turl::emulated::self->processor->collective(mask, nullptr, nullptr, true, {"__syncwarp", file, line});
 }
-inline void __threadfence() {}  // the atomics below are ordered already
-inline void __threadfence_block() {}
 
 // Shuffles and votes.
 template <class T> T __shfl_sync(uint32_t mask, T value, int source, int width = 32, TURL_HERE) {
@@ -118,18 +117,12 @@ template <class T> T atomicMin(T* p, std::type_identity_t<T> value) {
 // Bits and arithmetic.
 using std::max;
 using std::min;
-inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
-inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
-inline float __uint_as_float(uint32_t x) { return std::bit_cast<float>(x); }
-inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
 inline int __popc(uint32_t x) { return std::popcount(x); }
 inline int __clz(uint32_t x) { return std::countl_zero(x); }
 inline int __ffs(uint32_t x) { return x ? std::countr_zero(x) + 1 : 0; }
-inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
-inline float __fdividef(float a, float b) { return a / b; }
 template <class T> T __ldg(const T* p) { return *p; }
 
 struct alignas(8) float2 { float x, y; };
@@ -138,9 +131,6 @@ struct alignas(8) int2 { int x, y; };
 struct alignas(16) int4 { int x, y, z, w; };
 struct alignas(8) uint2 { uint32_t x, y; };
 struct alignas(16) uint4 { uint32_t x, y, z, w; };
-inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
 namespace turl {
 

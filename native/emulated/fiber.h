@@ -1,6 +1,5 @@
-// A fiber: a stack, and the place where its code left off. Switching costs some nanoseconds: the registers that a call
-// preserves are pushed on the old stack and popped from the new one (x86-64); other processors use ucontext.
-// The sanitizers are told of every switch.
+// A fiber: a stack, and the place where its code was interrupted. A switch takes some nanoseconds: the registers that a call preserves are
+// pushed on the old stack and popped from the new one (x86-64; other processors use ucontext). The sanitizers are told of every switch.
 #pragma once
 #include <cstddef>
 #if !defined(__x86_64__)
@@ -23,9 +22,9 @@ struct Fiber {
 
 // Turns the running OS thread into a fiber, to come back to.
 void adopt_thread(Fiber& fiber);
-// Prepares a fiber that runs entry(), which never returns. May be called again to abandon what the fiber was doing.
+// Makes the fiber begin with entry(), which never returns. Called again, it abandons what the fiber was doing.
 void prepare(Fiber& fiber, void (*entry)());
-// The first thing that entry() does.
+// entry() must call this first.
 void arrive_first(Fiber& fiber);
 void switch_fiber(Fiber& from, Fiber& to);
 

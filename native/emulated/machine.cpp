@@ -52,9 +52,9 @@ std::string text(Site s) {
 Processor::Processor() : threads_(max_threads), ready_(max_threads) {
   size_t bytes = max_shared + max_static_shared + 1024;
   arena_ = static_cast<char*>(std::aligned_alloc(1024, (bytes + 1023) / 1024 * 1024));
-  // Nothing is allocated while CUDA threads wait and wake.
+  // Memory is reserved here, so that nothing is allocated while CUDA threads wait and wake.
   woken_.reserve(max_threads);
-  for (Barrier& b : barriers_) b.waiting.reserve(max_threads);
+  barrier_.waiting.reserve(max_threads);
   variables_.reserve(max_static_shared / red_zone);
   written_.resize(bytes / 16);
 }
@@ -94,7 +94,7 @@ void Processor::run(const Launch& launch, int64_t first, int64_t step) {
 void Processor::run_block() {
   begin_shared();
   pending.clear();
-  for (Barrier& b : barriers_) b.waiting.clear(), b.generation = 0;
+  barrier_.waiting.clear(), barrier_.generation = 0;
   std::fill(std::begin(arrived_), std::end(arrived_), 0u);
   head_ = tail_ = 0;
   for (int i = 0; i < count_; i++) woken_.push_back(&threads_[size_t(i)]);
@@ -115,7 +115,7 @@ void Processor::entry() {
   self->processor->thread_main();
 }
 
-// A fiber runs one CUDA thread of every block; after the last statement of one it rests here until the next block.
+// A fiber runs the CUDA thread of its rank in every block. After the last statement of a block it waits here for the next one.
 void Processor::thread_main() {
   Thread& me = *self;
   for (;;) {
@@ -157,7 +157,7 @@ void Processor::switch_to_next() {
     self = next;
     switch_fiber(*me, *next);
   }
-  // Whoever switched back here has set self.
+  // The thread that switched back to this one has set self.
 }
 
 void Processor::fail(const std::string& what) {
@@ -181,17 +181,16 @@ std::string Processor::deadlock() const {
   return report + "; " + std::to_string(count_ - running_) + " of " + std::to_string(count_) + " threads have returned";
 }
 
-void Processor::barrier(int id, int threads, Site site) {
-  Barrier& b = barriers_[id];
-  if (threads == 0) threads = count_;
-  // __syncthreads() must be the same statement for all; threads with different roles meet at a named barrier.
-  if (id == 0 && !b.waiting.empty() && !(b.waiting[0]->site == site))
+void Processor::barrier(Site site) {
+  Barrier& b = barrier_;
+  // __syncthreads() must be the same statement for all.
+  if (!b.waiting.empty() && !(b.waiting[0]->site == site))
     fail("waits at " + text(site) + ", another thread of its block at " + text(b.waiting[0]->site));
   char* seen = &b.order[b.generation & 1];
   publish(seen);
   b.waiting.push_back(self);
   self->state = State::barrier, self->site = site;
-  if (int(b.waiting.size()) == threads) {
+  if (int(b.waiting.size()) == count_) {
     b.generation++;
     make_ready(b.waiting);
   }
@@ -286,7 +285,7 @@ void* Processor::static_shared(const void* key, size_t bytes, size_t alignment) 
   if (launch->shared_bytes > 0 && offset + bytes > (32 << 10)) fail("static shared memory beside dynamic is over 32 KiB");
   if (offset + bytes + launch->shared_bytes > max_shared) fail("shared memory is over 227 KiB");
   static_used_ = offset + bytes;
-  size_t zones = variables_.size() * red_zone;  // the zones do not count as used
+  size_t zones = variables_.size() * red_zone;  // zones do not count as shared memory of the block
   char* data = arena_ + (static_begin_ + offset + zones + 127) / 128 * 128;
   unpoison(data, bytes);
   std::memset(data, 0xff, bytes);
@@ -295,14 +294,14 @@ void* Processor::static_shared(const void* key, size_t bytes, size_t alignment) 
 }
 
 void run_grid(const Launch& launch, int threads) {
-  static std::mutex running;  // one grid at a time, also where several threads have the device
+  static std::mutex running;  // one grid at a time, even if several threads use the device
   std::lock_guard one(running);
   static std::vector<std::unique_ptr<Processor>> processors;
   int64_t blocks = volume(launch.grid);
 #if defined(TURL_RACE_CHECK)
-  constexpr int64_t worth = 1;  // races between blocks are seen between processors
+  constexpr int64_t worth = 1;  // races between blocks can only be seen if several processors run them
 #else
-  constexpr int64_t worth = 4096;  // CUDA threads that pay for starting OS threads
+  constexpr int64_t worth = 4096;  // with fewer CUDA threads it does not pay to start OS threads
 #endif
   int64_t wanted = blocks * volume(launch.block) < worth ? 1 : std::min<int64_t>(threads, blocks);
   while (int64_t(processors.size()) < wanted) processors.push_back(std::make_unique<Processor>());

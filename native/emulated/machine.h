@@ -1,6 +1,6 @@
-// Runs a kernel's grid on the CPU: every CUDA thread is a fiber, the blocks are dealt out to OS threads ("processors"), and a
-// processor runs its blocks one after another. A thread runs until it waits at a barrier or with its warp.
-// TURL_EMULATED_ORDER = forward (default), reverse or shuffled is the order in which waiting threads go on.
+// Runs a kernel's grid on the CPU: every CUDA thread is a fiber, blocks are distributed over OS threads ("processors"), and a processor runs
+// its blocks one after another. A CUDA thread runs until it has to wait: at a barrier, for its warp, or for an mbarrier.
+// TURL_EMULATED_ORDER = forward (default), reverse or shuffled: the order in which waiting threads go on.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -14,10 +14,10 @@ struct dim3 {
 
 namespace turl::emulated {
 
-constexpr int warp_size = 32, max_threads = 1024, barrier_count = 16;
+constexpr int warp_size = 32, max_threads = 1024;
 constexpr size_t max_static_shared = 48 << 10, max_shared = 227 << 10;
 
-// Where in a kernel a thread waits.
+// A place in a kernel: where a thread waits, or what an error is about.
 struct Site {
   const char* primitive;
   const char* file;
@@ -31,13 +31,13 @@ enum class State : uint8_t { ready, barrier, warp, condition, returned };
 
 struct Processor;
 
-// An asynchronous copy that has not happened yet (async.cpp); zeros where there is no source.
+// An asynchronous copy that has not happened yet (async.cpp). Without a source it writes zeros.
 struct Copy {
   char* to;
   const char* from;
   size_t bytes;
-  const void* barrier;  // of a bulk copy
-  int group;            // of a thread's own copy
+  const void* barrier;  // for a bulk copy: its mbarrier
+  int group;            // for a thread's own copy: its group
 };
 
 // A product of a warpgroup that has not happened yet (warpgroup.cpp): this thread's sums, and the descriptors of the operands.
@@ -55,18 +55,18 @@ struct Thread : Fiber {
   int rank = 0;  // within the block
   Processor* processor = nullptr;
   State state = State::ready;
-  Site site{};                // where it waits
-  uint32_t mask = 0;          // of the collective it waits in
-  void* argument = nullptr;   // of that collective
-  const void* awaited = nullptr;  // the object whose condition it waits for
-  int collectives = 0;            // passed so far
-  std::vector<Copy> copies;       // its own, under way
+  Site site{};                    // where it waits
+  uint32_t mask = 0;              // of the collective in which it waits
+  void* argument = nullptr;       // of that collective
+  const void* awaited = nullptr;  // the object that must wake it
+  int collectives = 0;            // how many it has passed
+  std::vector<Copy> copies;       // its own copies that are under way
   int group = 0;                  // the group that the next copy belongs to
-  std::vector<Product> products;  // of its warpgroup, under way
+  std::vector<Product> products;  // products of its warpgroup that are under way
   int product_group = 0;          // the group that the next product belongs to
   bool sums_fenced = false;       // whether warpgroup_fence() came before the next product
   bool begun = false;             // whether its kernel called begin_kernel()
-  int64_t fences = 0;             // calls of fence_async() so far, and blocks begun
+  int64_t fences = 0;             // calls of fence_async() so far, plus blocks begun
   int lane() const { return rank % warp_size; }
 };
 
@@ -75,7 +75,7 @@ extern __thread Thread* self __attribute__((tls_model("initial-exec")));
 
 struct Barrier {
   int generation = 0;
-  char order[2];  // what the race check sees: threads of two successive generations are told apart
+  char order[2];  // addresses by which the race check sees what the barrier orders; two, to tell successive generations apart
   std::vector<Thread*> waiting;
 };
 
@@ -96,16 +96,16 @@ struct Processor {
 
   // Called by the running thread.
   void* static_shared(const void* key, size_t bytes, size_t alignment);
-  void barrier(int id, int threads, Site site);
-  // Every lane of `mask` brings an argument; the last to arrive calls body(arguments by lane, mask) for all of them.
-  // `orders`: what the lanes wrote before is visible to them after (__syncwarp; a shuffle does not promise it).
+  void barrier(Site site);  // of all threads of the block
+  // Every lane of `mask` brings an argument; the last one to arrive calls body(arguments by lane, mask) for all of them. `orders`: what a lane
+  // wrote before is visible to the others afterwards (true of __syncwarp; a shuffle does not promise it).
   void collective(uint32_t mask, void* argument, void (*body)(void* const*, uint32_t), bool orders, Site site);
   // Waits until wake(awaited) is called.
   void wait(const void* awaited, Site site);
   void wake(const void* awaited);
   bool awaited(const void* object) const;  // whether a thread waits for it
   bool in_shared(const void* p, size_t bytes) const;
-  // What copy_async writes to shared memory is seen by products of a warpgroup only after its thread's next fence_async().
+  // copied(): copy_async has written this pack. fenced(): the same thread has called fence_async() since, so that wgmma may read it.
   void copied(const void* pack);
   bool fenced(const void* pack) const;
   [[noreturn]] void fail(const std::string& what);
@@ -113,7 +113,7 @@ struct Processor {
   dim3 block_index;
   const Launch* launch = nullptr;
   char* dynamic_shared() const { return arena_; }
-  std::vector<Copy> pending;  // bulk copies under way
+  std::vector<Copy> pending;  // bulk copies that are under way
 
  private:
   void run_block();
@@ -133,17 +133,17 @@ struct Processor {
   std::vector<Thread> threads_;
   int prepared_ = 0, count_ = 0, running_ = 0;
   std::vector<Thread*> ready_;  // a ring of max_threads
-  std::vector<Thread*> woken_;  // those about to become ready
+  std::vector<Thread*> woken_;  // threads that are about to become ready
   size_t head_ = 0, tail_ = 0;
-  Barrier barriers_[barrier_count];
+  Barrier barrier_;
   uint32_t arrived_[max_threads / warp_size];  // lanes that wait in a collective, by warp
   char warp_order_[max_threads / warp_size][2];
   std::vector<Variable> variables_;
   struct Written {
     int thread = 0;
-    int64_t fences = -1;  // of that thread, then
+    int64_t fences = -1;  // that thread's count when it wrote
   };
-  std::vector<Written> written_;  // by pack of 16 bytes of the shared memory
+  std::vector<Written> written_;  // for each 16 bytes of shared memory
   char* arena_ = nullptr;
   size_t static_begin_ = 0, static_used_ = 0;
   std::string error_;

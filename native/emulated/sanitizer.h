@@ -42,14 +42,14 @@ inline void observe(void* object) {
 #endif
 }
 
-// A read of shared memory by an instruction that the emulator carries out.
+// Tells the race check that an emulated instruction reads shared memory.
 inline void observe_read(const void* begin, size_t bytes) {
 #if defined(TURL_RACE_CHECK)
   __tsan_read_range(const_cast<void*>(begin), bytes);
 #endif
 }
 
-// The emulator's own accesses to memory that kernels see.
+// While it lives, the race check ignores accesses: they are the emulator's own.
 struct Unobserved {
 #if defined(TURL_RACE_CHECK)
   Unobserved() {

@@ -5,13 +5,13 @@ namespace turl {
 namespace emulated {
 namespace {
 
-// An operand as the bits of its descriptor describe it.
+// An operand, as described by the bits of its descriptor.
 struct Operand {
   uint64_t bits;
   bool by_side;
 
   uint32_t field(int first) const { return uint32_t(bits >> first & 0x3fff) * 16; }
-  // The pack of eight elements, side by side in memory, that has this side and depth: neighbours in depth, or in side when by_side.
+  // The pack of eight elements that begins at this side and depth. Its elements are neighbours in depth, or, if by_side, in side.
   const Pack<bfloat16>* pack(int side, int k) const {
     const uint32_t block = field(16), rows = field(32);
     const int line = by_side ? k : side, place = by_side ? side % 64 * 2 : k * 2;
@@ -20,7 +20,7 @@ struct Operand {
     at ^= (at >> 7 & 7) << 4;
     return reinterpret_cast<const Pack<bfloat16>*>(self->processor->dynamic_shared() + at);
   }
-  // f(side, depth, pack) for every pack of the sides from `first`, 16 deep.
+  // f(side, depth, pack) for every pack of `count` sides from `first` on, 16 deep.
   template <class F> void each_pack(int first, int count, F f) const {
     for (int side = first; side < first + count; side += by_side ? 8 : 1)
       for (int k = 0; k < 16; k += by_side ? 1 : 8) f(side, k, pack(side, k));
@@ -37,7 +37,7 @@ struct Operand {
 
 constexpr int most_columns = 256;
 
-// The part of one warp: sums of its 16 rows by lane, as matrix.h has them.
+// The part of a product that one warp computes: 16 rows, whose sums its lanes have as in mma.h.
 void multiply(Thread* const* lanes, size_t index) {
   const Product& mine = lanes[0]->products[index];
   for (int lane = 1; lane < warp_size; lane++) {
@@ -88,7 +88,7 @@ void wait_products(int latest, Site site) {
         for (size_t i = 0; i < count; i++) multiply(lanes, i);
       },
       false, site);
-  // The race check sees the first lane read the operands; it is the one to say that they are free.
+  // For the race check, the first lane reads the operands: it is the lane that will report them free.
   if (self->lane() == 0)
     for (size_t i = 0; i < count; i++) {
       const Product& p = self->products[i];

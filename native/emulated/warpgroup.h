@@ -1,5 +1,6 @@
-// The emulated side of native/cuda/warpgroup.h. A product happens as late as it may, when its warp waits for its group: sums that are
-// read before are the old ones, and operands that are given free before are overwritten. It reads the bits of its descriptors.
+// The emulated side of native/cuda/warpgroup.h. A product happens as late as it may, when its warp waits for its group: a kernel that reads
+// sums before gets the old ones, and one that frees operands before multiplies what overwrote them. Operands are found by the bits of their
+// descriptors.
 #pragma once
 #include "emulated/device.h"
 

@@ -9,7 +9,7 @@
 namespace turl::test {
 namespace {
 
-// Once without the sums of channels and, if it is the convolution itself, once with them, which are compared with those of y.
+// Runs the kernel without sums of channels, and, for the convolution itself, once more with them; these are compared with sums over y.
 template <class Units, bool mirrored>
 void compute(Context& context, Array<bfloat16>& y, const bfloat16* x, const bfloat16* weight, const std::vector<float>& expected,
              const Convolution& s) {
@@ -39,7 +39,7 @@ void compute(Context& context, Array<bfloat16>& y, const bfloat16* x, const bflo
   }
 }
 
-// Both directions in tiles of `width` channels on so many multiprocessors.
+// Tests both directions, with tiles of `width` channels, on a GPU of so many multiprocessors.
 template <int width> void check(Context& context, const Convolution& s, int multiprocessors) {
   const int before = std::exchange(context.multiprocessors, multiprocessors);
   const size_t in_pixels = size_t(s.batch * s.height * s.width), out_pixels = size_t(s.batch * s.out_height() * s.out_width());
@@ -99,7 +99,7 @@ TURL_TEST(windows_on_few_multiprocessors) { check<128>(context, {2, 14, 14, 64, 
 TURL_TEST(windows_one_at_a_time) { check<64>(context, {2, 3, 130, 64, 64, 3, 3, 1, 1, 1}, 1); }
 TURL_TEST(windows_of_wide_lines) { check<64>(context, {1, 3, 130, 128, 64, 3, 3, 1, 1, 1}, 1); }
 
-// The weight's gradient in parts of `part_strips` strips; `lines` is what a strip is expected to have.
+// Tests the weight's gradient, with parts of `part_strips` strips; a strip is expected to have `lines` lines.
 void check_weight(Context& context, int batch, int side_y, int side_x, int channels, int out_channels, int part_strips, int lines) {
   const Convolution s{batch, side_y, side_x, channels, out_channels, 3, 3, 1, 1, 1};
   const Strips strips(s);

@@ -15,7 +15,7 @@ TURL_TEST(division_by_an_invariant_number) {
           if (n < 0 || n > 0x7fffffff) continue;
           const int quotient = divisor.quotient(int(n));
           TURL_EXPECT(quotient == n / d);
-          TURL_EXPECT(divisor.rest(int(n), quotient) == n % d);
+          TURL_EXPECT(divisor.remainder(int(n), quotient) == n % d);
         }
     }
 }

@@ -1,7 +1,7 @@
 // Kernels that are wrong on purpose: the emulated device must say what is wrong, and where.
 #if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
 #include "cuda/async.h"
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 #include "tests/test.h"
 
 namespace turl::test {

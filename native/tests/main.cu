@@ -38,7 +38,7 @@ struct TestContext final : Context {
 }  // namespace turl::test
 
 #ifdef TURL_RACE_CHECK
-// ThreadSanitizer calls these; the first must not be watched itself.
+// ThreadSanitizer calls these. The first one must not be instrumented itself.
 extern "C" __attribute__((visibility("default"), no_sanitize("thread"))) void __tsan_on_report(void*) { turl::test::races++; }
 extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
   return "exitcode=0 suppress_equal_addresses=0 suppress_equal_stacks=0";  // shared memory has the same addresses in every test

@@ -56,7 +56,7 @@ TURL_TEST(two_blocks_that_write_one_place_are_reported) {
   TURL_EXPECT(take_race_reports() > 0);
 }
 
-// A shuffle orders no memory; __syncwarp does.
+// A shuffle does not order memory accesses; __syncwarp does.
 template <bool with_sync> __global__ void warp_kernel(float* y) {
   begin_kernel();
   TURL_SHARED(float, tile, [32]);

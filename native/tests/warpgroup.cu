@@ -21,7 +21,7 @@ template <int blocks> __device__ void put_sums(float* y, const float (&d)[blocks
     for (int i = 0; i < 4; i++) y[(row + i / 2 * 8) * blocks * 8 + j * 8 + column + i % 2] = d[j][i];
 }
 
-// y [64, n] = a [64, 64] b [64, n], which lie in blocks already; copied in bulk.
+// y [64, n] = a [64, 64] b [64, n], where a and b are already laid out in blocks, and are copied in bulk.
 template <int n, bool a_by_side, bool b_by_side> __global__ void product_kernel(float* y, const bfloat16* a, const bfloat16* b) {
   begin_kernel();
 #ifdef TURL_WARPGROUPS
@@ -67,13 +67,13 @@ TURL_TEST(wgmma_with_a_along_the_rows) { check<64, true, false>(context); }
 TURL_TEST(wgmma_along_the_sides) { check<128, true, true>(context); }
 TURL_TEST(wgmma_of_256_columns) { check<256, false, false>(context), check<256, true, false>(context); }
 
-// Where the pieces of an operand of a product begin: `blocks` blocks of memory, the row of 128 bytes from which on the product reads, and
-// the rows from one block of 64 sides to the next.
+// How an operand lies in memory: `blocks` blocks, the row of 128 bytes from which on the product reads, and how many rows there are from one
+// block of 64 sides to the next.
 struct Begins {
   int blocks, row, next;
 };
 
-// y [64, n] = a [64, 16] b [16, n] with operands that begin at other rows of theirs than a multiple of 8.
+// y [64, n] = a [64, 16] b [16, n] with operands that begin at rows that are not multiples of 8.
 template <int n, bool a_by_side, bool b_by_side>
 __global__ void from_rows_kernel(float* y, const bfloat16* a, const bfloat16* b, Begins of_a, Begins of_b) {
   begin_kernel();
@@ -129,7 +129,7 @@ TURL_TEST(wgmma_of_columns_from_any_row) {
     check_from_rows<256, false, false>(context, {1, 0, 64}, {5, row, 64});
   }
 }
-// Three blocks of columns, each of which begins one row behind the one before.
+// Three blocks of columns, each beginning one row after the one before.
 TURL_TEST(wgmma_of_overlapping_blocks) {
   for (int row : {0, 1, 6, 7, 8, 13, 57}) check_from_rows<192, true, true>(context, {1, 0, 64}, {2, row, 1});
 }
@@ -210,7 +210,7 @@ __global__ void lines_kernel(bfloat16* y, const __grid_constant__ TensorMap map,
 #endif
 }
 
-// Lines of x [3, 6, 5, channels] with a column more than it has, from places within and outside of it.
+// Lines of x [3, 6, 5, channels], one column wider than x, from places inside and outside of it.
 void check_lines(Context& context, int channels, int lines, int channel, int column, int line, int image) {
   const int width = 5, height = 6, batch = 3, columns = width + 1, pixels = columns * lines;
   Array<bfloat16> x(size_t(batch * height * width * channels)), y(size_t(pixels * 64));
@@ -231,7 +231,7 @@ TURL_TEST(lines_from_before_an_image) { check_lines(context, 64, 4, 0, -1, -1, 2
 TURL_TEST(lines_to_behind_an_image) { check_lines(context, 72, 5, 64, 0, 4, 0); }
 
 #if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
-// What a product reads and gives, wrong on purpose.
+// Products whose operands or sums are used wrongly on purpose.
 enum class Mistake { none, unfenced_copy, unfenced_sums, early_read, unfinished };
 
 template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloat16* x) {

@@ -9,10 +9,10 @@ import { full, zeros } from './tensor.js';
 
 const test = suite('device');
 
-/** What opening the CPU says in a process with these variables: its description, or why not. */
-function opened(variables: Record<string, string>): string {
+/** What opening a device says in a process with these variables: its description, or why not. */
+function opened(variables: Record<string, string>, name: DeviceName = 'cpu'): string {
   const program = `const { device } = await import(${JSON.stringify(path.join(import.meta.dirname, 'index.js'))});
-    try { console.log(device('cpu').statistics().description); } catch (error) { console.log(error.message); }`;
+    try { console.log(device('${name}').statistics().description); } catch (error) { console.log(error.message); }`;
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
     encoding: 'utf8',
     env: { ...process.env, ...variables },
@@ -24,6 +24,12 @@ test('TURL_ISA and TURL_THREADS are followed; without a value they are as if not
   assert.match(opened({ TURL_ISA: 'baseline', TURL_THREADS: '3' }), /baseline.*, 3 threads$/);
   assert.match(opened({ TURL_ISA: '', TURL_THREADS: '' }), /, \d+ threads$/);
 });
+
+test('TURL_COMPUTE_CAPABILITY without a value is as if not there', () =>
+  assert.match(
+    opened({ TURL_COMPUTE_CAPABILITY: '' }, 'emulated'),
+    /^the CUDA kernels on the CPU, \d+ threads$/,
+  ));
 
 test('what they cannot be is refused in a sentence', () => {
   const refused = (name: string, value: string) => opened({ [name]: value });

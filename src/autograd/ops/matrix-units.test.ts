@@ -1,7 +1,7 @@
 /**
  * Runs the tests of the ops that use matrix units, and of what those can do (matrix_rate), on the emulated device once more: for a GPU of
  * compute capability 8.0, since by itself it takes the kernels of 9.0 (native/cuda/warpgroup_product.h) and leaves those of 8.0
- * (matrix_product.h) untested, and with what is taken when TURL_CUDA_NOT_TIMED names it.
+ * (mma_product.h) untested, and with what is taken when TURL_CUDA_NOT_TIMED names it.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';

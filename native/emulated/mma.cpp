@@ -1,4 +1,4 @@
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 #include "cuda/async.h"
 
 namespace turl {
@@ -59,7 +59,7 @@ template <bool transposed> void load(uint32_t (&r)[4], const void* row, emulated
   std::copy(mine.r, mine.r + 4, r);
 }
 
-// Of each matrix one column for a lane.
+// A lane's registers, and the column that it writes.
 struct Column {
   uint32_t r[4];
   uint16_t column[8];

@@ -1,7 +1,7 @@
 // A 128 x 64 tile of a matrix product on matrix units, bfloat16 operands with float32 sums, by a block of 128 threads; from sm_80 on.
 //
-// The operands pass through shared memory 32 deep, three pieces in flight: while one is multiplied, the copies of the next two go on
-// (cp.async, 16 bytes each). Four warps own 64 x 32 of the tile each, as 4 x 4 fragments of mma.m16n8k16: 16 products for every
+// The operands pass through shared memory in pieces 32 deep, of which three are there: while one is multiplied, the next two are copied
+// (cp.async, 16 bytes each). Each of four warps owns 64 x 32 of the tile, as 4 x 4 fragments of mma.m16n8k16: 16 products for every
 // 6 ldmatrix. A piece is 8 KiB of the left operand and 4 KiB of the right, 36 KiB for all three; its packs of 8 elements are
 // permuted (XOR) so that neither the copies nor ldmatrix meet bank conflicts.
 #pragma once
@@ -11,16 +11,17 @@ namespace turl {
 
 struct Ampere {
   static constexpr int rows = 128, columns = 64, depth = 32, threads = 128, stages = 3, shared_bytes = 0;
-  static constexpr int blocks(bool packed) { return packed ? 3 : 2; }  // that a multiprocessor is to hold
-  static constexpr int row_warps = 2, column_warps = 2, users = threads;  // that share a row of the tile, or a column; that have sums
+  static constexpr int blocks(bool packed) { return packed ? 3 : 2; }  // blocks that a multiprocessor should hold
+  // Warps that share a row of the tile; warps that share a column; threads that have sums.
+  static constexpr int row_warps = 2, column_warps = 2, users = threads;
   using Matrix = const bfloat16*;  // how a kernel receives its right operand
   static Matrix matrix(const bfloat16* x, const int64_t (&)[3], int) { return x; }
-  static constexpr int tap_multiple = 1;
-  using Narrow = Ampere;  // for kernels that need registers for more than sums
+  static constexpr int tap_multiple = 1;  // a convolution's channels are padded to such a multiple for each tap (conv_matrix.h)
+  using Narrow = Ampere;                  // a smaller tile, for kernels that need registers for more than sums
   using Tile = Sums<Ampere, 4, 4>;
 
-  // For those that have sums: their number, which of a column's warps they are in, and where all of them meet, in turn at place 0 and 1;
-  // from then on there is some memory for them.
+  // For the threads that have sums (`users`): the number of this thread, which of the warps that share a column it is in, a barrier for all
+  // of them (calls alternate between place 0 and 1), and memory that they may use after the first meeting.
   __device__ static int user() { return int(threadIdx.x); }
   __device__ static int column_warp() { return int(threadIdx.x) / 32 % 2; }
   __device__ static void meet(int) { __syncthreads(); }
@@ -32,11 +33,11 @@ struct Ampere {
   __device__ static int first_row(int m) { return int(threadIdx.x) / 32 % 2 * 64 + m * 16; }
   __device__ static int first_column() { return int(threadIdx.x) / 64 * 32; }
 
-  // One piece of an operand in shared memory, `sides` rows or columns of the product by depth, in packs along `fast`.
+  // One piece of an operand in shared memory: `sides` rows or columns of the product by depth, in packs along `fast`.
   template <Fast fast, int sides> struct Piece {
     static constexpr int packs = sides * Ampere::depth / 8, per_thread = packs / threads, side_packs = sides / 8;
 
-    // Where in the piece the i-th pack that this thread copies begins.
+    // Side and depth at which the i-th pack that this thread copies begins; and the place of a pack in the piece.
     __device__ static int side(int i) {
       return fast == Fast::depth ? int(threadIdx.x) / 4 + i * (threads / 4) : int(threadIdx.x) % side_packs * 8;
     }
@@ -49,9 +50,9 @@ struct Ampere {
     }
   };
 
-  // The sums over k0 <= k < k1 of a(row, k) b(column, k), then use(sums). a(to, i, side, k) and b(to, i, side, k) put the pack that
-  // begins at this side and k into shared memory, with zeros outside of the matrix and beyond k1, by copy_async or by put. i, known at
-  // compile time, numbers the packs of a thread, whose side stays the same as k goes on. All threads call it.
+  // Computes the sums over k0 <= k < k1 of a(row, k) b(column, k), then calls use(sums). a(to, i, side, k) and b(to, i, side, k) put the pack
+  // that begins at this side and k into shared memory, by copy_async or by put, with zeros outside of the matrix and beyond k1. i numbers the
+  // packs of a thread and is known at compile time; the side of pack i is the same for all k. All threads must call it.
   template <Fast a_fast, Fast b_fast, class A, class B, class Use>
   __device__ static void product(int k0, int k1, A a, B b, Use use) {
     using Left = Piece<a_fast, rows>;

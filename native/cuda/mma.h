@@ -1,20 +1,21 @@
 // Matrix products of a warp (mma.sync m16n8k16, bfloat16 in, float32 sums) and loads of their operands (ldmatrix).
 //
-// D [16, 8] += A [16, 16] B [16, 8]. Which element is where, for lane l with g = l / 4 and t = l % 4, two neighbours a register:
+// D [16, 8] += A [16, 16] B [16, 8]. Lane l, with g = l / 4 and t = l % 4, has these elements, of A and B two neighbours in each register:
 //   A: a[0] = A[g][2t, 2t+1]   a[1] = A[g+8][2t, 2t+1]   a[2] = A[g][2t+8, 2t+9]   a[3] = A[g+8][2t+8, 2t+9]
 //   B: b[0] = B[2t, 2t+1][g]   b[1] = B[2t+8, 2t+9][g]
 //   D: d[0], d[1] = D[g][2t, 2t+1]   d[2], d[3] = D[g+8][2t, 2t+1]
 // load_matrix_4 reads four 8x8 matrices of 16-bit elements from shared memory: lane l gives the address of row l % 8 of matrix
 // l / 8 (16 bytes, aligned so), and r[i] receives M_i[g][2t, 2t+1]; load_matrix_4_transposed gives M_i[2t, 2t+1][g].
 //   A from a row-major tile at (row, k):      address of tile[row + l % 16][k + l / 16 * 8]
-//   B of two n-blocks, stored as [n][k]:      address of tile[n + l % 8 + l / 16 * 8][k + l / 8 % 2 * 8]; b of block 0 is r[0], r[1]
+//   B of two n-blocks, stored as [n][k]:      address of tile[n + l % 8 + l / 16 * 8][k + l / 8 % 2 * 8]; b of block 0 is r[0], r[1],
+//                                             of block 1 r[2], r[3]
 //   B of two n-blocks, stored as [k][n]:      transposed, address of tile[k + l % 16][n + l / 16 * 8]; the same registers
-// store_matrix_4_transposed (sm_90) is its reverse: r[i] has M_i[g][2t, 2t+1], and column l % 8 of matrix l / 8 goes to lane l's address.
+// store_matrix_4_transposed (stmatrix, sm_90) writes: r[i] has M_i[g][2t, 2t+1], and column l % 8 of matrix l / 8 goes to lane l's address.
 #pragma once
 #include "cuda/device.h"
 
 #ifdef TURL_EMULATED
-#include "emulated/matrix.h"
+#include "emulated/mma.h"
 #else
 
 namespace turl {
@@ -64,7 +65,7 @@ __device__ inline uint32_t pack_bfloat16(float low, float high) {
 #endif
 }
 
-// And back: the low half first.
+// A register of two bfloat16 as two floats, the low half first.
 __device__ inline void split_bfloat16(uint32_t pair, float (&to)[2]) {
   const uint32_t bits[2] = {pair << 16, pair & 0xffff0000u};
   memcpy(to, bits, sizeof(to));

@@ -1,6 +1,6 @@
 // Matrix products of a warp fed by asynchronous copies, against plain loops; all values are exact, so results are equal.
 #include "cuda/async.h"
-#include "cuda/matrix.h"
+#include "cuda/mma.h"
 #include "tests/test.h"
 
 namespace turl::test {

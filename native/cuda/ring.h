@@ -1,16 +1,16 @@
-// A ring of places in shared memory, which some threads of a block fill and others read: by two barriers for each, full and empty.
+// A ring of places in shared memory: some threads of a block fill them in turn, others read them and free them. Each place has two
+// barriers, full and empty.
 #pragma once
 #include "cuda/warpgroup.h"
 
 #ifdef TURL_WARPGROUPS
 namespace turl {
 
-// Places in shared memory that are filled and freed in turn.
-struct PlacesInTurn {
+struct Ring {
   Pack<bfloat16>* first;
   Mbarrier *full, *empty;
-  int count, packs;       // of places, and of a place
-  int at = 0, phase = 0;  // the place whose turn it is
+  int count, packs;       // number of places, and packs of a place
+  int at = 0, phase = 0;  // the place whose turn it is, and the parity of this round
 
   __device__ Pack<bfloat16>* place() const { return first + at * packs; }
   __device__ void init(int fillers, int users) const {

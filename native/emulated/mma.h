@@ -1,11 +1,11 @@
-// The emulated side of native/cuda/matrix.h, where the layouts are explained. Products are exact, sums are float32 in order of k;
-// a GPU's own rounding inside one product is not specified.
+// The emulated side of native/cuda/mma.h, where the layouts are explained. Products are exact, and sums are float32 in order of k. How a GPU
+// rounds within one instruction is not specified.
 #pragma once
 #include "emulated/device.h"
 
 namespace turl {
 
-// The address that matrix instructions see: from the beginning of the block's shared memory.
+// The address that matrix instructions use: counted from the beginning of the block's shared memory.
 inline uint32_t shared_address(const void* p) {
   return uint32_t(static_cast<const char*>(p) - emulated::self->processor->dynamic_shared());
 }
