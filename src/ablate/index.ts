@@ -92,12 +92,16 @@ function describe(sweep: LoadedSweep, runs: string, results: string, changed: Re
   const known = readResults(results, sweep);
   const table = new Table({ head: ['cell', 'arm', 'seed', 'state'], style: { head: [], border: [] } });
   let bytes = 0;
+  const sizes = new Map<Cell['variant'], number>(); // the same for all seeds
   for (const { id, variant, seed, config } of sweep.cells) {
     const step = latestCheckpoint(join(runs, id))?.step;
     const left = step === undefined ? 'to do' : `begun, at step ${step}`;
     const state = changed.has(id) ? 'changed' : known.has(id) ? 'done' : left;
     table.push([id, variant.label, seed, state]);
-    if (!known.has(id)) bytes += checkpointBytes(config) * config.train.keep;
+    if (known.has(id)) continue;
+    const size = sizes.get(variant) ?? checkpointBytes(config);
+    sizes.set(variant, size);
+    bytes += size * config.train.keep;
   }
   const seconds = [...known.values()].map((result) => result.seconds);
   const left = sweep.cells.length - known.size;

@@ -14,7 +14,8 @@ export class Initialiser {
   /** Normal with mean 0. */
   normal(shape: Shape, deviation: number): Tensor {
     const draws = new Draws(this.seed, purposes.initialise, 0, this.#count++);
-    const values = Float32Array.from({ length: sizeOf(shape) }, () => deviation * draws.normal());
+    const values = new Float32Array(sizeOf(shape));
+    for (let i = 0; i < values.length; i++) values[i] = deviation * draws.normal();
     return parameter(tensor(values, shape, { dtype: 'float32', label: 'parameters', ...this.options }));
   }
 

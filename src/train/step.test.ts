@@ -1,6 +1,6 @@
 // One update beside plain loops in double precision: IResNet written out, the losses as double-precision modules (their own tests hold them
 // against the equations), gradients by differences, then the optimiser's rule. So which loss reaches which parameter, with which sign and
-// weight, what is averaged over what, rates, decay, clipping and running statistics are what METHOD.md says.
+// weight, what is averaged over what, rates, decay, clipping and running statistics are those of the equations (src/method/README.md) and of the optimiser.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom, softLabelCount, type Config } from '../config/index.js';
