@@ -4,10 +4,11 @@ import { scope } from '../tensor/scope.js';
 import { tensor, type Tensor } from '../tensor/tensor.js';
 import { Tape } from './tape.js';
 
+/** How finely gradients are compared. */
 export interface GradientCheckOptions {
-  /** Half the difference of the two points. Central differences err by about step² f''' / 6 + 1e-16 |f| / step. */
+  /** Half the difference of the two points. Central differences err by about step² f''' / 6 + 1e-16 |f| / step. 1e-5 when left out. */
   step?: number;
-  /** Largest |analytic - numeric| allowed, relative to max(1, |numeric|). */
+  /** Largest |analytic - numeric| allowed, relative to max(1, |numeric|); 1e-6 when left out. */
   tolerance?: number;
 }
 

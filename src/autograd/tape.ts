@@ -1,8 +1,3 @@
-/**
- * Reverse-mode differentiation. While a tape records, each operation adds a node: its inputs, what it saved, and a function
- * from the gradient of its output to the gradients of its inputs. `backward` visits the nodes in reverse, adds gradients that
- * meet at one tensor, and frees what a node saved as soon as it has been used.
- */
 import { check } from '../tensor/errors.js';
 import { keep, onScopeCreate, refusePromise, scope } from '../tensor/scope.js';
 import { full, type Tensor } from '../tensor/tensor.js';
@@ -71,6 +66,11 @@ function recordingOn<T>(tape: Tape | undefined, f: () => T): T {
   }
 }
 
+/**
+ * Reverse-mode differentiation. While a tape records, each operation adds a node: its inputs, what it saved, and a function
+ * from the gradient of its output to the gradients of its inputs. `backward` visits the nodes in reverse, adds gradients that
+ * meet at one tensor, and frees what a node saved as soon as it has been used.
+ */
 export class Tape {
   #nodes: TapeNode[] = [];
 
@@ -84,6 +84,7 @@ export class Tape {
     }
   }
 
+  /** Holds what `record` made of an operation. */
   add(node: TapeNode): void {
     for (const tensor of node.saved) tensor.storage.retain();
     node.output.requiresGrad = true;

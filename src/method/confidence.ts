@@ -1,7 +1,3 @@
-/**
- * The confidence branch (§3.1, §3.2): s_i^(k) = 1 / σ² > 0 for each sub-embedding of an image, from the features that the
- * embedding layer reads too, s = activation(W x + b) + minimum; and the regulariser on it (Eq. 10).
- */
 import { add } from '../autograd/ops/binary.js';
 import { linear } from '../autograd/ops/linear.js';
 import { mean } from '../autograd/ops/reduce.js';
@@ -13,20 +9,29 @@ import type { Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from '../nn/initialise.js';
 import { Module } from '../nn/module.js';
 
+/** What makes a confidence positive, and what it is at first. */
 export interface ConfidenceOptions {
+  /** log(1 + e^z) or e^z. */
   activation: 'softplus' | 'exp';
   /** s of an untrained branch, for every image: the weights start at 0. */
   initial: number;
-  /** s never falls below this; it keeps σ² = 1 / s finite. */
+  /** s never falls below this; it keeps σ² = 1 / s finite. 1e-4 when left out. */
   minimum?: number;
 }
 
+/**
+ * The confidence branch (§3.1, §3.2): s_i^(k) = 1 / σ² > 0 for each sub-embedding of an image, from the features that the
+ * embedding layer reads too, s = activation(W x + b) + minimum.
+ */
 export class ConfidenceHead extends Module {
+  /** W [K, features]. */
   readonly weight: Tensor;
+  /** b [K]. */
   readonly bias: Tensor;
+  /** That in force. */
   readonly minimum: number;
 
-  /** @param features length of x; @param groups K. */
+  /** @param features length of x; @param groups K. @throws UserError for an initial value that is not above the minimum */
   constructor(
     init: Initialiser,
     features: number,
@@ -64,7 +69,7 @@ export function slowed(s: Tensor, share: number): Tensor {
       );
 }
 
-/** Eq. 10, for each image [B]: L_reg = (1/K) Σ_k (s^(k))². */
+/** The regulariser on confidences (Eq. 10), for each image [B]: L_reg = (1/K) Σ_k (s^(k))². */
 export function confidenceRegulariser(s: Tensor): Tensor {
   return scope(() => mean(square(s), 1));
 }

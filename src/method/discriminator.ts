@@ -1,15 +1,17 @@
-/**
- * C of §3.3: one linear classifier of all V variations, applied to the embedding under each of V masks. The fused op
- * (autograd/ops/decorrelation.ts) gives the three losses of Eq. 11–13 and sends each gradient only where it belongs.
- */
 import { decorrelation } from '../autograd/ops/decorrelation.js';
 import { tensor, type Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from '../nn/initialise.js';
 import { Module } from '../nn/module.js';
 import { drawMasks } from './masks.js';
 
+/**
+ * C of §3.3: one linear classifier of all V variations, applied to the embedding under each of V masks. The fused op
+ * (autograd/ops/decorrelation.ts) gives the three losses of Eq. 11–13 and sends each gradient only where it belongs.
+ */
 export class Discriminator extends Module {
+  /** [V, D]. */
   readonly weight: Tensor;
+  /** [V]. */
   readonly bias: Tensor;
   /** uint8 [V, K]; a buffer, so that the checkpoint keeps it. */
   readonly masks: Tensor;

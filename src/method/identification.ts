@@ -47,11 +47,15 @@ export function confidenceSoftmax(
   });
 }
 
+/** The numbers of CosFace. */
 export interface CosFaceOptions {
+  /** What a cosine is multiplied by. */
   scale: number;
   /** In units of the logits: the scale times the margin of the cosine. */
   margin: number | HostNumber;
+  /** K; 1 when left out. */
   groups?: number;
+  /** What g is rounded to, if anything. */
   precision?: FloatType | undefined;
 }
 

@@ -1,12 +1,3 @@
-/**
- * The whole loss (§3.3, Eq. 14), with what it learns beside the network: prototypes, confidence branch, discriminator.
- *
- *     L = L_idt + λ_reg L_reg + λ_cls L_cls + λ_adv L_adv,  means over the batch,  and L_C for the discriminator
- *
- * One backward pass serves both optimisers, since L_C reaches the discriminator only and L_cls, L_adv the network only. The
- * paper's arms are configurations: `cosface` has no confidence branch, and without variations or with λ_cls = λ_adv = 0 there is
- * no discriminator.
- */
 import { noGrad } from '../autograd/tape.js';
 import { add, mul } from '../autograd/ops/binary.js';
 import { cast } from '../autograd/ops/cast.js';
@@ -26,6 +17,7 @@ import { ConfidenceHead, confidenceRegulariser, slowed } from './confidence.js';
 import { Discriminator } from './discriminator.js';
 import { confidenceSoftmax, cosFace } from './identification.js';
 
+/** Of what lengths the loss is made. */
 export interface UniversalLossSizes {
   /** N, identities to tell apart. */
   identities: number;
@@ -59,8 +51,10 @@ export const lossParts = [
   'confidence', // mean s
   'accuracy', // share of the images whose own logit, without margin, is the highest
 ] as const;
+/** The name of an entry of `UniversalLossResult.parts`. */
 export type LossPart = (typeof lossParts)[number];
 
+/** What one forward pass gives. */
 export interface UniversalLossResult {
   /** One element: what to call backward on. */
   total: Tensor;
@@ -68,9 +62,21 @@ export interface UniversalLossResult {
   parts: Tensor;
 }
 
+/**
+ * The whole loss (§3.3, Eq. 14), with what it learns beside the network: prototypes, confidence branch, discriminator.
+ *
+ *     L = L_idt + λ_reg L_reg + λ_cls L_cls + λ_adv L_adv,  means over the batch,  and L_C for the discriminator
+ *
+ * One backward pass serves both optimisers, since L_C reaches the discriminator only and L_cls, L_adv the network only. The
+ * paper's arms are configurations: `cosface` has no confidence branch, and without variations or with λ_cls = λ_adv = 0 there is
+ * no discriminator.
+ */
 export class UniversalLoss extends Module {
+  /** w [N, D], as they are learned: not normalised. */
   readonly prototypes: Tensor;
+  /** With `type: confidence-softmax`. */
   readonly confidence: ConfidenceHead | undefined;
+  /** Where there are variations and one of λ_cls and λ_adv is above 0. */
   readonly discriminator: Discriminator | undefined;
   /** (1, λ_cls, λ_adv); private, because it is no state. */
   readonly #weights: Tensor;
@@ -80,6 +86,7 @@ export class UniversalLoss extends Module {
   constructor(
     init: Initialiser,
     readonly sizes: UniversalLossSizes,
+    /** `loss` of an experiment. */
     readonly options: Config['loss'],
     /** Of the embeddings in the margin softmax; by default what they are in. */
     readonly precision?: Config['precision'],
@@ -119,6 +126,7 @@ export class UniversalLoss extends Module {
     else if (type === 'cosface') this.#margin.value = scale * (share * cosine_margin);
   }
 
+  /** @throws UserError when a discriminator has no targets */
   forward({ embedding, features, labels, targets }: LossBatch): UniversalLossResult {
     return scope(() => {
       const { groups, lambda_reg, scale, confidence } = this.options;

@@ -5,6 +5,7 @@
 
 /** The M variations; the keys of `augment` in an experiment. */
 export const variations = ['blur', 'occlusion', 'pose'] as const;
+/** The name of an augmentable variation. */
 export type Variation = (typeof variations)[number];
 
 /** The variations applied with a probability above 0. */

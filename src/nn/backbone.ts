@@ -7,6 +7,7 @@ import type { Initialiser } from './initialise.js';
 import { BatchNorm, Dropout, Linear, type Layer } from './layers.js';
 import { Module } from './module.js';
 
+/** What a network makes of B images. */
 export interface BackboneOutput {
   /** [B, D], float32, not normalised. */
   embedding: Tensor;
@@ -19,15 +20,20 @@ export interface BackboneOutput {
  * the blocks compute in its type, the embedding is float32. What a block makes and no gradient needs is freed at its end.
  */
 export class Backbone extends Module {
+  /** F features to D. */
   readonly embed: Linear;
+  /** Of the embedding; it is the last layer. */
   readonly normalise: BatchNorm;
+  /** Of the features, before `embed`. */
   readonly dropout: Dropout;
   constructor(
     init: Initialiser,
     readonly body: readonly Layer[],
+    /** Side of the square images in pixels. */
     readonly inputSize: number,
     /** Length F of the flattened features. */
     readonly featureSize: number,
+    /** Length D of the embedding. */
     readonly embeddingSize: number,
     dropout: number,
     bias: boolean,
@@ -38,6 +44,7 @@ export class Backbone extends Module {
     this.dropout = new Dropout(dropout, init.seed);
   }
 
+  /** @throws ShapeError for images of another size */
   forward(images: Tensor): BackboneOutput {
     const size = this.inputSize;
     check(

@@ -6,6 +6,7 @@ import { full, parameter, tensor, type Tensor, type TensorOptions } from '../ten
 /** Makes parameters one after another; the order in which a network is built decides which draw each gets. */
 export class Initialiser {
   #count = 0;
+  /** @param seed an integer below 2^53; @param options where parameters are, and their type: float32 on cpu when left out. */
   constructor(
     readonly seed: number,
     readonly options: TensorOptions = {},
@@ -24,6 +25,7 @@ export class Initialiser {
     return this.normal(shape, Math.sqrt(2 / sizeOf(shape.slice(1))));
   }
 
+  /** One value for all elements. */
   constant(shape: Shape, value: number): Tensor {
     return parameter(full(shape, value, { label: 'parameters', ...this.options }));
   }

@@ -1,7 +1,3 @@
-/**
- * IResNet (Duta et al., "Improved Residual Networks", 2020, in the form the field uses for faces): a 3x3 stem, four stages of
- * blocks BN-conv-BN-PReLU-conv-BN whose first block halves the size, then BN and a linear layer over all positions.
- */
 import { check } from '../tensor/errors.js';
 import { formatShape } from '../tensor/shape.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -10,11 +6,17 @@ import type { Initialiser } from './initialise.js';
 import { BatchNorm, BatchNormPReLU, Convolution, Sequential, type Layer } from './layers.js';
 import { Module } from './module.js';
 
+/** The size of an IResNet. */
 export interface IResNetOptions {
+  /** Side of the square images in pixels. */
   inputSize: number;
+  /** Length D of the embedding. */
   embeddingSize: number;
+  /** Of each stage; the stem has those of the first. */
   channels: readonly number[];
+  /** Of each stage; `iresnetBlocks` has the usual ones. */
   blocks: readonly number[];
+  /** The probability with which a feature is left out before the embedding; 0 when left out. */
   dropout?: number;
 }
 
@@ -50,6 +52,11 @@ export class Block extends Module implements Layer {
   }
 }
 
+/**
+ * IResNet (Duta et al., "Improved Residual Networks", 2020, in the form the field uses for faces): a 3x3 stem, four stages of
+ * blocks BN-conv-BN-PReLU-conv-BN whose first block halves the size, then BN and a linear layer over all positions.
+ * @throws ShapeError unless each stage has its channels and its blocks
+ */
 export function iresnet(init: Initialiser, options: IResNetOptions): Backbone {
   const { inputSize, embeddingSize, channels, blocks, dropout = 0 } = options;
   check(

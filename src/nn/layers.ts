@@ -14,7 +14,9 @@ import { full, type Tensor } from '../tensor/tensor.js';
 import type { Initialiser } from './initialise.js';
 import { Module } from './module.js';
 
+/** A module from one tensor to one tensor. */
 export interface Layer extends Module {
+  /** Its value for x; recorded where a tape records. */
   forward(x: Tensor): Tensor;
 }
 
@@ -28,6 +30,7 @@ export class Convolution extends Module implements Layer {
     init: Initialiser,
     inputs: number,
     outputs: number,
+    /** As those of `conv2d`; `size` is the side of the filter in pixels. */
     readonly options: { size: number; stride?: number; padding?: number; groups?: number },
   ) {
     super();
@@ -43,6 +46,7 @@ export class Convolution extends Module implements Layer {
 /** y = x weight^T + bias. Weight [outputs, inputs], normal with standard deviation `deviation`. */
 export class Linear extends Module implements Layer {
   readonly weight: Tensor;
+  /** [outputs], 0 at first. */
   readonly bias: Tensor | undefined;
   constructor(
     init: Initialiser,
@@ -61,9 +65,13 @@ export class Linear extends Module implements Layer {
 
 /** Batch normalisation over the last axis (Ioffe & Szegedy 2015). */
 export class BatchNorm extends Module implements Layer {
+  /** Parameter [channels], 1 at first. */
   readonly gamma: Tensor;
+  /** Parameter [channels], 0 at first. */
   readonly beta: Tensor;
+  /** Running mean [channels], a buffer. */
   readonly mean: Tensor;
+  /** Running variance [channels], a buffer. */
   readonly variance: Tensor;
   constructor(
     init: Initialiser,
@@ -112,6 +120,7 @@ export class BatchNormPReLU extends Module implements Layer {
 
 /** Sets elements to zero with a probability while training. `seed` and `step` make the draw; whoever trains advances the step. */
 export class Dropout extends Module implements Layer {
+  /** 0 at first. */
   readonly step = new HostNumber();
   constructor(
     readonly probability: number,

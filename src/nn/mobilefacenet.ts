@@ -1,10 +1,7 @@
-/**
- * MobileFaceNet (Chen et al. 2018): depthwise separable convolutions with inverted residuals, and a depthwise convolution over
- * the whole last map in place of pooling.
- */
 import type { Tensor } from '../tensor/tensor.js';
 import { Backbone } from './backbone.js';
 import type { Initialiser } from './initialise.js';
+import type { IResNetOptions } from './iresnet.js';
 import { BatchNorm, BatchNormPReLU, Convolution, Sequential, type Layer } from './layers.js';
 import { Module } from './module.js';
 
@@ -56,12 +53,13 @@ const stages = [
   [128, 512, 2, 256],
 ] as const;
 
-export interface MobileFaceNetOptions {
-  inputSize: number;
-  embeddingSize: number;
-  dropout?: number;
-}
+/** The size of a MobileFaceNet, as in `IResNetOptions`. */
+export type MobileFaceNetOptions = Pick<IResNetOptions, 'inputSize' | 'embeddingSize' | 'dropout'>;
 
+/**
+ * MobileFaceNet (Chen et al. 2018): depthwise separable convolutions with inverted residuals, and a depthwise convolution over
+ * the whole last map in place of pooling.
+ */
 export function mobilefacenet(init: Initialiser, options: MobileFaceNetOptions): Backbone {
   const { inputSize, embeddingSize, dropout = 0 } = options;
   const body: Layer[] = [

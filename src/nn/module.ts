@@ -1,12 +1,12 @@
+import type { Tensor } from '../tensor/tensor.js';
+
 /**
- * Modules: parameters, buffers and children are the properties that hold them. A tensor with `requiresGrad` is a parameter,
+ * Part of a network. Parameters, buffers and children are the properties that hold them. A tensor with `requiresGrad` is a parameter,
  * another tensor is a buffer (running statistics, masks), a module or an array of modules are children. Names are the paths
  * of properties: `body.3.convolution1.weight`.
  */
-import type { Tensor } from '../tensor/tensor.js';
-
 export abstract class Module {
-  /** Whether batch statistics and dropout behave as in training; `train()` and `evaluate()` set it for all modules inside. */
+  /** Whether batch statistics and dropout behave as in training; `train()` and `evaluate()` set it. */
   training = true;
 
   *#children(): Generator<[string, Module]> {
@@ -28,22 +28,25 @@ export abstract class Module {
   state(): Map<string, Tensor> {
     return new Map(this.#tensors());
   }
-  /** One that several modules share has the first of its names. */
+  /** What is trained, by name. One that several modules share has the first of its names. */
   parameters(): Map<string, Tensor> {
     const found = new Set<Tensor>();
     const isNew = (tensor: Tensor) => found.size < found.add(tensor).size;
     return new Map([...this.#tensors()].filter(([, tensor]) => tensor.requiresGrad && isNew(tensor)));
   }
 
+  /** Sets `training` here and in all modules inside. */
   train(training = true): this {
     this.training = training;
     for (const [, module] of this.#children()) module.train(training);
     return this;
   }
+  /** `train(false)`. */
   evaluate(): this {
     return this.train(false);
   }
 
+  /** Frees parameters and buffers, those of the modules inside too. */
   dispose(): void {
     for (const [, tensor] of this.#tensors()) tensor.dispose();
   }

@@ -1,25 +1,33 @@
-/**
- * Optimisers: SGD with momentum and AdamW, one fused kernel for many parameters. Weight decay applies to matrices and filters only:
- * tensors of rank 0 and 1 (batch normalisation, biases, PReLU slopes) have none.
- */
 import { check, UserError } from '../tensor/errors.js';
 import { HostNumber } from '../tensor/recording.js';
 import { sameShape } from '../tensor/shape.js';
 import { full, zeros, type Tensor } from '../tensor/tensor.js';
 
+/** Stochastic gradient descent. */
 export interface SgdOptions {
   name: 'sgd';
+  /** 0.9 when left out. */
   momentum?: number;
+  /** Times the parameter, added to its gradient; 0 when left out. */
   weightDecay?: number;
 }
+/** AdamW (Loshchilov & Hutter 2019). */
 export interface AdamWOptions {
   name: 'adamw';
+  /** Decay of the running mean of the gradient and of its square; 0.9 and 0.999 when left out. */
   betas?: readonly [number, number];
+  /** Added to the root of the mean square; 1e-8 when left out. */
   epsilon?: number;
+  /** Times the rate and the parameter, subtracted from it; 0 when left out. */
   weightDecay?: number;
 }
+/** Which optimiser, and its numbers. */
 export type OptimizerOptions = SgdOptions | AdamWOptions;
 
+/**
+ * SGD with momentum or AdamW, one fused kernel for many parameters. Weight decay applies to matrices and filters only:
+ * tensors of rank 0 and 1 (batch normalisation, biases, PReLU slopes) have none.
+ */
 export class Optimizer {
   readonly #slots: Map<string, Tensor>;
   readonly #squares: Tensor;
@@ -135,6 +143,7 @@ export class Optimizer {
     this.zeroGradients();
   }
 
+  /** Frees the gradients of all parameters. */
   zeroGradients(): void {
     for (const p of this.parameters.values()) {
       p.grad?.dispose();
@@ -155,6 +164,7 @@ export class Optimizer {
     return this.#slots;
   }
 
+  /** Frees its state and the gradients; the parameters stay. */
   dispose(): void {
     this.zeroGradients();
     for (const slot of this.#slots.values()) slot.dispose();

@@ -1,11 +1,12 @@
-/** Learning-rate schedules as functions of the step: the factor by which the base rate is multiplied. */
-
+/** A learning-rate schedule: what `rateFactor` makes of the step. */
 export interface Schedule {
+  /** Its shape after the warm-up. */
   readonly name: 'step' | 'polynomial' | 'cosine';
   /** Steps of linear growth: the first step has 1 / warmupSteps of the rate. */
   readonly warmupSteps: number;
   /** step: shares of the training at which the factor is multiplied by `gamma`. */
   readonly milestones: readonly number[];
+  /** step: what it is multiplied by there. */
   readonly gamma: number;
   /** polynomial: the exponent. */
   readonly power: number;
@@ -13,7 +14,7 @@ export interface Schedule {
   readonly final: number;
 }
 
-/** The factor of the rate at `step` (from 0) of `steps`; beyond them it is that of the end. */
+/** The factor by which the base rate is multiplied at `step` (from 0) of `steps`; beyond them it is that of the end. */
 export function rateFactor(schedule: Schedule, step: number, steps: number): number {
   const { name, warmupSteps, milestones, gamma, power, final } = schedule;
   if (step < warmupSteps) return (step + 1) / warmupSteps;

@@ -1,7 +1,3 @@
-/**
- * Devices: memory and kernels of `cpu`, `cuda` or `emulated` (the CUDA kernels run on the CPU). A device is opened once per
- * process, when it is first asked for.
- */
 import prettyBytes from 'pretty-bytes';
 import { bytesOf, dtypes, type DType, type HostArray } from './dtype.js';
 import { OutOfMemoryError, UserError } from './errors.js';
@@ -10,7 +6,9 @@ import { native, type DeviceStatistics, type NativeKernel } from './native.js';
 import { HostNumber, type Recording } from './recording.js';
 import type { Tensor } from './tensor.js';
 
+/** All devices that there may be. */
 export const deviceNames = ['cpu', 'cuda', 'emulated'] as const;
+/** How a device is called. */
 export type DeviceName = (typeof deviceNames)[number];
 
 const binary = (bytes: number) => prettyBytes(bytes, { binary: true });
@@ -33,10 +31,12 @@ export class Storage {
     this.recording = device.recording;
   }
 
+  /** Its number in the addon. @throws Error once it is freed */
   get handle(): number {
     if (this.#handle === 0) throw new Error(`a tensor of ${this.label} was used after it was freed`);
     return this.#handle;
   }
+  /** Whether its memory was given back. */
   get freed(): boolean {
     return this.#handle === 0;
   }
@@ -44,13 +44,16 @@ export class Storage {
   get shared(): boolean {
     return this.#references > 1;
   }
+  /** Its size. */
   get bytes(): number {
     return this.elements * bytesOf[this.dtype];
   }
+  /** One more tensor, view or tape holds it. */
   retain(): void {
     if (this.freed) throw new Error(`a tensor of ${this.label} was retained after it was freed`);
     this.#references++;
   }
+  /** One less holds it; the last one frees it. */
   release(): void {
     if (--this.#references > 0) return;
     native.release(this.handle);
@@ -59,6 +62,7 @@ export class Storage {
   }
 }
 
+/** What a kernel may be given; undefined where an operand may be left out. */
 export type KernelArgument = Tensor | undefined | readonly Tensor[] | number | HostNumber | Int32Array;
 
 function nativeArgument(argument: KernelArgument): number | Int32Array | Float64Array {
@@ -71,7 +75,12 @@ function nativeArgument(argument: KernelArgument): number | Int32Array | Float64
     : Float64Array.from(argument, ({ storage }) => storage.handle);
 }
 
+/**
+ * Memory and kernels of `cpu`, `cuda` or `emulated` (the CUDA kernels run on the CPU). One is opened once per process, by `device`,
+ * when it is first asked for.
+ */
 export class Device {
+  /** The kernels by name, with the signatures of native/kernels.h. */
   readonly kernels: Kernels;
   /** Kernels of the table that this device has no implementation of; calling one is an error. */
   readonly missingKernels: readonly string[];
@@ -136,6 +145,7 @@ export class Device {
     }
   }
 
+  /** Memory for a tensor, with undefined contents. @throws OutOfMemoryError; UserError for float64 elsewhere than on cpu */
   allocate(elements: number, dtype: DType, label: string): Storage {
     if (dtype === 'float64' && this.name !== 'cpu')
       throw new UserError(`${label}: float64 tensors exist on cpu only, not on ${this.name}`);
@@ -150,6 +160,7 @@ export class Device {
     return storage;
   }
 
+  /** Copies from the host: as many elements as the storage has. */
   write(storage: Storage, array: HostArray): void {
     native.transfer(storage.handle, array, true);
   }
@@ -164,6 +175,7 @@ export class Device {
     native.synchronize(this.index);
   }
 
+  /** Memory in use, and the work done so far. */
   statistics(): DeviceStatistics {
     return native.statistics(this.index);
   }

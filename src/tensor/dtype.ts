@@ -1,10 +1,14 @@
 /** Element types; the order is that of `DType` in native/types.h. */
 export const dtypes = ['float32', 'bfloat16', 'float64', 'int32', 'uint8'] as const;
 
+/** An element type. */
 export type DType = (typeof dtypes)[number];
+/** The types of what can be differentiated. */
 export type FloatType = 'float32' | 'bfloat16' | 'float64';
+/** What the host holds elements in; 16-bit ones are the bits of bfloat16. */
 export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
 
+/** Bytes of an element. */
 export const bytesOf: Readonly<Record<DType, number>> = {
   float32: 4,
   bfloat16: 2,
@@ -13,6 +17,7 @@ export const bytesOf: Readonly<Record<DType, number>> = {
   uint8: 1,
 };
 
+/** Whether it is a floating type. */
 export function isFloat(dtype: DType): dtype is FloatType {
   return dtype === 'float32' || dtype === 'bfloat16' || dtype === 'float64';
 }

@@ -1,11 +1,3 @@
-/**
- * Work that is done again and again, as a training step is, without JavaScript. A recording notes the kernel calls of a device, in
- * sections, while they are made as ever; a replay makes them again, with the same tensors, which hold what they hold by then. The memory
- * of those is kept, whoever disposes of them. On CUDA a replay is one launch of a graph.
- *
- * What a replay cannot do is an error while it is noted: copies from and to the host, and replays. Numbers are those of the recording,
- * except a `HostNumber`, which is read at each replay. Whoever replays promises that nothing else would differ.
- */
 import type { Device, KernelArgument, Storage } from './device.js';
 import { native } from './native.js';
 import { keep } from './scope.js';
@@ -18,6 +10,7 @@ export class HostNumber {
   constructor(value = 0) {
     this.value = value;
   }
+  /** The number itself. */
   get value(): number {
     return this.place[0] as number;
   }
@@ -26,6 +19,14 @@ export class HostNumber {
   }
 }
 
+/**
+ * Work that is done again and again, as a training step is, without JavaScript. A recording notes the kernel calls of a device, in
+ * sections, while they are made as ever; a replay makes them again, with the same tensors, which hold what they hold by then. The memory
+ * of those is kept, whoever disposes of them. On CUDA a replay is one launch of a graph.
+ *
+ * What a replay cannot do is an error while it is noted: copies from and to the host, and replays. Numbers are those of the recording,
+ * except a `HostNumber`, which is read at each replay. Whoever replays promises that nothing else would differ.
+ */
 export class Recording {
   readonly #number: number;
   readonly #sections: string[] = [];
@@ -49,6 +50,7 @@ export class Recording {
     this.#sections.push(section);
   }
 
+  /** Kernel calls belong to no section until the next begins. */
   end(): void {
     if (!this.#listening) return;
     native.listen(this.#number, false);

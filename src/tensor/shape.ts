@@ -1,8 +1,10 @@
 /** Shapes: sizes, names and broadcasting. Row-major, images are NHWC. */
 import { check } from './errors.js';
 
+/** The sizes of all dimensions; none for a scalar. */
 export type Shape = readonly number[];
 
+/** The number of elements. */
 export function sizeOf(shape: Shape): number {
   return shape.reduce((size, n) => size * n, 1);
 }
@@ -12,10 +14,12 @@ export function isShape(sizes: readonly number[]): boolean {
   return sizes.every((n) => Number.isInteger(n) && n >= 0);
 }
 
+/** Whether rank and sizes are equal. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((n, i) => n === b[i]);
 }
 
+/** "[2, 3]", for messages. */
 export function formatShape(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }

@@ -1,7 +1,3 @@
-/**
- * Tensors: handles of device memory with a shape and a type. Memory is explicit: a tensor made inside `scope()` is freed at
- * its end unless it leaves it; one made outside lives until `dispose()`.
- */
 import { asHostArray, hostArray, isFloat, unshared, type DType, type HostArray } from './dtype.js';
 import { device as deviceOf, type Device, type DeviceName, type Storage } from './device.js';
 import { check } from './errors.js';
@@ -9,8 +5,14 @@ import { formatShape, isShape, sizeOf, type Shape } from './shape.js';
 import { onScopeCreate } from './scope.js';
 import type { TapeNode } from '../autograd/tape.js';
 
+/**
+ * A handle of device memory with a shape and a type. Memory is explicit: a tensor made inside `scope()` is freed at
+ * its end unless it leaves it; one made outside lives until `dispose()`.
+ */
 export class Tensor {
+  /** The memory, which views share. */
   readonly storage: Storage;
+  /** Row-major: the last dimension varies fastest. */
   readonly shape: Shape;
   /** Whether a tape computes this tensor's gradient: true of parameters, and of what a tape holds that is computed from them. */
   requiresGrad = false;
@@ -35,15 +37,19 @@ export class Tensor {
     onScopeCreate(this);
   }
 
+  /** The type of the elements. */
   get dtype(): DType {
     return this.storage.dtype;
   }
+  /** Where the elements are. */
   get device(): Device {
     return this.storage.device;
   }
+  /** The number of elements. */
   get size(): number {
     return this.storage.elements;
   }
+  /** The number of dimensions. */
   get rank(): number {
     return this.shape.length;
   }
@@ -58,6 +64,7 @@ export class Tensor {
     );
     return n;
   }
+  /** Whether `dispose` was called, by hand or by a scope: the tensor cannot be used then. */
   get disposed(): boolean {
     return this.#disposed;
   }
@@ -139,8 +146,11 @@ export class Tensor {
   }
 }
 
+/** Of what a new tensor is made. */
 export interface TensorOptions {
+  /** float32 when left out. */
   dtype?: DType;
+  /** cpu when left out. */
   device?: Device | DeviceName;
   /** What holds the memory, for messages. */
   label?: string;
@@ -161,10 +171,12 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
   return y;
 }
 
+/** A tensor of zeros. */
 export function zeros(shape: Shape, options: TensorOptions = {}): Tensor {
   return full(shape, 0, { label: 'zeros', ...options });
 }
 
+/** A tensor of ones. */
 export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
   return full(shape, 1, { label: 'ones', ...options });
 }

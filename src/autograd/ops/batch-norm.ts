@@ -13,20 +13,26 @@ import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record, takeGradient } from '../tape.js';
 import { roomForStatistics } from './channel-statistics.js';
 
+/** Running averages of what the batches had, [C] each: outside of training x is normalised by them. */
 export interface RunningStatistics {
+  /** 0 at first. */
   mean: Tensor;
+  /** 1 at first. */
   variance: Tensor;
 }
+/** How a batch is normalised. */
 export interface BatchNormOptions {
   /** Whether to use the batch's statistics and update the running ones. */
   training: boolean;
-  /** The share of the new batch in the running statistics. */
+  /** The share of the new batch in the running statistics; 0.1 when left out. */
   momentum?: number;
+  /** Added to the variance. */
   epsilon?: number;
   /** Whether to leave the mean and variance of y's channels with it in training, for the batch normalisation that reads it. */
   statistics?: boolean;
 }
 
+/** `BatchNormOptions.epsilon` when left out. */
 export const defaultBatchNormEpsilon = 1e-5;
 
 interface Operands {

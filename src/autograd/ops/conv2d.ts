@@ -1,9 +1,3 @@
-/**
- * 2-d convolution: y[b, i, j, o] = sum over u, v, c of x[b, i stride + u - padding, j stride + v - padding, c] weight[o, u, v, c],
- * c running over the channels of o's group. x [B, H, W, C], weight [O, kh, kw, C / groups], y [B, Ho, Wo, O] with
- * Ho = floor((H + 2 padding - kh) / stride) + 1. The weight is float32 for bfloat16 x: it is rounded once per call, and its
- * gradient is a float32 sum.
- */
 import { check } from '../../tensor/errors.js';
 import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { formatShape } from '../../tensor/shape.js';
@@ -11,17 +5,26 @@ import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 import { roomForStatistics } from './channel-statistics.js';
 
+/** How `conv2d` goes over the image. */
 export interface ConvolutionOptions {
-  /** Pixels between neighbouring windows. */
+  /** Pixels between neighbouring windows; 1 when left out. */
   stride?: number;
-  /** Pixels of zeros on every side. */
+  /** Pixels of zeros on every side; 0 when left out. */
   padding?: number;
-  /** Channels in and out fall into this many parts that do not mix; as many as channels is a depthwise convolution. */
+  /** Channels in and out fall into this many parts that do not mix; as many as channels is a depthwise convolution. 1 when left out. */
   groups?: number;
   /** Whether to leave the mean and variance of y's channels with it, for the batch normalisation that reads it. */
   statistics?: boolean;
 }
 
+/**
+ * 2-d convolution: y[b, i, j, o] = sum over u, v, c of x[b, i stride + u - padding, j stride + v - padding, c] weight[o, u, v, c],
+ * c running over the channels of o's group.
+ * @param x floating [B, H, W, C]
+ * @param weight [O, kh, kw, C / groups], float32 for bfloat16 x: it is rounded once per call, and its gradient is a float32 sum
+ * @returns y [B, Ho, Wo, O] with Ho = floor((H + 2 padding - kh) / stride) + 1, of x's type
+ * @throws ShapeError for other shapes, types, strides and paddings, and for a window larger than the padded image
+ */
 export function conv2d(x: Tensor, weight: Tensor, options: ConvolutionOptions = {}): Tensor {
   const { stride = 1, padding = 0, groups = 1, statistics = false } = options;
   check(x.rank === 4 && isFloat(x.dtype), 'conv2d', 'x as floating [B, H, W, C]', () => x.toString());

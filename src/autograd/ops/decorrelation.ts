@@ -1,3 +1,9 @@
+import { check } from '../../tensor/errors.js';
+import { accumulator, isFloat } from '../../tensor/dtype.js';
+import { sameShape } from '../../tensor/shape.js';
+import { empty, type Tensor } from '../../tensor/tensor.js';
+import { record } from '../tape.js';
+
 /**
  * The discriminator and the two losses it gives the embedding, fused (§3.3, Eq. 11–13).
  *
@@ -6,15 +12,14 @@
  *     L_cls[i] = −Σ_t log p(u_t = û_it)              to f only                                            (12)
  *     L_adv[i] = −Σ_t Σ_{s≠t} ½ log p(0) + ½ log p(1)  to f only                                          (13)
  *
- * f [B, D], weight [V, D], bias [V], masks uint8 [V, K], targets [B, V] in [0, 1]. Targets may be soft; NaN or a negative one is
- * unknown and leaves Eq. 11 and 12, while Eq. 13 needs none. Returns [B, 3]: (L_C, L_cls, L_adv).
+ * @param f floating [B, D]
+ * @param weight [V, D]; bias, targets and it are float32 for bfloat16 f, else of f's type
+ * @param bias [V]
+ * @param masks uint8 [V, K], K a divisor of D
+ * @param targets [B, V] in [0, 1], which may be soft; NaN or a negative one is unknown and leaves Eq. 11 and 12, while Eq. 13 needs none
+ * @returns [B, 3]: (L_C, L_cls, L_adv)
+ * @throws ShapeError for other shapes and types
  */
-import { check } from '../../tensor/errors.js';
-import { accumulator, isFloat } from '../../tensor/dtype.js';
-import { sameShape } from '../../tensor/shape.js';
-import { empty, type Tensor } from '../../tensor/tensor.js';
-import { record } from '../tape.js';
-
 export function decorrelation(
   f: Tensor,
   weight: Tensor,

@@ -1,12 +1,15 @@
-/**
- * y[i] = x[index[i]]: x [N, D], index int32 [B], y [B, D]. An index outside of [0, N) gives NaN. Gradients of a row that was taken
- * several times are added in float32 for bfloat16.
- */
 import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { check } from '../../tensor/errors.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 
+/**
+ * Rows by their numbers: y[i] = x[index[i]]. The gradients of a row that was taken several times are added, in float32 for bfloat16.
+ * @param x floating [N, D]
+ * @param index int32 [B]; a number outside of [0, N) gives a row of NaN
+ * @returns y [B, D], of x's type
+ * @throws ShapeError for other ranks and types
+ */
 export function gatherRows(x: Tensor, index: Tensor): Tensor {
   check(
     x.rank === 2 && isFloat(x.dtype) && index.rank === 1 && index.dtype === 'int32',

@@ -1,14 +1,18 @@
-/**
- * Group-wise l2 normalisation (§3.2): x [..., D], each of the K runs of D / K elements divided by its own norm,
- * y = x / max(|x|, epsilon). K = 1 normalises the whole embedding.
- */
 import { isFloat } from '../../tensor/dtype.js';
 import { check } from '../../tensor/errors.js';
 import type { Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 
+/** The least norm that is divided by: a group of zeros stays zero. */
 export const defaultEpsilon = 1e-12;
 
+/**
+ * Group-wise l2 normalisation (§3.2): each of the K runs of D / K elements is divided by its own norm, y = x / max(|x|, epsilon).
+ * @param x floating [..., D]
+ * @param groups K, a divisor of D; 1 normalises the whole embedding
+ * @returns y, of x's shape and type
+ * @throws ShapeError when D does not fall into K equal groups, and for integers
+ */
 export function groupNormalize(x: Tensor, groups: number, epsilon = defaultEpsilon): Tensor {
   check(isFloat(x.dtype) && x.rank >= 1, 'groupNormalize', 'x as floating [..., D]', () => x.toString());
   const size = x.dim(-1);

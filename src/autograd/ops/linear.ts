@@ -1,7 +1,3 @@
-/**
- * Fully connected layer: y = x weightᵀ + bias; x [..., in], weight [out, in], bias [out], y [..., out]. For bfloat16 x the others are
- * float32, and so are their gradients.
- */
 import { check } from '../../tensor/errors.js';
 import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { scope } from '../../tensor/scope.js';
@@ -10,6 +6,14 @@ import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 import { matmulValue } from './matmul.js';
 
+/**
+ * Fully connected layer: y = x weightᵀ + bias. For bfloat16 x the weight, the bias and their gradients are float32.
+ * @param x floating [..., in]
+ * @param weight [out, in]
+ * @param bias [out]; none when left out
+ * @returns y [..., out], of the type of weight and bias
+ * @throws ShapeError for other shapes and types
+ */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   check(isFloat(x.dtype) && x.rank >= 1, 'linear', 'x as floating [..., in]', () => x.toString());
   const features = x.dim(-1);

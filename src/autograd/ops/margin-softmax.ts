@@ -1,13 +1,3 @@
-/**
- * Softmax cross-entropy with a margin over any number of classes, logits never stored (§3.2, Eq. 6, 8, 9).
- *
- *     a_ij = g_i · v_j,   v_j = w_j normalised in K groups
- *     loss_i = −log(e^(a_iy − m) / (e^(a_iy − m) + Σ_{j≠y} e^a_ij))
- *
- * g [B, D] is the embedding times its confidence, g_i^(k) = s_i^(k)/K f_i^(k); prototypes w [N, D] are the raw parameters; labels
- * int32 [B]. m is in units of the logits: 30 for Eq. 6 and 8, scale × cosine margin for CosFace, 0 for plain softmax. A label
- * outside [0, N) gives a NaN loss and NaN gradients, on every device: whoever makes the labels checks them.
- */
 import { check } from '../../tensor/errors.js';
 import { accumulator, isFloat } from '../../tensor/dtype.js';
 import type { HostNumber } from '../../tensor/recording.js';
@@ -15,14 +5,17 @@ import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 import { defaultEpsilon } from './group-normalize.js';
 
+/** The numbers of a margin softmax. */
 export interface MarginSoftmaxOptions {
-  /** K, the number of groups that a prototype is normalised in. */
+  /** K, the number of groups that a prototype is normalised in; 1 when left out. */
   groups?: number;
-  /** m, in units of the logits. */
+  /** m, in units of the logits: 30 for Eq. 6 and 8, scale × cosine margin for CosFace, 0 (when left out) for plain softmax. */
   margin?: number | HostNumber;
+  /** The least norm by which a group of a prototype is divided. */
   epsilon?: number;
 }
 
+/** What `marginSoftmax` gives, in the type of the prototypes. */
 export interface MarginSoftmax {
   /** One loss for each sample [B]. */
   loss: Tensor;
@@ -30,6 +23,17 @@ export interface MarginSoftmax {
   hit: Tensor;
 }
 
+/**
+ * Softmax cross-entropy with a margin over any number of classes, logits never stored (§3.2, Eq. 6, 8, 9).
+ *
+ *     a_ij = g_i · v_j,   v_j = w_j normalised in K groups
+ *     loss_i = −log(e^(a_iy − m) / (e^(a_iy − m) + Σ_{j≠y} e^a_ij))
+ *
+ * @param g floating [B, D]: the embedding times its confidence, g_i^(k) = s_i^(k)/K f_i^(k)
+ * @param prototypes w [N, D], the raw parameters; float32 for bfloat16 g, else of g's type
+ * @param labels int32 [B]; one outside [0, N) gives a NaN loss and NaN gradients, on every device: whoever makes the labels checks them
+ * @throws ShapeError for other shapes and types, N = 0, or a D that does not fall into K equal groups
+ */
 export function marginSoftmax(
   g: Tensor,
   prototypes: Tensor,

@@ -1,20 +1,19 @@
-/**
- * Matrix product y = op(a) op(b), op transposing or not: op(a) [..., m, k], op(b) [..., k, n], y [..., m, n]. Leading
- * dimensions are equal in both. Sums are formed in float32 for bfloat16.
- */
 import { check } from '../../tensor/errors.js';
 import { accumulator, isFloat, type DType } from '../../tensor/dtype.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { sameShape, sizeOf } from '../../tensor/shape.js';
 import { record } from '../tape.js';
 
+/** What op is: the matrix itself when left out. */
 export interface MatmulOptions {
+  /** Whether a is [..., k, m]. */
   transposeA?: boolean;
+  /** Whether b is [..., n, k]. */
   transposeB?: boolean;
 }
 
 /**
- * The value alone. Where a, b or the result (`dtype`) is bfloat16 the others may be float32, of which 16 bits or more count: a sum over a
+ * The value of `matmul` alone. Where a, b or the result (`dtype`) is bfloat16 the others may be float32, of which 16 bits or more count: a sum over a
  * batch is not rounded, nor a weight.
  */
 export function matmulValue(
@@ -45,6 +44,13 @@ export function matmulValue(
   return y;
 }
 
+/**
+ * Matrix product y = op(a) op(b), op transposing or not; sums are formed in float32 for bfloat16.
+ * @param a floating, op(a) [..., m, k]
+ * @param b of a's type, op(b) [..., k, n], with the leading dimensions of a
+ * @returns y [..., m, n], of that type
+ * @throws ShapeError for operands of two types or ranks, and for leading or inner dimensions that differ
+ */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transposeA = false, transposeB = false } = options;
   check(

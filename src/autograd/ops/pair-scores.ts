@@ -1,12 +1,17 @@
-/**
- * The likelihood that two images show one person (Eq. 16, §3.5), between every row of a and every row of b: a [m, D],
- * b [n, D], whose K groups each have length 1, with variances σ² = 1 / s [m, K] and [n, K]. Gives [m, n]:
- * y_ij = −½ Σ_k ((2 − 2 a_i^(k)·b_j^(k)) / v + d log v), v = σ_i^(k)² + σ_j^(k)², d = D / K. A value without a gradient; for
- * training, where few pairs count, there is `mutualLikelihood`.
- */
 import { check } from '../../tensor/errors.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 
+/**
+ * The likelihood that two images show one person (Eq. 16, §3.5), between every row of a and every row of b:
+ * y_ij = −½ Σ_k ((2 − 2 a_i^(k)·b_j^(k)) / v + d log v), v = σ_i^(k)² + σ_j^(k)², d = D / K. A value without a gradient; for
+ * training, where few pairs count, there is `mutualLikelihood`.
+ * @param a [m, D], float32 or float64 as all are; its K groups each have length 1, and so have those of b
+ * @param b [n, D]
+ * @param varianceA σ² = 1 / s [m, K]
+ * @param varianceB [n, K]
+ * @returns y [m, n]
+ * @throws ShapeError for other shapes and types
+ */
 export function pairScores(a: Tensor, b: Tensor, varianceA: Tensor, varianceB: Tensor): Tensor {
   const all = [a, b, varianceA, varianceB];
   const text = () => all.map(String).join(', ');

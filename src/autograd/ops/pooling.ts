@@ -8,12 +8,13 @@ import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 import { mean } from './reduce.js';
 
+/** Where the windows are. */
 export interface PoolingOptions {
   /** Side of the window in pixels. */
   kernel: number;
   /** Pixels between windows; the kernel's size when left out. */
   stride?: number;
-  /** Pixels around the image, at most half the kernel. */
+  /** Pixels around the image, at most half the kernel; 0 when left out. */
   padding?: number;
 }
 

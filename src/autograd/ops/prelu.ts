@@ -1,9 +1,14 @@
-/** PReLU (He et al. 2015): y = x where x > 0, slope[c] x elsewhere. x [..., C], slope [C] in float32 (float64 for float64). */
 import { check } from '../../tensor/errors.js';
 import { accumulator, isFloat } from '../../tensor/dtype.js';
 import { empty, type Tensor } from '../../tensor/tensor.js';
 import { record } from '../tape.js';
 
+/**
+ * PReLU (He et al. 2015): y = x where x > 0, slope[c] x elsewhere.
+ * @param x floating [..., C]
+ * @param slope [C] in float32 (float64 for float64)
+ * @throws ShapeError for other shapes and types
+ */
 export function prelu(x: Tensor, slope: Tensor): Tensor {
   check(isFloat(x.dtype) && x.rank >= 1, 'prelu', 'x as floating [..., C]', () => x.toString());
   const channels = x.dim(-1);

@@ -1,4 +1,4 @@
-/** Element-wise operations of one tensor, and `affine`: y = scale x + shift. The formulas are in native/elementwise.h. */
+/** Element-wise operations of one tensor of a floating type; others are a ShapeError. The formulas are in native/elementwise.h. */
 import { check } from '../../tensor/errors.js';
 import { isFloat } from '../../tensor/dtype.js';
 import type { Tensor } from '../../tensor/tensor.js';
@@ -33,20 +33,25 @@ function unary(name: (typeof saves)[number][0]): (x: Tensor) => Tensor {
   };
 }
 
+/** -x */
 export const neg = unary('neg');
+/** e^x */
 export const exp = unary('exp');
 /** The natural logarithm. */
 export const log = unary('log');
 /** The square root; its gradient at 0 is infinite. */
 export const sqrt = unary('sqrt');
+/** x² */
 export const square = unary('square');
 /** |x|, with gradient 0 at 0. */
 export const abs = unary('abs');
+/** 1 / (1 + e^-x), without overflow. */
 export const sigmoid = unary('sigmoid');
 /** log(1 + e^x), without overflow. */
 export const softplus = unary('softplus');
 /** max(x, 0), with gradient 0 at 0. */
 export const relu = unary('relu');
+/** The hyperbolic tangent. */
 export const tanh = unary('tanh');
 
 /** y = scale x + shift, with two numbers. */
