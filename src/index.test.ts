@@ -1,7 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { logSumExp } from './autograd/ops/log-sum-exp.js';
 import { devices, randomTensor } from './testing.js';
 import {
   ConfidenceHead,
@@ -17,6 +16,7 @@ import {
   iresnet,
   Linear,
   linear,
+  logSumExp,
   marginSoftmax,
   max,
   mean,
@@ -28,6 +28,7 @@ import {
   sum,
   Tape,
   tensor,
+  uncertaintyLoss,
   type MarginSoftmax,
   type Tensor,
 } from './index.js';
@@ -80,6 +81,10 @@ for (const device of devices) {
     'mean of axes apart': [() => [low(2, 3, 4)], (x) => mean(x, [0, 2])],
     'max of axes apart': [() => [random(2, 3, 4)], (x) => max(x, [0, 2])],
     scaleByConfidence: [() => [random(2, 4), random(2, 2)], (f, s) => scaleByConfidence(f, s)],
+    uncertaintyLoss: [
+      () => [random(3, 4), full([3, 2], 2, { device })],
+      (f, s) => uncertaintyLoss(f, s, [0, 1, 0]),
+    ],
     confidenceRegulariser: [() => [random(2, 4)], (s) => confidenceRegulariser(s)],
   };
   const live = () => device.statistics().live;

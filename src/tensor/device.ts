@@ -175,7 +175,7 @@ export class Device {
     native.synchronize(this.index);
   }
 
-  /** Memory in use, and the work done so far. */
+  /** A snapshot. */
   statistics(): DeviceStatistics {
     return native.statistics(this.index);
   }

@@ -7,24 +7,33 @@ import type { HostArray } from './dtype.js';
 /** Tensors are handles, lists of tensors a Float64Array of handles. */
 export type NativeKernel = (...args: (number | Int32Array | Float64Array)[]) => void;
 
+/** A device's memory and work so far. */
 export interface DeviceStatistics {
-  /** Bytes in use by tensors and running kernels, their maximum so far, and bytes kept for reuse. */
+  /** Bytes in use by tensors and running kernels. */
   live: number;
+  /** The maximum of those so far. */
   peak: number;
+  /** Bytes kept for reuse. */
   cached: number;
   /** The most bytes the device may hold; 0 means no limit but the machine's. */
   limit: number;
   /** Bytes of the kernel that used the most temporary memory. */
   scratchPeak: number;
-  /** So far: blocks taken from the system, calls of kernels, and what these launched on a GPU, 0 on the CPU. */
+  /** Blocks taken from the system. */
   systemAllocations: number;
+  /** Calls of kernels. */
   kernelCalls: number;
+  /** What these launched on a GPU; 0 on the CPU. */
   launches: number;
+  /** Bytes of the machine or the GPU. */
   memoryTotal: number;
+  /** Bytes that it could still give out. */
   memoryAvailable: number;
   /** Whether kernels may use instructions that multiply matrices of bfloat16: a GPU's, or AMX. */
   matrixUnits: boolean;
+  /** Threads of the CPU that kernels use. */
   threads: number;
+  /** What the device is, in words. */
   description: string;
 }
 
