@@ -319,6 +319,21 @@ test('a layer that is missing, too many or of another shape is named', () => {
     fit(other),
     'expected a convolution [12, 8, 3, 3], found layer4.0.conv1 (weight [16, 8, 3, 3])',
   );
+  // As many numbers in another shape, then another number of them.
+  for (const [names, shape, expected] of [
+    ['conv1.weight', [3, 4, 3, 3], 'a convolution [4, 3, 3, 3], found conv1 (weight [3, 4, 3, 3])'],
+    ['fc.weight', [16, 24], 'a linear layer [8, 48], found fc (weight [16, 24])'],
+    ['fc.weight', [8, 24], 'a linear layer [8, 48], found fc (weight [8, 24])'],
+    ['fc.bias', [7], 'a bias of 8 numbers, found fc (weight [8, 48])'],
+    ['prelu.weight', [3], 'PReLU of 4 numbers, found prelu (prelu [3])'],
+    ['bn1.', [5], 'batch normalisation of 4 numbers, found bn1 (batch norm [5])'],
+  ] as const) {
+    const values = new Float32Array(shape.reduce<number>((product, n) => product * n, 1));
+    const changed = [...good].map(
+      ([name, t]) => [name, name.startsWith(names) ? { shape, values } : t] as const,
+    );
+    assert.is(fit(new Map(changed)), `x.pt: expected ${expected}`);
+  }
 });
 
 test('ONNX: what turl exports comes back, and a run of it embeds the same', async ({ folder }) => {

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import { openDetector, type DetectedFace } from '../align/detector.js';
 import { canonicalFace, headFrame, meshFivePoints, meshPoints, meshYaw } from '../align/mesh.js';
 import { openArchive } from '../data/formats/archive.js';
+import { pack } from '../data/pack.js';
 import { configSchema } from '../config/schema.js';
 import { openDataset } from '../data/dataset.js';
 import { openReader } from '../data/face-set.js';
@@ -195,6 +196,14 @@ test('meshes are fitted once, kept beside the set, and refused for images that h
       [0, 1, 2, 3].map((i) => set.canTurn(i)),
       [true, false, true, false],
     );
+    for (const name of ['set.rec', 'set.parquet']) {
+      const file = join(root, name);
+      await pack(await openArchive(path), file);
+      await fitMeshes(await openArchive(file), device('cpu'), { workers: 0 });
+      assert.ok(existsSync(`${file}.meshes.safetensors`), name);
+      const { faces } = await openPhotographs(file, { size: 56, workers: 0, cache: null });
+      assert.ok(faces.canTurn(0), name);
+    }
     const reader = openReader(set);
     const [plain, turned, again] = [0, 1, 2].map(() => new Uint8Array(56 * 56 * 3)) as [
       Uint8Array,

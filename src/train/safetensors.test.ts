@@ -121,6 +121,7 @@ test('headers that are wrong', ({ file }) => {
     [{ __metadata__: { n: 3 }, a: entry }, /unknown form/],
     [{ a: { ...entry, shape: [3] } }, /the place of a is wrong/],
     [{ a: { ...entry, data_offsets: [1, 3] } }, /the place of a is wrong/],
+    [{ a: { ...entry, data_offsets: [1, 2] } }, /the place of a is wrong/],
     [{ a: entry, b: entry }, /the place of b is wrong/],
     [{ a: { ...entry, dtype: 'F4' } }, /a is of type F4, expected one of F32/],
     [{ a: { ...entry, shape: [2 ** 50], data_offsets: [0, 2 ** 50] } }, /it should have/],

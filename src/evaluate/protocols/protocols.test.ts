@@ -440,7 +440,15 @@ test('what is malformed is told by file and line', ({ folder }) => {
     labels,
     /^\d+ \d+ 0\n/gm,
     '',
-    /1:1, all: expected genuine and impostor pairs, found \d+ and 0/,
+    /1:1, all: expected genuine and impostor pairs, found [1-9]\d* and 0$/,
+  );
+  changed(
+    'ijbc',
+    ijb,
+    labels,
+    /^\d+ \d+ 1\n/gm,
+    '',
+    /1:1, all: expected genuine and impostor pairs, found 0 and [1-9]\d*$/,
   );
   const probes = 'meta/ijbc_1N_probe_mixed.csv';
   changed(
@@ -459,6 +467,18 @@ test('what is malformed is told by file and line', ({ folder }) => {
     '',
     /expected pairs in each of \d+ splits, found none in split 2/,
   );
+  for (const [line, found] of [
+    [/^\d.*, 0\n/gm, '100 and 0'],
+    [/^\d.*, 1\n/gm, '0 and 100'],
+  ] as const)
+    changed(
+      'ytf',
+      ytf,
+      'splits.txt',
+      line,
+      '',
+      new RegExp(`pairs of videos: expected genuine and impostor pairs, found ${found}$`),
+    );
   assert.throws(
     () => openProtocol('ijbs', ytf),
     /expected the file .*ijbs_single_probe.csv or .*, found none/,
