@@ -36,7 +36,7 @@ export function fitUnits(backbone: Backbone, units: readonly Unit[], { file, col
     return `${unit.name} (${unit.kind} [${shape.join(', ')}])`;
   };
   const set = (t: Tensor, values: Float32Array, what: string, found: string) => {
-    if (values.length !== t.size) fail(`${what} of ${t.size} numbers`, found);
+    if (values.length !== t.size) fail(`${what} of ${t.size} numbers`, `${values.length} in ${found}`);
     t.set(values);
   };
 

@@ -324,9 +324,9 @@ test('a layer that is missing, too many or of another shape is named', () => {
     ['conv1.weight', [3, 4, 3, 3], 'a convolution [4, 3, 3, 3], found conv1 (weight [3, 4, 3, 3])'],
     ['fc.weight', [16, 24], 'a linear layer [8, 48], found fc (weight [16, 24])'],
     ['fc.weight', [8, 24], 'a linear layer [8, 48], found fc (weight [8, 24])'],
-    ['fc.bias', [7], 'a bias of 8 numbers, found fc (weight [8, 48])'],
-    ['prelu.weight', [3], 'PReLU of 4 numbers, found prelu (prelu [3])'],
-    ['bn1.', [5], 'batch normalisation of 4 numbers, found bn1 (batch norm [5])'],
+    ['fc.bias', [7], 'a bias of 8 numbers, found 7 in fc (weight [8, 48])'],
+    ['prelu.weight', [3], 'PReLU of 4 numbers, found 3 in prelu (prelu [3])'],
+    ['bn1.', [5], 'batch normalisation of 4 numbers, found 5 in bn1 (batch norm [5])'],
   ] as const) {
     const values = new Float32Array(shape.reduce<number>((product, n) => product * n, 1));
     const changed = [...good].map(
