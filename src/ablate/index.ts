@@ -148,21 +148,23 @@ function submit(
     writeAtomic(script, text);
     return script;
   });
-  const names = scripts.join(', then ');
   let job: string | undefined;
-  for (const script of scripts) {
+  for (const [i, script] of scripts.entries()) {
     const after = job === undefined ? [] : [`--dependency=afterany:${job}`];
     const { status, stdout, stderr, error } = spawnSync('sbatch', ['--parsable', ...after, script], {
       encoding: 'utf8',
     });
     if (status !== 0) {
-      const reason = error ? 'sbatch was not found, or cannot be run' : stderr.trim().split('\n')[0];
-      throw new UserError(`${reason}; the array job is in ${names}: submit it where Slurm takes it`);
+      const reason = error
+        ? 'sbatch was not found, or cannot be run'
+        : stderr.trim().split('\n')[0] || 'sbatch failed without a word';
+      const left = [scripts.slice(i).join(', then '), ...after].join(', with ');
+      throw new UserError(`${reason}; the array job is in ${left}: submit it where Slurm takes it`);
     }
     job = stdout.trim();
     onLine(`job ${job}: ${script}`);
   }
-  return `${cells.length} cells submitted as ${names}; when they are done, turl ablate ${file} makes the tables`;
+  return `${cells.length} cells submitted as ${scripts.join(', then ')}; when they are done, turl ablate ${file} makes the tables`;
 }
 
 /** The cells that start from none of the others, those that start from them, and so on. */
