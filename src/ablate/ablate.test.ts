@@ -541,6 +541,11 @@ test('a run without a checkpoint goes on, unless a process is in it', ({ folder 
   const places = ['--out', join(folder, 'out'), '--runs', runs];
   const run = (...more: string[]) =>
     spawnSync(process.execPath, [turl, 'ablate', sweep, ...places, ...more], { encoding: 'utf8' });
+  // Where the tables cannot go is found out before anything is trained.
+  const taken = join(folder, 'taken');
+  mkdirSync(join(taken, 'table.md'), { recursive: true });
+  assert.match(run('--out', taken).stderr, /^turl: cannot write .*table\.md: it is a folder\n$/);
+  assert.equal(readdirSync(taken), ['table.md']);
   const release = lockRunDirectory(directory);
   const refused = run();
   release();

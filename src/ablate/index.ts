@@ -7,7 +7,7 @@ import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
 import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
+import { checkWritable, makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { Experiment } from '../train/experiment.js';
 import { latestCheckpoint } from '../train/run-directory.js';
 import { strangers } from './results.js';
@@ -52,6 +52,7 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
   refuseChanged(changed);
   const folders = [results, runs].flatMap(missingFolders);
   makeFolder(results);
+  checkWritable(join(results, 'table.md'));
   for (const name of strangers(results, sweep.cells))
     onLine(`${join(results, 'cells', name)} is of no cell of this sweep`);
   if (launcher === 'slurm') return submit(file, sweep, missing, runs, options);
