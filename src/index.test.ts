@@ -129,6 +129,14 @@ test('what the library returns, and host arrays, may leave a scope by their type
     scope(() => labels.toArray()),
     Int32Array.of(0, 1),
   );
+  class Pair {
+    constructor(
+      readonly one: Tensor,
+      readonly other: readonly Tensor[],
+    ) {}
+  }
+  const { one, other } = scope(() => new Pair(ones([1]), [ones([2]), labels]));
+  assert.not(one.disposed || other.some(({ disposed }) => disposed));
   // @ts-expect-error: a map
   scope(() => new Map([['labels', labels]]));
   // @ts-expect-error: an object with methods

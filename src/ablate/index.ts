@@ -7,7 +7,7 @@ import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
 import type { Override } from '../config/index.js';
 import { UserError } from '../tensor/errors.js';
-import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
+import { checkWritable, makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { Experiment } from '../train/experiment.js';
 import { latestCheckpoint } from '../train/run-directory.js';
 import { strangers } from './results.js';
@@ -52,6 +52,7 @@ export async function ablate(file: string, options: AblateOptions): Promise<stri
   refuseChanged(changed);
   const folders = [results, runs].flatMap(missingFolders);
   makeFolder(results);
+  checkWritable(join(results, 'table.md'));
   for (const name of strangers(results, sweep.cells))
     onLine(`${join(results, 'cells', name)} is of no cell of this sweep`);
   if (launcher === 'slurm') return submit(file, sweep, missing, runs, options);
@@ -148,21 +149,23 @@ function submit(
     writeAtomic(script, text);
     return script;
   });
-  const names = scripts.join(', then ');
   let job: string | undefined;
-  for (const script of scripts) {
+  for (const [i, script] of scripts.entries()) {
     const after = job === undefined ? [] : [`--dependency=afterany:${job}`];
     const { status, stdout, stderr, error } = spawnSync('sbatch', ['--parsable', ...after, script], {
       encoding: 'utf8',
     });
     if (status !== 0) {
-      const reason = error ? 'sbatch was not found, or cannot be run' : stderr.trim().split('\n')[0];
-      throw new UserError(`${reason}; the array job is in ${names}: submit it where Slurm takes it`);
+      const reason = error
+        ? 'sbatch was not found, or cannot be run'
+        : stderr.trim().split('\n')[0] || 'sbatch failed without a word';
+      const left = [scripts.slice(i).join(', then '), ...after].join(', with ');
+      throw new UserError(`${reason}; the array job is in ${left}: submit it where Slurm takes it`);
     }
     job = stdout.trim();
     onLine(`job ${job}: ${script}`);
   }
-  return `${cells.length} cells submitted as ${names}; when they are done, turl ablate ${file} makes the tables`;
+  return `${cells.length} cells submitted as ${scripts.join(', then ')}; when they are done, turl ablate ${file} makes the tables`;
 }
 
 /** The cells that start from none of the others, those that start from them, and so on. */

@@ -170,7 +170,7 @@ export function changedCells(
 /** @throws UserError if there is one, since to run it again would write over what it found */
 export function refuseChanged([first, ...others]: readonly ChangedCell[]): void {
   if (!first) return;
-  const more = others.length > 0 ? `, and ${others.length} more cells differ` : '';
+  const more = others.length > 0 ? `, the first of ${others.length + 1} cells that differ` : '';
   const places = first.differences.map(({ place }) => place).join(' and ');
   throw new UserError(
     `${first.id}: ${first.differences[0]?.text}${more}: remove ${places} to run the cell again, or choose other folders with --out and --runs`,

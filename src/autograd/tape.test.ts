@@ -214,6 +214,19 @@ for (const device of devices) {
     a.grad?.dispose();
   });
 
+  on(
+    'a tape that goes backward after one that used its result adds to the gradient that came from there',
+    () => {
+      const a = leaf(1);
+      const [first, second] = [new Tape(), new Tape()];
+      const h = first.record(() => triple(a));
+      second.backward(second.record(() => triple(h)));
+      first.backward(h);
+      assert.equal(gradient(a), [12]); // 3 (3 + 1)
+      a.grad?.dispose();
+    },
+  );
+
   on('a step leaves as many bytes as there were before it', () => {
     const a = leaf(1, 2);
     const step = () => {

@@ -113,8 +113,8 @@ export class Tape {
     try {
       noGrad(() => {
         scope(() => {
-          const first = seed ? seed.clone() : full(loss.shape, 1, { dtype: loss.dtype, device: loss.device });
-          node.gradient = keep(first);
+          // What a later tape computed from `loss` may have sent a gradient here already.
+          arrive(loss, seed ? seed.clone() : full(loss.shape, 1, { dtype: loss.dtype, device: loss.device }));
         });
         while (this.#nodes.length > 0) this.#step(this.#nodes.pop() as TapeNode);
       });

@@ -1,6 +1,6 @@
 /**
  * The augmentable variations (§3) in the order of their labels û: which of them an experiment uses, and the targets of
- * a batch, those of mined variations (§5) after them. Their images are made by the data layer; a variation that is never applied has nothing to teach and gets no label.
+ * a batch, those of mined variations (§3.4) after them. Their images are made by the data layer; a variation that is never applied has nothing to teach and gets no label.
  */
 
 /** The M variations; the keys of `augment` in an experiment. */

@@ -6,7 +6,7 @@ import { allResults } from '../ablate/results.js';
 import { missingCells } from '../ablate/tables.js';
 import { UserError } from '../tensor/errors.js';
 import { leftOutNote, rareNote } from '../evaluate/table.js';
-import { makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
+import { checkWritable, makeFolder, missingFolders, removeEmpty, writeAtomic } from '../train/atomic.js';
 import { plainName, renderSvg, type Figure } from './figure.js';
 import { ablationFigure } from './figures/ablation.js';
 import { confidenceFigure, correlationFigure } from './figures/embedding.js';
@@ -165,6 +165,8 @@ async function fillReport(
   kinds: readonly ReturnType<typeof kindOf>[],
   out: string,
 ): Promise<ReportResult> {
+  const page = join(out, 'index.html');
+  checkWritable(page);
   const runs: RunReport[] = [];
   const names = distinct(paths.map((path) => basename(resolve(path))));
   for (const [i, path] of paths.entries())
@@ -216,7 +218,6 @@ async function fillReport(
       await sharp(Buffer.from(svg), { density: 192 }).png().toBuffer(),
     );
   }
-  const page = join(out, 'index.html');
   writeAtomic(
     page,
     renderPage(

@@ -307,6 +307,16 @@ test('a run that was moved is called by its folder', async ({ folder, run }) => 
   }
 });
 
+test('where the page cannot go is found out before anything is drawn', async ({ folder, run }) => {
+  const out = join(folder, 'taken');
+  mkdirSync(join(out, 'index.html'), { recursive: true });
+  await writeReport([run], out).then(
+    () => assert.unreachable(),
+    (error: Error) => assert.match(error.message, /^cannot write .*index\.html: it is a folder$/),
+  );
+  assert.equal(readdirSync(out), ['index.html']);
+});
+
 test('what is neither a run nor a sweep is told, and what is not there', async ({ folder }) => {
   for (const [path, complaint] of [
     [folder, 'expected a run directory (metrics.jsonl) or the results of a sweep (cells/), found neither'],

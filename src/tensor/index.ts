@@ -1,7 +1,15 @@
-export * from './dtype.js';
-export * from './errors.js';
-export * from './shape.js';
-export * from './scope.js';
+export {
+  accumulator,
+  bytesOf,
+  dtypes,
+  isFloat,
+  type DType,
+  type FloatType,
+  type HostArray,
+} from './dtype.js';
+export { check, OutOfMemoryError, ShapeError, UserError } from './errors.js';
+export { broadcastShape, formatShape, sameShape, sizeOf, type Shape } from './shape.js';
+export { keep, scope } from './scope.js';
 export * from './device.js';
 export type { DeviceStatistics } from './native.js';
 export * from './recording.js';

@@ -30,8 +30,7 @@ type Kept<T> = T extends Tensor | HostArray | undefined | null | void | string |
 function handOver(value: unknown, own: Set<Tensor>): void {
   if (value === null || typeof value !== 'object') return;
   if (own.delete(value as Tensor)) onScopeCreate(value as Tensor);
-  else if (Array.isArray(value)) for (const item of value) handOver(item, own);
-  else if (Object.getPrototypeOf(value) === Object.prototype)
+  else if (!ArrayBuffer.isView(value) && !('storage' in value))
     for (const item of Object.values(value)) handOver(item, own);
 }
 
@@ -47,7 +46,7 @@ export function refusePromise<T>(op: string, result: T): T {
 }
 
 /**
- * Runs `f`, then frees every tensor it made except those in its result: a tensor, or arrays and plain objects of them, among which there may
+ * Runs `f`, then frees every tensor it made except those in its result: a tensor, or arrays and objects of them, among which there may
  * be numbers, texts and host arrays.
  */
 export function scope<T>(f: () => T & Kept<T>): T {

@@ -16,6 +16,8 @@ import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadConfig } from '../config/index.js';
+import { UserError } from '../tensor/errors.js';
+import { describePlan } from './plan.js';
 import { checkpoints } from './run-directory.js';
 import { stepsOf, train } from './trainer.js';
 
@@ -224,10 +226,9 @@ test('--resume: other training images than those that the run began with are ref
   }
 });
 
-test('--dry-run refuses what training would, and says what does not fit into memory', ({ file }) => {
+test('--dry-run refuses what training would, and says what does not fit into memory', async ({ file }) => {
   const refusals: [string, RegExp][] = [
     ['work_dir=/proc/run', /cannot make the run directory \/proc\/run: /],
-    ['from=nope', /no such run directory or checkpoint: nope/],
     [
       'data.images_per_identity=1',
       /pairs: expected \d+ genuine and as many impostor pairs .*; lower evaluate\.pair_count/,
@@ -239,12 +240,15 @@ test('--dry-run refuses what training would, and says what does not fit into mem
     ['data.sampling={identities: 12, images: 1}', /data\.sampling: expected at most the 6 identities/],
   ];
   for (const [set, pattern] of refusals) {
-    const size = set.startsWith('data.sampling') ? ['--set', 'train.batch_size=12'] : [];
-    const { status, stdout, stderr } = run('train', file, '--dry-run', '--set', set, ...size);
-    assert.equal([status, stdout], [2, ''], `${set} ${stderr}`);
-    assert.match(stderr, pattern);
-    assert.is(stderr.trimEnd().split('\n').length, 1, stderr);
+    const size = set.startsWith('data.sampling') ? ['train.batch_size=12'] : [];
+    await describePlan(loadConfig(file, [set, ...size])).then(
+      () => assert.unreachable(set),
+      (error: unknown) => assert.ok(error instanceof UserError && pattern.test(error.message), String(error)),
+    );
   }
+  const { status, stdout, stderr } = run('train', file, '--dry-run', '--set', 'from=nope');
+  assert.equal([status, stdout], [2, ''], stderr);
+  assert.match(stderr, /^turl: no such run directory or checkpoint: nope\n$/);
   // Whole batches of 2 x 6 images in 5 epochs, and one where there are fewer.
   const epochs = loadConfig(file, ['train.steps=null', 'train.epochs=5']);
   assert.equal(
