@@ -53,7 +53,7 @@ export class Block extends Module implements Layer {
 }
 
 /**
- * IResNet (Duta et al., "Improved Residual Networks", 2020, in the form the field uses for faces): a 3x3 stem, four stages of
+ * IResNet (Duta et al., "Improved Residual Networks", 2020, in the form the field uses for faces): a 3x3 stem, stages (usually four) of
  * blocks BN-conv-BN-PReLU-conv-BN whose first block halves the size, then BN and a linear layer over all positions.
  * @throws ShapeError unless each stage has its channels and its blocks
  */

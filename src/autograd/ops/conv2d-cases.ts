@@ -32,6 +32,7 @@ export const cases: Record<string, Case> = {
   'depthwise 3x3, no padding': { x: [2, 4, 3, 17], out: 17, kernel: [3, 3], groups: 17 },
   'depthwise 3x3, padding 2': { x: [1, 3, 2, 33], out: 33, kernel: [3, 3], padding: 2, groups: 33 },
   'depthwise 3x3, padding 3': { x: [1, 3, 4, 16], out: 16, kernel: [3, 3], padding: 3, groups: 16 },
+  'depthwise 5x3, many channels': { x: [2, 6, 5, 72], out: 72, kernel: [5, 3], padding: 2, groups: 72 },
   // Several chunks of CUDA's kernels for channels in packs, and threads without channels.
   'depthwise 3x3, packs': { x: [2, 12, 13, 136], out: 136, kernel: [3, 3], padding: 1, groups: 136 },
   'depthwise 3x3, packs, no padding': { x: [1, 6, 9, 24], out: 24, kernel: [3, 3], groups: 24 },
