@@ -14,9 +14,10 @@ std::unique_ptr<Backend> open_backend(const std::string& library) {
   // A folder with other builds of the backends, such as those with sanitizers (scripts/sanitize.mjs).
   if (const char* folder = std::getenv("TURL_BACKEND_DIR"))
     if (std::string other = std::string(folder) + "/" + library + ".so"; access(other.c_str(), F_OK) == 0) path = other;
-  // Only the CUDA backend may be missing in a complete build.
   if (access(path.c_str(), F_OK) != 0)
-    throw std::runtime_error(library + " was not built, because there was no nvcc: with it in PATH, npm run build adds it");
+    throw std::runtime_error(library + (library == "turl_cuda"
+                                            ? " was not built, because there was no nvcc: with it in PATH, npm run build adds it"
+                                            : " is not there (" + path + "): npm run build makes it"));
   void* opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!opened) throw std::runtime_error(std::string("cannot open ") + library + ": " + dlerror());
   auto open = reinterpret_cast<turl_backend_function>(dlsym(opened, "turl_backend"));

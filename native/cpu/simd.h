@@ -97,6 +97,17 @@ inline vfloat select(vint condition, vfloat a, vfloat b) { return condition ? a 
 inline vfloat vmax(vfloat a, vfloat b) { return a > b ? a : b; }
 inline vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
 
+// Lane i is lane `lane[i]` of a, or from `lanes` on one of b.
+inline vfloat shuffle(vfloat a, vfloat b, vint lane) {
+#if defined(__clang__)
+  vfloat v;
+  for (int i = 0; i < lanes; i++) v[i] = lane[i] < lanes ? a[lane[i]] : b[lane[i] - lanes];
+  return v;
+#else
+  return __builtin_shuffle(a, b, lane);
+#endif
+}
+
 // v[i][j] becomes v[j][i]: first blocks of half the lanes change places, then blocks of a quarter, and so on.
 inline void transpose(vfloat (&v)[lanes]) {
   vint lane;
@@ -109,8 +120,8 @@ inline void transpose(vfloat (&v)[lanes]) {
     for (int i = 0; i < lanes; i++)
       if (!(i & width)) {
         const vfloat low = v[i], high = v[i + width];
-        v[i] = __builtin_shuffle(low, high, from_low);
-        v[i + width] = __builtin_shuffle(low, high, from_high);
+        v[i] = shuffle(low, high, from_low);
+        v[i + width] = shuffle(low, high, from_high);
       }
   }
 }
@@ -124,7 +135,7 @@ inline vfloat sum_each(vfloat (&v)[lanes]) {
     const vint upper = lane & width, own = upper != 0 ? lane + lanes : lane;
 #pragma GCC unroll 8
     for (int i = 0; i < width; i++)
-      v[i] = __builtin_shuffle(v[i], v[i + width], own) + __builtin_shuffle(v[i], v[i + width], own ^ width);
+      v[i] = shuffle(v[i], v[i + width], own) + shuffle(v[i], v[i + width], own ^ width);
   }
   return v[0];
 }
