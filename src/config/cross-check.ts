@@ -86,6 +86,12 @@ export function crossCheck({
   if (data.sampling !== null) {
     const { identities, images } = data.sampling;
     demand(
+      stage !== 'uncertainty' || images > 1,
+      'data.sampling.images',
+      'stage',
+      `expected at least 2 images of an identity in a batch, for genuine pairs, got ${images}`,
+    );
+    demand(
       identities * images === train.batch_size,
       'data.sampling',
       'train.batch_size',

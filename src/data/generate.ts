@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { UserError } from '../tensor/errors.js';
 import { FaceSet } from './face-set.js';
 import { WorkerPool } from './jobs.js';
+import { sharedMemory } from './shared-memory.js';
 import { usualVariety, type Variety } from './synthetic/scene.js';
 
 export interface SyntheticOptions {
@@ -46,12 +47,14 @@ export async function renderAhead(faces: FaceSet, options: RenderOptions = {}): 
   if (faces.data.source.kind !== 'synthetic') return faces;
   const { workers = availableParallelism(), yaw = null, seed = 0, onProgress } = options;
   const bytes = faces.images * faces.size * faces.size * 3;
+  const memory = () =>
+    sharedMemory(
+      bytes,
+      `${faces.images} generated faces of ${faces.size} pixels (data.identities, data.images_per_identity)`,
+    );
   const data = {
     ...faces.data,
-    rendered: {
-      pixels: new SharedArrayBuffer(bytes),
-      turned: yaw ? new SharedArrayBuffer(bytes) : null,
-    },
+    rendered: { pixels: memory(), turned: yaw ? memory() : null },
   };
   const pool = new WorkerPool(workers, { faces: data });
   try {
