@@ -22,6 +22,10 @@ export function syntheticFaces(options: SyntheticOptions): FaceSet {
   const { seed, identities, imagesPerIdentity, size, variety = usualVariety } = options;
   if (identities < 2) throw new UserError(`expected at least 2 identities to generate, got ${identities}`);
   const images = identities * imagesPerIdentity;
+  if (images >= 2 ** 31)
+    throw new UserError(
+      `expected fewer than ${2 ** 31} images to generate (data.identities, data.images_per_identity), got ${identities} x ${imagesPerIdentity}`,
+    );
   return new FaceSet({
     source: { kind: 'synthetic', seed, imagesPerIdentity, variety },
     size,

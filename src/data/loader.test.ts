@@ -224,6 +224,10 @@ test('what there is no memory for is refused', async () => {
     () => new Loader(options(faces, { prefetch: many })),
     /^expected memory for \d+ batches of 5 images \(train\.batch_size, data\.prefetch\), 8\.44 PiB, found less$/,
   );
+  assert.throws(
+    () => syntheticFaces({ seed: 1, identities: 2 ** 30, imagesPerIdentity: 2, size: 24 }),
+    /^expected fewer than 2147483648 images to generate .*, got 1073741824 x 2$/,
+  );
   const large = new FaceSet({ ...faces.data, size: 2 ** 22 });
   await fails(
     () => renderAhead(large, { workers: 0 }),
