@@ -54,6 +54,12 @@ export function crossCheck({
     'evaluate.pairs',
     'expected the image folder that evaluate.pairs names, got nothing',
   );
+  demand(
+    stage === 'attributes' || evaluate.score !== 'uncertainty' || loss.type === 'confidence-softmax',
+    'evaluate.score',
+    'loss.type',
+    `expected another score, since loss.type ${loss.type} has no confidences, got ${evaluate.score}`,
+  );
   for (const [key, range] of [
     ['augment.occlusion.share', augment.occlusion.share],
     ['augment.pose.yaw', augment.pose.yaw],
