@@ -160,6 +160,14 @@ test('wrong values: line, key, what was expected and what was found', ({ folder 
       '2: data.sampling: expected identities times images to be train.batch_size (256), got 3 x 2',
     ],
     [
+      'evaluate:\n  score: uncertainty\nloss:\n  type: cosface',
+      '2: evaluate.score: expected another score, since loss.type cosface has no confidences, got uncertainty',
+    ],
+    [
+      'stage: uncertainty\nfrom: x\ndata:\n  sampling: { identities: 256, images: 1 }',
+      '4: data.sampling.images: expected at least 2 images of an identity in a batch, for genuine pairs, got 1',
+    ],
+    [
       'data:\n  image_size: 100\nmodel:\n  input_size: 112',
       '4: model.input_size: expected at most data.image_size (100), got 112',
     ],

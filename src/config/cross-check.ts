@@ -54,6 +54,12 @@ export function crossCheck({
     'evaluate.pairs',
     'expected the image folder that evaluate.pairs names, got nothing',
   );
+  demand(
+    stage === 'attributes' || evaluate.score !== 'uncertainty' || loss.type === 'confidence-softmax',
+    'evaluate.score',
+    'loss.type',
+    `expected another score, since loss.type ${loss.type} has no confidences, got ${evaluate.score}`,
+  );
   for (const [key, range] of [
     ['augment.occlusion.share', augment.occlusion.share],
     ['augment.pose.yaw', augment.pose.yaw],
@@ -85,6 +91,12 @@ export function crossCheck({
   }
   if (data.sampling !== null) {
     const { identities, images } = data.sampling;
+    demand(
+      stage !== 'uncertainty' || images > 1,
+      'data.sampling.images',
+      'stage',
+      `expected at least 2 images of an identity in a batch, for genuine pairs, got ${images}`,
+    );
     demand(
       identities * images === train.batch_size,
       'data.sampling',

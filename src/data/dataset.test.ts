@@ -54,6 +54,15 @@ test('images read in batches are those of the reader, at any yaw, with any numbe
   }
 });
 
+test('batches of more images than there are read each image once', async () => {
+  const { heldOut } = await openDataset(config);
+  if (!heldOut) throw new Error('nothing was held out');
+  const rows: [number, number, number][] = [];
+  for await (const { start, count, pixels } of readImages(heldOut, { batchSize: 2 ** 40, workers: 0 }))
+    rows.push([start, count, pixels.buffer.byteLength / 24 ** 2 / 3]);
+  assert.equal(rows, [[0, 6, 4 * 6]]);
+});
+
 test('photographs that should be turned are refused', async () => {
   const root = mkdtempSync(join(tmpdir(), 'turl-dataset-'));
   try {

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { UserError } from '../tensor/errors.js';
 import { FaceSet } from './face-set.js';
 import { WorkerPool } from './jobs.js';
+import { sharedMemory } from './shared-memory.js';
 import { usualVariety, type Variety } from './synthetic/scene.js';
 
 export interface SyntheticOptions {
@@ -21,6 +22,10 @@ export function syntheticFaces(options: SyntheticOptions): FaceSet {
   const { seed, identities, imagesPerIdentity, size, variety = usualVariety } = options;
   if (identities < 2) throw new UserError(`expected at least 2 identities to generate, got ${identities}`);
   const images = identities * imagesPerIdentity;
+  if (images >= 2 ** 31)
+    throw new UserError(
+      `expected fewer than ${2 ** 31} images to generate (data.identities, data.images_per_identity), got ${identities} x ${imagesPerIdentity}`,
+    );
   return new FaceSet({
     source: { kind: 'synthetic', seed, imagesPerIdentity, variety },
     size,
@@ -46,12 +51,14 @@ export async function renderAhead(faces: FaceSet, options: RenderOptions = {}): 
   if (faces.data.source.kind !== 'synthetic') return faces;
   const { workers = availableParallelism(), yaw = null, seed = 0, onProgress } = options;
   const bytes = faces.images * faces.size * faces.size * 3;
+  const memory = () =>
+    sharedMemory(
+      bytes,
+      `${faces.images} generated faces of ${faces.size} pixels (data.identities, data.images_per_identity)`,
+    );
   const data = {
     ...faces.data,
-    rendered: {
-      pixels: new SharedArrayBuffer(bytes),
-      turned: yaw ? new SharedArrayBuffer(bytes) : null,
-    },
+    rendered: { pixels: memory(), turned: yaw ? memory() : null },
   };
   const pool = new WorkerPool(workers, { faces: data });
   try {

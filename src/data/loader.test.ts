@@ -8,9 +8,10 @@ import { augmentColumns } from './augment.js';
 import { writeContactSheet } from './contact-sheet.js';
 import { balancedSampling } from './sampling.js';
 import { openPhotographs } from './photographs.js';
-import { openReader, type FaceSet } from './face-set.js';
+import { openReader, FaceSet } from './face-set.js';
 import { renderAhead, syntheticFaces } from './generate.js';
 import { WorkerPool } from './jobs.js';
+import { fails } from './testing.js';
 import { copyBatch, Loader, type Batch, type LoaderOptions } from './loader.js';
 
 const test = suite('loader');
@@ -215,6 +216,23 @@ test('a thread that dies ends what waits for it and what is asked for later, wit
 
 test('a crop beyond the image is refused', () => {
   assert.throws(() => new Loader(options(faces, { crop: 25 })), /at most the images' 24 pixels, got 25/);
+});
+
+test('what there is no memory for is refused', async () => {
+  const many = 2 ** 40;
+  assert.throws(
+    () => new Loader(options(faces, { prefetch: many })),
+    /^expected memory for \d+ batches of 5 images \(train\.batch_size, data\.prefetch\), 8\.44 PiB, found less$/,
+  );
+  assert.throws(
+    () => syntheticFaces({ seed: 1, identities: 2 ** 30, imagesPerIdentity: 2, size: 24 }),
+    /^expected fewer than 2147483648 images to generate .*, got 1073741824 x 2$/,
+  );
+  const large = new FaceSet({ ...faces.data, size: 2 ** 22 });
+  await fails(
+    () => renderAhead(large, { workers: 0 }),
+    /^expected memory for 12 generated faces of 4194304 pixels \(data\.identities, data\.images_per_identity\)/,
+  );
 });
 
 test('a contact sheet shows normalised images as they were', async () => {

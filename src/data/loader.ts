@@ -5,6 +5,7 @@ import { UserError } from '../tensor/errors.js';
 import { augmentColumns, encodeAugmentation } from './augment.js';
 import { trainingYaw, type FaceSet } from './face-set.js';
 import { WorkerPool } from './jobs.js';
+import { sharedMemory } from './shared-memory.js';
 import { balancedSampling, shuffledSampling, type Sampling } from './sampling.js';
 import { drawVariation, variationNames, type VariationOptions } from './variations.js';
 
@@ -50,6 +51,16 @@ interface Plan {
   readonly filled: Promise<unknown>;
 }
 
+/**
+ * Where batches are made ahead, with one slot more: that of the batch that was given out last.
+ * @throws UserError when there is no memory for it
+ */
+export const batchRing = (faces: FaceSet, batchSize: number, prefetch: number): SharedArrayBuffer =>
+  sharedMemory(
+    (prefetch + 1) * batchSize * faces.size * faces.size * 3,
+    `${prefetch + 1} batches of ${batchSize} images (train.batch_size, data.prefetch)`,
+  );
+
 /** Makes batches. Call close() at the end. */
 export class Loader {
   readonly #options: Required<Omit<LoaderOptions, 'start' | 'sampling'>>;
@@ -73,8 +84,7 @@ export class Loader {
     this.#sampling = sampling
       ? balancedSampling(faces, sampling, seed)
       : shuffledSampling(faces, batchSize, seed);
-    // One slot more than are made ahead: that of the batch that was given out last.
-    this.#ring = new SharedArrayBuffer((prefetch + 1) * batchSize * faces.size * faces.size * 3);
+    this.#ring = batchRing(faces, batchSize, prefetch);
     this.#pool = new WorkerPool(workers, { faces: faces.data, ring: this.#ring });
     this.#next = start;
   }

@@ -1,6 +1,7 @@
 /** Reads images of a set in order, for evaluation: decoded or rendered by worker threads ahead of whoever uses them. */
 import type { FaceSet } from './face-set.js';
 import { WorkerPool } from './jobs.js';
+import { sharedMemory } from './shared-memory.js';
 
 const ahead = 4; // batches made before they are asked for
 
@@ -21,12 +22,13 @@ export async function* readImages(
   { batchSize, workers, yaw = NaN }: { batchSize: number; workers: number; yaw?: number | undefined },
 ): AsyncGenerator<ImageBatch> {
   const bytes = faces.size * faces.size * 3;
-  const ring = new SharedArrayBuffer(ahead * batchSize * bytes);
+  const slot = Math.min(batchSize, faces.images);
+  const ring = sharedMemory(ahead * slot * bytes, `${ahead} batches of ${slot} images`);
   const pool = new WorkerPool(workers, { faces: faces.data, ring });
   const batches = Math.ceil(faces.images / batchSize);
   // Every job fills a whole slot; the last repeats its last image.
   const fill = (batch: number) => {
-    const images = Int32Array.from({ length: batchSize }, (_, i) =>
+    const images = Int32Array.from({ length: slot }, (_, i) =>
       Math.min(batch * batchSize + i, faces.images - 1),
     );
     const filled = pool.run({
@@ -47,7 +49,7 @@ export async function* readImages(
       yield {
         start,
         count,
-        pixels: new Uint8Array(ring, (batch % ahead) * batchSize * bytes, count * bytes),
+        pixels: new Uint8Array(ring, (batch % ahead) * slot * bytes, count * bytes),
       };
       if (batch + ahead - 1 < batches) jobs.push(fill(batch + ahead - 1));
     }

@@ -15,9 +15,11 @@ import { scope } from '../tensor/scope.js';
 import { Draws, purposes } from '../tensor/philox.js';
 import { UserError } from '../tensor/errors.js';
 import { assertClose, randomTensor, randomValues } from '../testing.js';
-import { loadWeights } from '../train/checkpoint.js';
+import { loadWeights, tensorSources } from '../train/checkpoint.js';
 import { Experiment } from '../train/experiment.js';
+import { prefixed } from '../train/learner.js';
 import { findCheckpoint, resumePoint } from '../train/run-directory.js';
+import { writeSafetensors } from '../train/safetensors.js';
 import { fitUnits } from './fit.js';
 import { importWeights, readUnits } from './index.js';
 import { readTorchFile, type StateDict } from './torch-file.js';
@@ -254,6 +256,19 @@ test('InsightFace’s names: every number comes to its place, whatever the order
   // BGR: the first filter's planes in reverse.
   fitUnits(b, unitsOfState(state, 'x.pt'), { file: 'x', colour: 'BGR' });
   assert.is(b.state().get('body.0.layers.0.weight')?.toArray()[0], value('conv1.weight', 2 * 9));
+});
+
+test('turl’s own safetensors are refused, and told what to take instead', ({ folder }) => {
+  const file = join(folder, 'own.safetensors');
+  for (const name of ['iresnet-small', 'mobilefacenet'] as const) {
+    const network = buildBackbone(new Initialiser(1), { ...model, name, dropout: 0 });
+    writeSafetensors(file, tensorSources(new Map(prefixed('network', network.state()))));
+    network.dispose();
+    assert.throws(
+      () => readUnits(file),
+      /own\.safetensors: expected weights of another program, found turl's own: /,
+    );
+  }
 });
 
 test('safetensors: every floating-point type, and what counts something is left out', ({ folder }) => {

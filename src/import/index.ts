@@ -42,6 +42,10 @@ function safetensorsState(file: string): StateDict {
     const bytes = data.length / size;
     state.set(name, { shape, values: Float32Array.from({ length: size }, (_, i) => read(view, i * bytes)) });
   }
+  if (state.has('network.body.0.layers.0.weight'))
+    throw new UserError(
+      `${file}: expected weights of another program, found turl's own: use the run that has them, or its turl export --out NAME.onnx`,
+    );
   return state;
 }
 

@@ -1,7 +1,17 @@
 /** Initial values, drawn by Philox: the i-th tensor of a seed is the same on every device. */
+import { OutOfMemoryError } from '../tensor/errors.js';
 import { Draws, purposes } from '../tensor/philox.js';
-import { sizeOf, type Shape } from '../tensor/shape.js';
+import { formatShape, sizeOf, type Shape } from '../tensor/shape.js';
 import { full, parameter, tensor, type Tensor, type TensorOptions } from '../tensor/tensor.js';
+
+function hostMemory(shape: Shape): Float32Array {
+  try {
+    return new Float32Array(sizeOf(shape));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new OutOfMemoryError(`expected memory for parameters ${formatShape(shape)}, found less`);
+  }
+}
 
 /** Makes parameters one after another; the order in which a network is built decides which draw each gets. */
 export class Initialiser {
@@ -15,7 +25,7 @@ export class Initialiser {
   /** Normal with mean 0. */
   normal(shape: Shape, deviation: number): Tensor {
     const draws = new Draws(this.seed, purposes.initialise, 0, this.#count++);
-    const values = new Float32Array(sizeOf(shape));
+    const values = hostMemory(shape);
     for (let i = 0; i < values.length; i++) values[i] = deviation * draws.normal();
     return parameter(tensor(values, shape, { dtype: 'float32', label: 'parameters', ...this.options }));
   }

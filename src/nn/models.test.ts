@@ -2,6 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../config/index.js';
 import { device, type Device } from '../tensor/device.js';
+import { OutOfMemoryError } from '../tensor/errors.js';
 import { sizeOf } from '../tensor/shape.js';
 import { scope } from '../tensor/scope.js';
 import { Tape } from '../autograd/tape.js';
@@ -183,6 +184,15 @@ test('images of another size are refused', () => {
     ),
   );
   backbone.dispose();
+});
+
+test('parameters of more bytes than there is memory are refused', () => {
+  assert.throws(
+    () => new Initialiser(1).normal([2 ** 30, 2 ** 20], 1),
+    (error: unknown) =>
+      error instanceof OutOfMemoryError &&
+      error.message === 'expected memory for parameters [1073741824, 1048576], found less',
+  );
 });
 
 test('stages with channels but without a number of blocks are refused', () => {

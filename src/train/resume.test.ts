@@ -16,6 +16,7 @@ import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadConfig } from '../config/index.js';
+import { fails } from '../data/testing.js';
 import { UserError } from '../tensor/errors.js';
 import { describePlan } from './plan.js';
 import { checkpoints } from './run-directory.js';
@@ -257,6 +258,13 @@ test('--dry-run refuses what training would, and says what does not fit into mem
   );
   const large = run('train', file, '--dry-run', '--set', 'train.batch_size=1000000000');
   assert.match(large.stdout, /are available, NOT ENOUGH: lower train\.batch_size/);
+});
+
+test('batches that there is no memory for leave no run directory', async ({ folder, file }) => {
+  const path = join(folder, 'run');
+  const config = loadConfig(file, ['data.prefetch=1099511627776', `work_dir=${path}`]);
+  await fails(() => train(config), /^expected memory for 1099511627777 batches of 6 images/);
+  assert.not(existsSync(path));
 });
 
 test('options that are wrong: what was written is shown', ({ file }) => {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Config } from '../config/index.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
-import { copyBatch, type Batch } from '../data/loader.js';
+import { batchRing, copyBatch, type Batch } from '../data/loader.js';
 import { balancedSampling } from '../data/sampling.js';
 import { evaluate, type TestSet } from '../evaluate/evaluate.js';
 import { evaluationCsv, evaluationJson, evaluationTable, type Evaluation } from '../evaluate/table.js';
@@ -100,6 +100,8 @@ export async function train(config: Config, { resume, signal }: TrainOptions = {
   const latest = resume === undefined ? undefined : resumePoint(resume);
   const first = latest?.step ?? 0;
   const { dataset, test, start, identities } = await openInputs(config, { render: true, resume });
+  // Before there is a run directory: it would keep the configuration.
+  batchRing(dataset.train, config.train.batch_size, config.data.prefetch);
   const learner = buildLearner(config, identities);
   if (latest) loadCheckpoint(latest.file, learner, first);
   else if (start !== undefined) loadWeights(start, learner);
