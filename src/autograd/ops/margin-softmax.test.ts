@@ -78,6 +78,8 @@ const cases: readonly Case[] = [
   { samples: 130, classes: 203, size: 72, groups: 6, margin: 2, scale: 2 },
   { samples: 40, classes: 150, size: 96, groups: 3, margin: 2, scale: 2 },
   { samples: 258, classes: 132, size: 136, groups: 17, margin: 2, scale: 1 },
+  // More tiles of classes than a warp has lanes, and a slice whose splits are deeper than the 64 of a turn of CUDA's passes.
+  { samples: 5, classes: 4301, size: 8, groups: 2, margin: 2, scale: 4 },
 ];
 const large: Case = { samples: 65, classes: 1000, size: 64, groups: 16, margin: 30, scale: 16 };
 
