@@ -138,7 +138,7 @@ const shapes = [
   [7, 3],
   [2, 5, 3, 17],
   [3, 9, 9, 64],
-  [1500, 33],
+  [4224, 33], // more chunks than CUDA's finishing blocks have lines
   [1500, 64], // several chunks of CUDA's, in packs
   [2100, 24], // and with threads that have no channels
   [300, 83], // blocks of several vectors of channels, single vectors and single channels; more rows than are added in float
