@@ -252,7 +252,7 @@ void forward(Context& context, Out y, Out statistics, In x, const Channel& k, co
 // A finishing block has few channels, and walks over all their chunks alone. Where there are more chunks than this, the whole GPU first adds
 // them up to fewer.
 #ifdef TURL_EMULATED
-constexpr int64_t most_chunks = 4;
+constexpr int64_t most_chunks = 8;
 #else
 constexpr int64_t most_chunks = 2048;
 #endif

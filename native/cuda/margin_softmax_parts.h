@@ -9,7 +9,7 @@ constexpr float lowest = -1e30f;  // below every logit: the maximum before the f
 constexpr int splits = 32;        // parts of a slice whose contributions to dg are summed by different blocks: 128 for 256 samples of 512
 constexpr int warps = 8;
 #ifdef TURL_EMULATED  // small, so that small tests have several runs and slices
-constexpr int64_t most_runs = 2, slice_elements = 4096;
+constexpr int64_t most_runs = 2, slice_elements = 32768;
 #else
 constexpr int64_t most_runs = 512;                    // runs of class tiles in forward
 constexpr int64_t slice_elements = int64_t(8) << 20;  // of p, and of v, for a slice of the classes: 32 MiB each

@@ -60,38 +60,40 @@ function reference(
   return out;
 }
 
-for (const device of devices)
-  test(`crop, mirror, blur, blocks and normalisation equal the definition on ${device.name}`, () => {
-    const [side, size, blocks] = [23, 20, 7];
-    const cases: Augmentation[] = [
-      { top: 0, left: 0, flip: false, blur: 0, occluded: [] },
-      { top: 3, left: 1, flip: true, blur: 3, occluded: [0, 48, 31, 32] },
-      { top: 2, left: 3, flip: false, blur: 11, occluded: [24] },
-      { top: 0, left: 2, flip: true, blur: -2, occluded: [12] },
-      { top: 3, left: 0, flip: false, blur: -3, occluded: [] },
-      { top: 1, left: 1, flip: true, blur: -8, occluded: [] },
-      { top: 1, left: 2, flip: true, blur: 7, occluded: Array.from({ length: 49 }, (_, i) => i) },
-    ];
-    const pixels = Uint8Array.from(randomValues(cases.length * side * side * 3, 5), (v) => (v + 1) * 127.9);
-    const rows = new Int32Array(cases.length * augmentColumns);
-    cases.forEach((a, i) => encodeAugmentation(rows, i, a));
-    const images = tensor(pixels, [cases.length, side, side, 3], { device });
-    const parameters = tensor(rows, [cases.length, augmentColumns], { device });
-    const expected = cases.flatMap((a, i) =>
-      reference(pixels.subarray(i * side * side * 3), side, size, blocks, a),
-    );
-    // Values below 2 after weighted sums of 22 float32 terms: 1e-6. bfloat16 keeps 8 bits: 2^-8.
-    for (const [dtype, tolerance] of [
-      ['float32', 2e-6],
-      ['bfloat16', 4e-3],
-    ] as const)
-      assertClose(
-        augment(images, parameters, { size, blocks, mean: 127.5, scale: 128, dtype }).toArray(),
-        expected,
-        tolerance,
-        dtype,
+// The second has more values in a line than CUDA's blocks have threads.
+for (const size of [20, 44])
+  for (const device of devices)
+    test(`crops of ${size}, mirror, blur, blocks and normalisation equal the definition on ${device.name}`, () => {
+      const [side, blocks] = [size + 3, 7];
+      const cases: Augmentation[] = [
+        { top: 0, left: 0, flip: false, blur: 0, occluded: [] },
+        { top: 3, left: 1, flip: true, blur: 3, occluded: [0, 48, 31, 32] },
+        { top: 2, left: 3, flip: false, blur: 11, occluded: [24] },
+        { top: 0, left: 2, flip: true, blur: -2, occluded: [12] },
+        { top: 3, left: 0, flip: false, blur: -3, occluded: [] },
+        { top: 1, left: 1, flip: true, blur: -8, occluded: [] },
+        { top: 1, left: 2, flip: true, blur: 7, occluded: Array.from({ length: 49 }, (_, i) => i) },
+      ];
+      const pixels = Uint8Array.from(randomValues(cases.length * side * side * 3, 5), (v) => (v + 1) * 127.9);
+      const rows = new Int32Array(cases.length * augmentColumns);
+      cases.forEach((a, i) => encodeAugmentation(rows, i, a));
+      const images = tensor(pixels, [cases.length, side, side, 3], { device });
+      const parameters = tensor(rows, [cases.length, augmentColumns], { device });
+      const expected = cases.flatMap((a, i) =>
+        reference(pixels.subarray(i * side * side * 3), side, size, blocks, a),
       );
-  });
+      // Values below 2 after weighted sums of 22 float32 terms: 1e-6. bfloat16 keeps 8 bits: 2^-8.
+      for (const [dtype, tolerance] of [
+        ['float32', 2e-6],
+        ['bfloat16', 4e-3],
+      ] as const)
+        assertClose(
+          augment(images, parameters, { size, blocks, mean: 127.5, scale: 128, dtype }).toArray(),
+          expected,
+          tolerance,
+          dtype,
+        );
+    });
 
 test('an occluded image, mirrored, is the mirror image with mirrored blocks', () => {
   const [size, blocks] = [28, 7];

@@ -135,10 +135,10 @@ function compare(device: Device, dtype: DType, shape: number[], training: boolea
 
 const shapes = [
   [2, 1],
-  [7, 3],
+  [7, 139], // more channels than threads of a block on CUDA
   [2, 5, 3, 17],
   [3, 9, 9, 64],
-  [1500, 33],
+  [4224, 33], // more chunks than CUDA's finishing blocks have lines
   [1500, 64], // several chunks of CUDA's, in packs
   [2100, 24], // and with threads that have no channels
   [300, 83], // blocks of several vectors of channels, single vectors and single channels; more rows than are added in float
@@ -164,16 +164,24 @@ for (const device of devices)
     test(`${dtype} on ${device.name}: a gradient that has arrived at x is added on the way, without a kernel of its own`, () => {
       // As in compare; the sum with dy, of size 1, is rounded once more.
       const tolerance = dtype === 'bfloat16' ? 8e-2 : 5e-5;
-      for (const channels of [17, 64])
+      for (const [channels, activated] of [
+        [17, true],
+        [64, true],
+        [17, false],
+        [64, false],
+      ] as const)
         scope(() => {
           const x = parameter(randomTensor([90, channels], 1, { device, dtype }));
           const dy = randomTensor(x.shape, 2, { device, dtype });
-          const slope = randomTensor([channels], 3, { device });
+          const slope = activated ? randomTensor([channels], 3, { device }) : ones([channels], { device });
           const running = { mean: zeros([channels], { device }), variance: ones([channels], { device }) };
           const tape = new Tape();
           const y = tape.record(() => {
             const t = affine(x, 1);
-            return add(batchNormPrelu(t, undefined, undefined, slope, running, { training: true }), t);
+            const normal = activated
+              ? batchNormPrelu(t, undefined, undefined, slope, running, { training: true })
+              : batchNorm(t, undefined, undefined, running, { training: true });
+            return add(normal, t);
           });
           const before = device.statistics().kernelCalls;
           tape.backward(y, dy);
@@ -183,7 +191,12 @@ for (const device of devices)
           const arrays = { x: x.toArray(), dy: dy.toArray(), slope: slope.toArray(), channels };
           const { dx } = naive({ ...arrays, gamma: vector(1), beta: vector(0) });
           const sum = dx.map((v, i) => v + (arrays.dy[i] as number));
-          assertClose(x.grad?.toArray() ?? [], sum, tolerance, `${channels} channels`);
+          assertClose(
+            x.grad?.toArray() ?? [],
+            sum,
+            tolerance,
+            `${channels} channels, ${activated ? 'PReLU' : 'plain'}`,
+          );
           x.grad?.dispose();
         });
     });

@@ -107,6 +107,11 @@ export const cases: Record<string, Case> = {
   'windows, a tile across images': { x: [2, 13, 11, 64], out: 128, kernel: [3, 3], padding: 1 },
   'windows, channels beside the tiles': { x: [1, 9, 10, 192], out: 72, kernel: [3, 3], padding: 1 },
   'windows, no padding': { x: [1, 18, 17, 64], out: 64, kernel: [3, 3] },
+  'windows, dx with channels beside the tiles': { x: [1, 9, 10, 136], out: 64, kernel: [3, 3], padding: 1 },
+  // As many channels, but not by windows.
+  'windows, none for groups': { x: [1, 9, 10, 64], out: 64, kernel: [3, 3], padding: 1, groups: 2 },
+  'windows, none for stride 3': { x: [1, 10, 8, 64], out: 64, kernel: [3, 3], stride: 3, padding: 1 },
+  'windows, none beside the packs': { x: [1, 6, 6, 60], out: 64, kernel: [3, 3], padding: 1 },
   // With TURL_CUDA_NOT_TIMED (matrix-units.test.ts) forward and dx of these go by windows too.
   'windows, 1x1': { x: [2, 11, 13, 64], out: 128, kernel: [1, 1] },
   'windows of phases': { x: [2, 14, 13, 64], out: 128, kernel: [3, 3], stride: 2, padding: 1 },
@@ -120,11 +125,14 @@ export const cases: Record<string, Case> = {
   'no images': { x: [0, 4, 4, 3], out: 5, kernel: [3, 3], padding: 1 },
 };
 
-/** Few channels and so many pixels that on CUDA warps go through several steps of 16 of them (conv_image.h). */
+/** Few channels and so many pixels that on CUDA what sums over them makes several steps (conv_image.h, of 16 pixels). */
 export const images: Record<string, Case> = {
   image: { x: [2, 28, 30, 3], out: 72, kernel: [3, 3], padding: 1 },
   'image, stride 2': { x: [1, 57, 59, 3], out: 16, kernel: [3, 3], stride: 2, padding: 1 },
   'image, one channel, 5x5': { x: [3, 19, 21, 1], out: 8, kernel: [5, 5], padding: 4 },
+  // The weight's gradient in parts of two steps of 64 pixels, the last of one.
+  'packs, many pixels': { x: [1, 91, 93, 40], out: 8, kernel: [1, 1] },
+  'depthwise 7x7, many pixels': { x: [1, 27, 28, 3], out: 3, kernel: [7, 7], padding: 3, groups: 3 },
 };
 
 /** Larger than the tiles and blocks of the fast kernels. */

@@ -77,6 +77,7 @@ const shapes = [
   [2, 10, 2, 1],
   [0, 8, 4, 3],
   [9, 66, 6, 3],
+  [2, 432, 12, 12], // more elements, pairs of variations, and groups times variations than CUDA's blocks have threads
 ] as const;
 
 // float32: sums of at most 66 products of size 1 (error 66 * 6e-8), then of 9 samples. bfloat16: df is rounded once, 2^-9 of at most 4.

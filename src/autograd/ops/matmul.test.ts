@@ -19,6 +19,7 @@ const sizes = [
   [1, 264, 136, 8], // of 256 x 128
   [1, 8, 16, 328], // deeper than a ring of four stages of 64
   [1, 8, 16, 776], // CUDA's blocks share the inner dimension
+  [1, 8, 72, 520],
   [2, 5, 3, 520],
   [2, 8, 24, 104],
   [2, 13, 21, 16], // inner dimension in packs, outer ones odd

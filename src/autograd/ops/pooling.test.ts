@@ -72,34 +72,41 @@ test('the gradients equal finite differences', () => {
   checkGradients((x) => dropout(x, 0.5, { seed: 1, step: 2 }), [leaf([7, 3], 1)]);
 });
 
+// One rounding of 1 / 0.6 and one of the product, which bfloat16 rounds to 2^-8 of it.
 for (const device of devices)
-  test(`on ${device.name}: dropout follows Philox and keeps the mean`, () => {
-    const options = { seed: 2 ** 40 + 7, step: 5, layer: 3 };
-    const n = 10_001;
-    const x = parameter(randomTensor([n], 1, { device }));
-    const tape = new Tape();
-    const y = tape.record(() => dropout(x, 0.4, options));
-    const keeps = Array.from(
-      { length: n },
-      (_, i) => randomUniform(options.seed, purposes.dropout, 5, 3, i) >= 0.4,
-    );
-    // One rounding of 1 / 0.6 and one of the product.
-    assertClose(
-      y.toArray(),
-      Array.from(x.toArray(), (v, i) => (keeps[i] ? v / 0.6 : 0)),
-      3e-7,
-    );
-    const kept = keeps.filter(Boolean).length / n;
-    assert.ok(Math.abs(kept - 0.6) < 0.02, `four standard deviations of the share kept, 0.005 each: ${kept}`);
-    const dy = randomTensor([n], 2, { device });
-    tape.backward(y, dy);
-    assertClose(
-      x.grad?.toArray() ?? [],
-      Array.from(dy.toArray(), (v, i) => (keeps[i] ? v / 0.6 : 0)),
-      3e-7,
-    );
-    assert.is(dropout(zeros([0], { device }), 0.5, options).size, 0);
-  });
+  for (const [dtype, tolerance] of [
+    ['float32', 3e-7],
+    ['bfloat16', 2 ** -8],
+  ] as const)
+    test(`${dtype} on ${device.name}: dropout follows Philox and keeps the mean`, () => {
+      const options = { seed: 2 ** 40 + 7, step: 5, layer: 3 };
+      const n = 10_001;
+      const x = parameter(randomTensor([n], 1, { device, dtype }));
+      const tape = new Tape();
+      const y = tape.record(() => dropout(x, 0.4, options));
+      const keeps = Array.from(
+        { length: n },
+        (_, i) => randomUniform(options.seed, purposes.dropout, 5, 3, i) >= 0.4,
+      );
+      assertClose(
+        y.toArray(),
+        Array.from(x.toArray(), (v, i) => (keeps[i] ? v / 0.6 : 0)),
+        tolerance,
+      );
+      const kept = keeps.filter(Boolean).length / n;
+      assert.ok(
+        Math.abs(kept - 0.6) < 0.02,
+        `four standard deviations of the share kept, 0.005 each: ${kept}`,
+      );
+      const dy = randomTensor([n], 2, { device, dtype });
+      tape.backward(y, dy);
+      assertClose(
+        x.grad?.toArray() ?? [],
+        Array.from(dy.toArray(), (v, i) => (keeps[i] ? v / 0.6 : 0)),
+        tolerance,
+      );
+      assert.is(dropout(zeros([0], { device }), 0.5, options).size, 0);
+    });
 
 test('the gradient of dropout has the mask of the forward pass, though the step has advanced since', () => {
   const x = parameter(ones([64]));
