@@ -13,8 +13,8 @@ export interface Landmarks {
   of(path: string): readonly Point[] | undefined;
 }
 
-export async function readLandmarks(file: string): Promise<Landmarks> {
-  const rows = await readTable(file);
+export function readLandmarks(file: string): Landmarks {
+  const rows = [...readTable(file)];
   const points = new Map<string, readonly Point[]>();
   rows.forEach((row, line) => {
     const [path = '', ...cells] = row;

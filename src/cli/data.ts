@@ -112,7 +112,7 @@ export function dataCommand(): Command {
         size,
         quality: png ? 'png' : quality,
         ...(workers === undefined ? {} : { workers }),
-        ...(landmarks === undefined ? {} : { landmarks: await readLandmarks(landmarks) }),
+        ...(landmarks === undefined ? {} : { landmarks: readLandmarks(landmarks) }),
         onProgress: progress.show,
         signal: stop.signal,
       }).finally(progress.stop);

@@ -37,7 +37,7 @@ async function openAttributeSet(config: Config): Promise<Dataset> {
     throw new UserError(
       'data.path: expected the folder of a set in CelebA’s format (or --data PATH), found nothing',
     );
-  const { archive, attributes } = await openCelebA(data.path, mined.variations);
+  const { archive, attributes } = openCelebA(data.path, mined.variations);
   const { faces, broken } = await openPhotographs(archive, photographOptions(config));
   const heldOut = data.held_out_identities;
   const split = heldOut > 0 ? splitIdentities(faces, heldOut, seed) : { train: faces, heldOut: undefined };

@@ -24,7 +24,7 @@ export interface AttributeArchive {
 }
 
 /** @param names of the attributes wanted, in their order */
-export async function openCelebA(folder: string, names: readonly string[]): Promise<AttributeArchive> {
+export function openCelebA(folder: string, names: readonly string[]): AttributeArchive {
   const places = new Map(filesIn(folder).map((file) => [basename(file).toLowerCase(), file]));
   const listed = (name: string) => {
     const file = places.get(name);
@@ -32,10 +32,10 @@ export async function openCelebA(folder: string, names: readonly string[]): Prom
       throw new UserError(`expected ${name} in ${folder} (CelebA's format), found none`);
     return join(folder, file);
   };
-  const identities = await openList(listed('identity_celeba.txt'));
+  const identities = openList(listed('identity_celeba.txt'));
   const { source, labels } = identities;
   if (source.kind !== 'files') throw new Error('a list has files');
-  const table = await readAttributes(listed('list_attr_celeba.txt'), names);
+  const table = readAttributes(listed('list_attr_celeba.txt'), names);
   const images: number[] = [];
   const files: string[] = [];
   source.files.forEach((file, i) => {
@@ -72,8 +72,8 @@ function filesIn(folder: string): string[] {
 }
 
 /** The wanted attributes of each image, by its file name. */
-async function readAttributes(file: string, names: readonly string[]): Promise<Map<string, number[]>> {
-  const [[count] = [], head = [], ...rows] = await readTable(file);
+function readAttributes(file: string, names: readonly string[]): Map<string, number[]> {
+  const [[count] = [], head = [], ...rows] = [...readTable(file)];
   const columns = names.map((name) => {
     const column = head.indexOf(name);
     const near = nearest(name, head);

@@ -4,14 +4,12 @@
  * (aligned, path, label), or the label and the path, also in MXNet's (number, labels, path), whose first label counts. Read are
  * also lines of a path, spaces and a label, in either order, as CelebA's identity_CelebA.txt; such a path may hold spaces.
  */
-import { readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { parseString } from 'fast-csv';
 import { UserError } from '../../tensor/errors.js';
-import { explaining } from '../../train/atomic.js';
 import { isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
 import { columnOf, numberIdentities } from './identities.js';
+import { linesOf } from './lines.js';
 
 // The first ones count most.
 const pathNames = ['path', 'file', 'filename', 'image', 'image_id'];
@@ -19,27 +17,43 @@ const labelNames = ['label', 'identity', 'identity_id', 'person', 'id'];
 
 const atBlanks = (line: string): string[] => line.split(/\s+/);
 
+/** The cells of a line of a table; in quotes they may hold the delimiter, and quotes twice. */
+function atDelimiter(line: string, delimiter: string): string[] | undefined {
+  if (!line.includes('"')) return line.split(delimiter).map((cell) => cell.trim());
+  const cell = new RegExp(
+    `\\s*(?:"((?:[^"]|"")*)"\\s*|([^"${delimiter}][^${delimiter}]*)?)(?:${delimiter}|$)`,
+    'y',
+  );
+  const cells: string[] = [];
+  // The last cell ends with the line, not with a delimiter.
+  for (let ended = false; !ended;) {
+    const found = cell.exec(line);
+    if (!found) return undefined;
+    cells.push((found[1]?.replaceAll('""', '"') ?? found[2] ?? '').trim());
+    ended = !found[0].endsWith(delimiter);
+  }
+  return cells;
+}
+
 /**
  * The cells of each line that is not empty.
  * @param cells of a line without its outer blanks, where neither tabs nor commas separate them
  */
-export async function readTable(file: string, cells = atBlanks): Promise<string[][]> {
-  const text = explaining(`read ${file}`, () => readFileSync(file, 'utf8'));
-  const first = text.slice(0, Math.max(0, text.indexOf('\n'))) || text;
-  const delimiter = first.includes('\t') ? '\t' : first.includes(',') ? ',' : ' ';
-  if (delimiter === ' ')
-    return text
-      .split(/\r?\n/)
-      .map((line) => line.trim())
-      .filter((line) => line !== '')
-      .map(cells);
-  return new Promise((resolve, reject) => {
-    const rows: string[][] = [];
-    parseString<string[], string[]>(text, { delimiter, ignoreEmpty: true, trim: true })
-      .on('error', (error: Error) => reject(new UserError(`${file}: ${error.message}`)))
-      .on('data', (row: string[]) => rows.push(row))
-      .on('end', () => resolve(rows));
-  });
+export function* readTable(file: string, cells = atBlanks): Generator<string[], undefined> {
+  let delimiter: string | undefined;
+  let number = 0;
+  for (const line of linesOf(file)) {
+    number++;
+    delimiter ??= line.includes('\t') ? '\t' : line.includes(',') ? ',' : ' ';
+    const text = line.trim();
+    if (text === '') continue;
+    const row = delimiter === ' ' ? cells(text) : atDelimiter(line, delimiter);
+    if (!row)
+      throw new UserError(
+        `${file}:${number}: expected cells with a quote at both ends or at none, found "${text.slice(0, 80)}"`,
+      );
+    if (row.some((one) => one !== '')) yield row;
+  }
 }
 
 /** A path and a label, or a label and a path, after a number or without one; other lines at every blank. */
@@ -52,9 +66,9 @@ function atLabel(line: string): string[] {
 }
 
 /** @param images the folder that paths start from; by default the list's */
-export async function openList(file: string, images?: string | null): Promise<Archive> {
-  const rows = await readTable(file, atLabel);
-  const [head = []] = rows;
+export function openList(file: string, images?: string | null): Archive {
+  const rows = readTable(file, atLabel);
+  const head = rows.next().value ?? [];
   const named = !head.some(isImageName);
   const pathColumn = named ? columnOf(head, pathNames) : head.findIndex(isImageName);
   const last = pathColumn === head.length - 1;
@@ -65,20 +79,25 @@ export async function openList(file: string, images?: string | null): Promise<Ar
     throw new UserError(
       `${file}:1: expected the columns path and label, or a path and a label, found "${head.join(' ').slice(0, 80)}"`,
     );
-  const body = named ? rows.slice(1) : rows;
-  if (body.length === 0) throw new UserError(`${file}: expected images, found none`);
   const files: string[] = [];
   const given: string[] = [];
-  body.forEach((row, i) => {
-    const [path, label] = [row[pathColumn], row[labelColumn]];
-    if (!path || !label)
+  // One text for each identity, not for each image.
+  const known = new Map<string, string>();
+  const add = (row: string[]) => {
+    const [path, cell] = [row[pathColumn], row[labelColumn]];
+    if (!path || !cell)
       throw new UserError(
-        `${file}: image ${i + 1}: expected a path and a label, found "${row.join(' ').slice(0, 80)}"`,
+        `${file}: image ${files.length + 1}: expected a path and a label, found "${row.join(' ').slice(0, 80)}"`,
       );
-    files.push(path);
     // MXNet writes 3.000000; any other text may be a name.
-    given.push(label.replace(/^(\d+)\.0+$/, '$1'));
-  });
+    const label = cell.replace(/^(\d+)\.0+$/, '$1');
+    if (!known.has(label)) known.set(label, label);
+    files.push(path);
+    given.push(known.get(label) ?? label);
+  };
+  if (!named) add(head);
+  for (const row of rows) add(row);
+  if (files.length === 0) throw new UserError(`${file}: expected images, found none`);
   const root = images ?? dirname(file);
   const absolute = files.some((path) => isAbsolute(path));
   return {

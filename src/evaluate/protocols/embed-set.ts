@@ -47,7 +47,7 @@ export async function embedSet(
   const source: ImageSource = { kind: 'files', root: set.root, files: set.files };
   return set.landmarks === null
     ? embedAligned(experiment, set, source, degradation, onProgress)
-    : aligning(experiment, set, source, await readLandmarks(set.landmarks), degradation, onProgress);
+    : aligning(experiment, set, source, readLandmarks(set.landmarks), degradation, onProgress);
 }
 
 async function embedAligned(
