@@ -3,8 +3,12 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { explaining } from '../../train/atomic.js';
 
-/** The lines, without their ends. @throws UserError when the file cannot be read */
-export function* linesOf(file: string): Generator<string> {
+/**
+ * The lines, without their ends.
+ * @param ended leaves out a last line that has no end, which was cut short
+ * @throws UserError when the file cannot be read
+ */
+export function* linesOf(file: string, { ended = false } = {}): Generator<string> {
   const reading = <T>(read: () => T): T => explaining(`read ${file}`, read);
   const descriptor = reading(() => openSync(file, 'r'));
   try {
@@ -19,7 +23,7 @@ export function* linesOf(file: string): Generator<string> {
       rest = parts.pop() ?? '';
       for (const part of parts) yield part.endsWith('\r') ? part.slice(0, -1) : part;
       if (count > 0) continue;
-      if (rest !== '') yield rest;
+      if (rest !== '' && !ended) yield rest;
       return;
     }
   } finally {
