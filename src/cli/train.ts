@@ -84,9 +84,15 @@ export async function runTraining(
     const difference = firstDifference(config, now, join(resume, 'config.yaml'));
     if (difference) process.stderr.write(`--resume keeps the run's own configuration: ${difference.text}\n`);
   }
+  const { bar } = await import('./bar.js');
+  const checking = bar('checking the images');
+  const onCheck = (done: number, total: number) => {
+    checking.show(done, total);
+    if (done === total) checking.stop();
+  };
   if (options.dryRun) {
     const { describePlan } = await import('../train/plan.js');
-    console.log(await describePlan(config, resume));
+    console.log(await describePlan(config, resume, onCheck));
     return undefined;
   }
   const { train } = await import('../train/trainer.js');
@@ -103,6 +109,7 @@ export async function runTraining(
   process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt).on('SIGUSR2', onPassed);
   const result = await train(config, {
     signal: stop.signal,
+    onCheck,
     ...(resume === undefined ? {} : { resume }),
   });
   process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt).off('SIGUSR2', onPassed);

@@ -63,7 +63,7 @@ test('batches of more images than there are read each image once', async () => {
   assert.equal(rows, [[0, 6, 4 * 6]]);
 });
 
-test('photographs that should be turned are refused', async () => {
+test('photographs that should be turned are refused; how many have been checked is told before', async () => {
   const root = mkdtempSync(join(tmpdir(), 'turl-dataset-'));
   try {
     for (const name of ['a', 'b']) {
@@ -78,7 +78,9 @@ test('photographs that should be turned are refused', async () => {
       min_images_per_identity: 1,
       workers: 0,
     };
-    const failure = await openDataset(configSchema.parse({ name: 'test', data: folder })).then(
+    const told: number[][] = [];
+    const onCheck = (...counts: number[]) => told.push(counts);
+    const failure = await openDataset(configSchema.parse({ name: 'test', data: folder }), { onCheck }).then(
       () => 'nothing was thrown',
       (error: Error) => error.message,
     );
@@ -86,6 +88,7 @@ test('photographs that should be turned are refused', async () => {
       failure,
       /expected face meshes of .* to turn the heads by, found none: make them with turl data fit/,
     );
+    assert.equal(told, [[2, 2]]);
   } finally {
     rmSync(root, { recursive: true });
   }

@@ -103,35 +103,35 @@ function factsOf(bytes: Buffer): ImageFacts {
   };
 }
 
-/** A job on each image of a source, in stretches, by worker threads. */
-export async function mapImages(
+/** Images in one job. */
+export const stretch = 64;
+
+/** Tells what each image of a source is, as worker threads find it; nothing of it is kept, of which millions of images would make gigabytes. */
+export async function describeImages(
   source: ImageSource,
   {
     workers = availableParallelism(),
     onProgress,
   }: { workers?: number; onProgress?: (done: number, total: number) => void },
-): Promise<ImageFacts[]> {
+  onFacts: (facts: ImageFacts, image: number) => void,
+): Promise<void> {
   const total = sourceLength(source);
   const pool = new WorkerPool(workers, { source });
-  const facts: ImageFacts[] = [];
+  let done = 0;
+  const jobs = function* () {
+    for (let begin = 0; begin < total; begin += stretch)
+      yield { kind: 'describe', begin, end: Math.min(total, begin + stretch) } as const;
+  };
   try {
-    let done = 0;
-    await Promise.all(
-      Array.from({ length: Math.ceil(total / stretch) }, async (_, i) => {
-        const [begin, end] = [i * stretch, Math.min(total, (i + 1) * stretch)];
-        const found = await pool.run({ kind: 'describe', begin, end });
-        found.forEach((fact, k) => (facts[begin + k] = fact));
-        done += end - begin;
-        onProgress?.(done, total);
-      }),
-    );
+    await pool.runAll(jobs(), (found, { begin, end }) => {
+      found.forEach((facts, i) => onFacts(facts, begin + i));
+      done += end - begin;
+      onProgress?.(done, total);
+    });
   } finally {
     await pool.close();
   }
-  return facts;
 }
-/** Images in one job. */
-export const stretch = 64;
 
 /** The function that does jobs with these materials. */
 export function jobHandler({ faces, ring, source }: Materials): (job: Job) => JobResult {
@@ -241,6 +241,19 @@ export class WorkerPool {
       this.#queue.push({ job, resolve, reject });
       this.#dispatch();
     });
+  }
+
+  /** Does the jobs, in the order given, and tells of each when it is done. Few wait at a time: a queue of a hundred thousand is slow. */
+  async runAll<J extends Job>(
+    jobs: Iterable<J>,
+    onResult: (result: JobResults[J['kind']], job: J) => void,
+  ): Promise<void> {
+    const left = jobs[Symbol.iterator]();
+    const lane = async () => {
+      for (let next = left.next(); next.done !== true; next = left.next())
+        onResult(await this.run(next.value), next.value);
+    };
+    await Promise.all(Array.from({ length: 2 * Math.max(1, this.#workers.length) }, lane));
   }
 
   /** Stops the threads; jobs that have not ended never will. */

@@ -214,6 +214,17 @@ test('a thread that dies ends what waits for it and what is asked for later, wit
   await pool.close();
 });
 
+test('of many jobs few are taken before one is done', async () => {
+  const pool = new WorkerPool(1, {});
+  let [taken, done] = [0, 0];
+  const jobs = function* () {
+    for (; taken < 500; taken++) yield { kind: 'check', begin: 0, end: 0 } as const;
+  };
+  await pool.runAll(jobs(), () => assert.ok(taken - done++ <= 3));
+  await pool.close();
+  assert.is(done, 500);
+});
+
 test('a crop beyond the image is refused', () => {
   assert.throws(() => new Loader(options(faces, { crop: 25 })), /at most the images' 24 pixels, got 25/);
 });

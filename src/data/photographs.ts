@@ -1,12 +1,12 @@
 // Photographs from any of the formats as a set to train on. The first scan reads and decodes every image, so that a broken one is known
 // by name before training starts; what was found is remembered by the set's path and, for each file, its size and time of change.
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { writeAtomic } from '../train/atomic.js';
+import { readSafetensors, writeSafetensors } from '../train/safetensors.js';
 import { cacheFolder, writableCache } from './cache.js';
 import { FaceSet } from './face-set.js';
 import { openArchive, type Archive } from './formats/archive.js';
@@ -27,7 +27,7 @@ export interface PhotographOptions {
   workers?: number;
   /** Where to remember what was checked; null checks again each time. */
   cache?: string | null;
-  onProgress?: (images: number, total: number) => void;
+  onProgress?: ((images: number, total: number) => void) | undefined;
 }
 
 /** What a scan found. */
@@ -40,21 +40,46 @@ export interface Photographs {
   readonly archive: Archive;
 }
 
-/** What was found at the last scan: for each file checked its stamp, and the broken images with the reason. */
-const remembered = z.object({
-  stamps: z.record(z.string(), z.string()),
-  broken: z.record(z.string(), z.string()),
-});
-type Remembered = z.infer<typeof remembered>;
+/** What was found at the last scan. */
+interface Remembered {
+  /** A number for each file checked, of its path and stamp, ascending: as text those of millions of files would make no string. */
+  readonly checked: BigUint64Array;
+  /** The broken images, with the reason. */
+  readonly broken: Readonly<Record<string, string>>;
+}
+const brokenSchema = z.record(z.string(), z.string());
 
 function recall(file: string | null): Remembered {
-  const nothing = { stamps: {}, broken: {} };
+  const nothing = { checked: new BigUint64Array(), broken: {} };
   if (!file || !existsSync(file)) return nothing;
   try {
-    return remembered.parse(JSON.parse(readFileSync(file, 'utf8')));
+    const { tensors, metadata } = readSafetensors(file);
+    const bytes = Uint8Array.from(tensors.get('checked')?.data ?? []);
+    return {
+      checked: new BigUint64Array(bytes.buffer),
+      broken: brokenSchema.parse(JSON.parse(metadata['broken'] ?? '')),
+    };
   } catch {
     return nothing; // a damaged cache is no cache
   }
+}
+
+function remember(file: string, checked: BigUint64Array, broken: Remembered['broken']): void {
+  const data = new Uint8Array(checked.sort().buffer);
+  writeSafetensors(file, new Map([['checked', { dtype: 'uint8', shape: [data.length], data }]]), {
+    broken: JSON.stringify(broken),
+  });
+}
+
+/** Whether ascending numbers hold one. */
+function holds(sorted: BigUint64Array, wanted: bigint): boolean {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((sorted[middle] ?? 0n) < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return sorted[low] === wanted;
 }
 
 /** What tells one state of a file from another. */
@@ -70,46 +95,49 @@ async function findFaults(
 ): Promise<ReadonlyMap<number, string>> {
   const { workers = availableParallelism(), cache = cacheFolder, onProgress } = options;
   const hash = createHash('sha1').update(resolve(path)).digest('hex').slice(0, 16);
-  const file = cache && join(writableCache(cache), `checked-${hash}.json`);
+  const file = cache && join(writableCache(cache), `checked-${hash}.safetensors`);
   const known = recall(file);
-  const now: Remembered = { stamps: {}, broken: {} };
+  const total = sourceLength(source);
+  const broken: Record<string, string> = {};
   const reasons = new Map<number, string>();
   const keyOf = (item: number) => imageKey(source, item);
   const note = (item: number, reason: string | null | undefined) => {
     if (!reason) return;
     reasons.set(item, reason);
-    now.broken[keyOf(item)] = reason;
+    broken[keyOf(item)] = reason;
   };
-  const fresh: number[] = [];
-  for (let item = 0; item < sourceLength(source); item++) {
-    const container = source.kind === 'files' ? join(source.root, keyOf(item)) : source.file;
-    const stamp = (now.stamps[container] ??= stampOf(container));
-    if (known.stamps[container] === stamp) note(item, known.broken[keyOf(item)]);
-    else fresh.push(item);
+  const stateOf = (container: string) =>
+    createHash('sha1')
+      .update(`${container}\0${stampOf(container)}`)
+      .digest()
+      .readBigUInt64LE();
+  const checked = new BigUint64Array(source.kind === 'files' ? total : 1);
+  if (source.kind !== 'files') checked[0] = stateOf(source.file);
+  // Images that follow each other make one job.
+  const fresh: [number, number][] = [];
+  for (let item = 0; item < total; item++) {
+    if (source.kind === 'files') checked[item] = stateOf(join(source.root, keyOf(item)));
+    const state = checked[source.kind === 'files' ? item : 0] ?? 0n;
+    const last = fresh.at(-1);
+    if (holds(known.checked, state)) note(item, known.broken[keyOf(item)]);
+    else if (last && last[1] === item && item - last[0] < stretch) last[1]++;
+    else fresh.push([item, item + 1]);
   }
   if (fresh.length === 0) return reasons;
+  const count = fresh.reduce((sum, [begin, end]) => sum + end - begin, 0);
   const pool = new WorkerPool(workers, { source });
   try {
-    // Images that follow each other make one job.
-    const stretches: [number, number][] = [];
-    for (const item of fresh) {
-      const last = stretches.at(-1);
-      if (last && last[1] === item && item - last[0] < stretch) last[1]++;
-      else stretches.push([item, item + 1]);
-    }
     let done = 0;
-    await Promise.all(
-      stretches.map(async ([begin, end]) => {
-        const found = await pool.run({ kind: 'check', begin, end });
-        for (let item = begin; item < end; item++) note(item, found[item - begin]);
-        done += end - begin;
-        onProgress?.(done, fresh.length);
-      }),
-    );
+    const jobs = fresh.map(([begin, end]) => ({ kind: 'check', begin, end }) as const);
+    await pool.runAll(jobs, (found, { begin, end }) => {
+      for (let item = begin; item < end; item++) note(item, found[item - begin]);
+      done += end - begin;
+      onProgress?.(done, count);
+    });
   } finally {
     await pool.close();
   }
-  if (file) writeAtomic(file, JSON.stringify(now));
+  if (file) remember(file, checked, broken);
   return reasons;
 }
 

@@ -10,7 +10,7 @@ import { format } from 'fast-csv';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
 import { checkOutput, replaceFile, replaceFiles, writeAll } from '../train/atomic.js';
-import { readSafetensors, writeSafetensors, type TensorSource } from '../train/safetensors.js';
+import { bytesInParts, readSafetensors, writeSafetensors, type TensorSource } from '../train/safetensors.js';
 import { unusableRow, type Features } from './scores.js';
 
 export interface Embeddings {
@@ -26,9 +26,6 @@ export const embeddingFormats = ['.safetensors', '.npy', '.csv'] as const;
 
 /** Told before the work, not after. */
 export const checkEmbeddingsPath = (file: string): void => checkOutput('--out', file, embeddingFormats);
-
-const bytes = (array: Float32Array | Int32Array) =>
-  new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
 /** Writes the file and gives the names of all that were written. */
 export async function writeEmbeddings(file: string, embeddings: Embeddings): Promise<string[]> {
@@ -59,10 +56,14 @@ function writeTensors(file: string, { features, names, identities, about }: Embe
   const { embedding, confidence, size, groups } = features;
   const images = names.length;
   const tensors = new Map<string, TensorSource>([
-    ['embedding', { dtype: 'float32', shape: [images, size], data: bytes(embedding) }],
+    ['embedding', { dtype: 'float32', shape: [images, size], data: () => bytesInParts(embedding) }],
   ]);
   if (confidence)
-    tensors.set('confidence', { dtype: 'float32', shape: [images, groups], data: bytes(confidence) });
+    tensors.set('confidence', {
+      dtype: 'float32',
+      shape: [images, groups],
+      data: () => bytesInParts(confidence),
+    });
   // Names may be many: they are a tensor, not metadata, which every reader has to take whole.
   const text = Buffer.from(JSON.stringify({ names, identities }));
   tensors.set('images', { dtype: 'uint8', shape: [text.length], data: text });
@@ -82,7 +83,7 @@ function writeArray(file: string, values: Float32Array, columns: number): void {
   const descriptor = openSync(file, 'w');
   try {
     writeAll(descriptor, head);
-    writeAll(descriptor, bytes(values));
+    for (const part of bytesInParts(values)) writeAll(descriptor, part);
   } finally {
     closeSync(descriptor);
   }

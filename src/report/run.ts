@@ -1,9 +1,9 @@
 /** What a report shows of one run: its log, and what its network says of the test images. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { openDataset } from '../data/dataset.js';
 import { openReader, type FaceSet } from '../data/face-set.js';
+import { linesOf } from '../data/formats/lines.js';
 import { subEmbeddingCorrelation, type Correlation } from '../evaluate/correlation.js';
 import { evaluate } from '../evaluate/evaluate.js';
 import { imageQuality } from '../evaluate/reject.js';
@@ -12,7 +12,6 @@ import type { Features } from '../evaluate/scores.js';
 import type { Evaluation } from '../evaluate/table.js';
 import { openTestSet } from '../evaluate/test-set.js';
 import { configToYaml, type Config } from '../config/index.js';
-import { explaining } from '../train/atomic.js';
 import { runConfig } from '../train/run-directory.js';
 import type { LogLine } from './figures/training.js';
 import type { VersionScores } from './figures/verification.js';
@@ -46,17 +45,15 @@ export interface Face {
 
 /** The lines of metrics.jsonl; one that was cut off is left out. */
 function readLog(run: string): LogLine[] {
-  const file = join(run, 'metrics.jsonl');
-  return explaining(`read ${file}`, () => readFileSync(file, 'utf8'))
-    .split('\n')
-    .flatMap((text): LogLine[] => {
-      try {
-        const { step, ...values } = JSON.parse(text) as { step: number } & Record<string, number>;
-        return [{ step, values }];
-      } catch {
-        return [];
-      }
-    });
+  const log: LogLine[] = [];
+  for (const text of linesOf(join(run, 'metrics.jsonl')))
+    try {
+      const { step, ...values } = JSON.parse(text) as { step: number } & Record<string, number>;
+      log.push({ step, values });
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+    }
+  return log;
 }
 
 const shown = 12;

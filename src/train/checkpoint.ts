@@ -7,6 +7,7 @@ import type { Learner } from './learner.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Tensor } from '../tensor/tensor.js';
 import {
+  bytesInParts,
   readSafetensors,
   readSafetensorsMetadata,
   type StoredTensor,
@@ -16,13 +17,10 @@ import {
 /** What a file keeps of tensors; each is read from its device when it is written. */
 export function tensorSources(state: ReadonlyMap<string, Tensor>): Map<string, TensorSource> {
   return new Map(
-    [...state].map(([name, t]) => {
-      const data = () => {
-        const bits = t.toBits();
-        return new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
-      };
-      return [name, { dtype: t.dtype, shape: t.shape, data }];
-    }),
+    [...state].map(([name, t]) => [
+      name,
+      { dtype: t.dtype, shape: t.shape, data: () => bytesInParts(t.toBits()) },
+    ]),
   );
 }
 

@@ -1,6 +1,7 @@
 /** What a training will be, without training: the resolved experiment, counts, parameters and memory. */
 import prettyBytes from 'pretty-bytes';
 import { configToYaml, type Config } from '../config/index.js';
+import type { CheckProgress } from '../data/dataset.js';
 import { augmentColumns } from '../data/augment.js';
 import { variationNames } from '../data/variations.js';
 import { device as deviceOf } from '../tensor/device.js';
@@ -71,9 +72,13 @@ export function measureStepMemory(
  * The plan as text.
  * @throws UserError for what training would refuse
  */
-export async function describePlan(config: Config, resume?: string): Promise<string> {
+export async function describePlan(
+  config: Config,
+  resume?: string,
+  onCheck?: CheckProgress,
+): Promise<string> {
   if (resume === undefined) RunDirectory.check(config);
-  const { dataset, start, identities } = await openInputs(config, { resume });
+  const { dataset, start, identities } = await openInputs(config, { resume, onCheck });
   const { train, heldOut, broken } = dataset;
   const { bytes, parameters } = measureStepMemory(config, identities, start);
   const available = deviceOf(config.device).statistics().memoryAvailable;

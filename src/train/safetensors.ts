@@ -2,6 +2,7 @@
 //   header: { "__metadata__": { name: text }, "weight": { "dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24] }, ... }
 // Offsets count from the end of the header and leave no gaps. Metadata `sha256` is the digest of the whole file, taken with its own
 // 64 digits as zeros, so that any changed byte is found. One tensor at a time is in memory while writing.
+import { constants } from 'node:buffer';
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import * as z from 'zod';
@@ -43,11 +44,20 @@ export interface ForeignTensor {
   data: Uint8Array;
 }
 
-/** A tensor to write; its bytes may be made when they are needed, so that they need not all be in memory together. */
+/** A tensor to write; its bytes may be made when they are needed, so that they need not all be in memory together, and in parts. */
 export interface TensorSource {
   dtype: DType;
   shape: readonly number[];
-  data: Uint8Array | (() => Uint8Array);
+  data: Uint8Array | (() => Iterable<Uint8Array>);
+}
+
+/** The bytes of an array, at most 1 GiB at a time: Node 20 has no array of more than 4 Gi elements. */
+export function* bytesInParts(
+  { buffer, byteOffset, byteLength }: ArrayBufferView,
+  most = 2 ** 30,
+): Generator<Uint8Array> {
+  for (let at = 0; at < byteLength; at += most)
+    yield new Uint8Array(buffer, byteOffset + at, Math.min(most, byteLength - at));
 }
 
 export interface SafetensorsFile {
@@ -85,13 +95,16 @@ export function writeSafetensors(
     const hash = createHash('sha256').update(padded);
     writeAll(descriptor, padded);
     for (const [name, tensor] of order) {
-      const data = typeof tensor.data === 'function' ? tensor.data() : tensor.data;
-      if (data.length !== byteLength(tensor))
+      let written = 0;
+      for (const data of typeof tensor.data === 'function' ? tensor.data() : [tensor.data]) {
+        digest(hash, data);
+        writeAll(descriptor, data);
+        written += data.length;
+      }
+      if (written !== byteLength(tensor))
         throw new UserError(
-          `safetensors: ${name} is ${tensor.dtype} [${tensor.shape.join(', ')}], expected ${byteLength(tensor)} bytes, got ${data.length}`,
+          `safetensors: ${name} is ${tensor.dtype} [${tensor.shape.join(', ')}], expected ${byteLength(tensor)} bytes, got ${written}`,
         );
-      digest(hash, data);
-      writeAll(descriptor, data);
     }
     writeAll(descriptor, Buffer.from(hash.digest('hex')), digestPosition(padded));
   });
@@ -126,6 +139,10 @@ function readFile(
     const hash = createHash('sha256').update(head);
     const tensors = new Map<string, ForeignTensor>();
     for (const [name, { type, shape, start, length }] of entries) {
+      if (length > constants.MAX_LENGTH)
+        throw new UserError(
+          `${file}: ${name} has ${length} bytes, and Node ${process.versions.node} can hold ${constants.MAX_LENGTH} of one tensor: expected Node 22 or newer`,
+        );
       const data = readBytes(file, descriptor, length, head.length + start);
       if (checked) digest(hash, data);
       tensors.set(name, { type, shape, data });

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Config } from '../config/index.js';
-import { openDataset, type Dataset } from '../data/dataset.js';
+import { openDataset, type CheckProgress, type Dataset } from '../data/dataset.js';
 import { batchRing, copyBatch, type Batch } from '../data/loader.js';
 import { balancedSampling } from '../data/sampling.js';
 import { evaluate, type TestSet } from '../evaluate/evaluate.js';
@@ -34,6 +34,7 @@ export interface TrainOptions {
   resume?: string;
   /** When it aborts, the step is finished and a checkpoint written. */
   signal?: AbortSignal;
+  onCheck?: CheckProgress | undefined;
 }
 
 export interface TrainResult {
@@ -75,12 +76,16 @@ export interface Inputs {
  */
 export async function openInputs(
   config: Config,
-  { render = false, resume }: { render?: boolean; resume?: string | undefined } = {},
+  {
+    render = false,
+    resume,
+    onCheck,
+  }: { render?: boolean; resume?: string | undefined; onCheck?: CheckProgress | undefined } = {},
 ): Promise<Inputs> {
   const latest = resume === undefined ? undefined : resumePoint(resume);
   const from = config.from === null || latest ? undefined : findCheckpoint(config.from).checkpoint.file;
   const start = latest?.file ?? from;
-  const dataset = await openDataset(config, { render });
+  const dataset = await openDataset(config, { render, onCheck });
   if (resume !== undefined && latest) checkTrainingSet(resume, latest.file, dataset.train);
   // The batches are drawn later; that there are identities enough for one is checked now.
   if (config.data.sampling !== null) balancedSampling(dataset.train, config.data.sampling, config.seed);
@@ -96,10 +101,13 @@ export async function openInputs(
 }
 
 /** Trains `config`, or continues the run that `resume` names with its own configuration. */
-export async function train(config: Config, { resume, signal }: TrainOptions = {}): Promise<TrainResult> {
+export async function train(
+  config: Config,
+  { resume, signal, onCheck }: TrainOptions = {},
+): Promise<TrainResult> {
   const latest = resume === undefined ? undefined : resumePoint(resume);
   const first = latest?.step ?? 0;
-  const { dataset, test, start, identities } = await openInputs(config, { render: true, resume });
+  const { dataset, test, start, identities } = await openInputs(config, { render: true, resume, onCheck });
   // Before there is a run directory: it would keep the configuration.
   batchRing(dataset.train, config.train.batch_size, config.data.prefetch);
   const learner = buildLearner(config, identities);

@@ -53,6 +53,11 @@ test('a list in each of its shapes', async ({ root }) => {
     ['b.csv', `${files[0]},zoe\n${files[1]},adam\n${files[2]},adam\n`],
     ['c.lst', `0\t20\t${files[0]}\n1\t3.000\t${files[1]}\n2\t3\t${files[2]}\n`],
     ['d.tsv', `identity\tfile\nz\t${files[0]}\na\t${files[1]}\na\t${files[2]}\n`],
+    ['e.tsv', `\tfile\tidentity\n0\t${files[0]}\tz\n\n1\t${files[1]}\ta\n2\t${files[2]}\ta`],
+    [
+      'f.csv',
+      `\uFEFF"path","label"\r\n"${files[0]}","z, ""zoe"""\r\n "${files[1]}" ,a\r\n${files[2]},"a"\r\n`,
+    ],
   ];
   for (const [name, text] of texts) {
     writeFileSync(join(root, 'faces', name), text);
@@ -62,6 +67,8 @@ test('a list in each of its shapes', async ({ root }) => {
   }
   writeFileSync('e.csv', 'path,label\nx.jpg\n');
   await fails(() => openArchive('e.csv'), /e\.csv: image 1: expected a path and a label, found "x\.jpg"/);
+  writeFileSync('quotes.csv', 'path,label\nx.jpg,1\n"y.jpg,2\n');
+  await fails(() => openArchive('quotes.csv'), /quotes\.csv: Parse Error: missing closing/);
   writeFileSync('f.csv', 'foo,bar\n1,2\n');
   await fails(() => openArchive('f.csv'), /f\.csv:1: expected the columns path and label/);
 });

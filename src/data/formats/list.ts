@@ -4,14 +4,15 @@
  * (aligned, path, label), or the label and the path, also in MXNet's (number, labels, path), whose first label counts. Read are
  * also lines of a path, spaces and a label, in either order, as CelebA's identity_CelebA.txt; such a path may hold spaces.
  */
-import { readFileSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { parseString } from 'fast-csv';
+import { pipeline } from 'node:stream';
+import { parse } from 'fast-csv';
 import { UserError } from '../../tensor/errors.js';
-import { explaining } from '../../train/atomic.js';
 import { isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
 import { columnOf, numberIdentities } from './identities.js';
+import { linesOf } from './lines.js';
 
 // The first ones count most.
 const pathNames = ['path', 'file', 'filename', 'image', 'image_id'];
@@ -20,26 +21,30 @@ const labelNames = ['label', 'identity', 'identity_id', 'person', 'id'];
 const atBlanks = (line: string): string[] => line.split(/\s+/);
 
 /**
- * The cells of each line that is not empty.
+ * The cells of each line that is not empty, one line at a time however long the file is.
  * @param cells of a line without its outer blanks, where neither tabs nor commas separate them
  */
-export async function readTable(file: string, cells = atBlanks): Promise<string[][]> {
-  const text = explaining(`read ${file}`, () => readFileSync(file, 'utf8'));
-  const first = text.slice(0, Math.max(0, text.indexOf('\n'))) || text;
+async function* rowsOf(file: string, cells = atBlanks): AsyncGenerator<string[], undefined> {
+  const [first = ''] = linesOf(file);
   const delimiter = first.includes('\t') ? '\t' : first.includes(',') ? ',' : ' ';
-  if (delimiter === ' ')
-    return text
-      .split(/\r?\n/)
-      .map((line) => line.trim())
-      .filter((line) => line !== '')
-      .map(cells);
-  return new Promise((resolve, reject) => {
-    const rows: string[][] = [];
-    parseString<string[], string[]>(text, { delimiter, ignoreEmpty: true, trim: true })
-      .on('error', (error: Error) => reject(new UserError(`${file}: ${error.message}`)))
-      .on('data', (row: string[]) => rows.push(row))
-      .on('end', () => resolve(rows));
-  });
+  if (delimiter === ' ') {
+    for (const line of linesOf(file)) if (line.trim() !== '') yield cells(line.trim());
+    return;
+  }
+  try {
+    const rows = parse<string[], string[]>({ delimiter, ignoreEmpty: true, trim: true });
+    pipeline(createReadStream(file), rows, () => undefined);
+    yield* rows as AsyncIterable<string[]>;
+  } catch (error) {
+    throw new UserError(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** All of them. */
+export async function readTable(file: string): Promise<string[][]> {
+  const rows: string[][] = [];
+  for await (const row of rowsOf(file)) rows.push(row);
+  return rows;
 }
 
 /** A path and a label, or a label and a path, after a number or without one; other lines at every blank. */
@@ -53,8 +58,8 @@ function atLabel(line: string): string[] {
 
 /** @param images the folder that paths start from; by default the list's */
 export async function openList(file: string, images?: string | null): Promise<Archive> {
-  const rows = await readTable(file, atLabel);
-  const [head = []] = rows;
+  const rows = rowsOf(file, atLabel);
+  const head = (await rows.next()).value ?? [];
   const named = !head.some(isImageName);
   const pathColumn = named ? columnOf(head, pathNames) : head.findIndex(isImageName);
   const last = pathColumn === head.length - 1;
@@ -65,20 +70,25 @@ export async function openList(file: string, images?: string | null): Promise<Ar
     throw new UserError(
       `${file}:1: expected the columns path and label, or a path and a label, found "${head.join(' ').slice(0, 80)}"`,
     );
-  const body = named ? rows.slice(1) : rows;
-  if (body.length === 0) throw new UserError(`${file}: expected images, found none`);
   const files: string[] = [];
   const given: string[] = [];
-  body.forEach((row, i) => {
-    const [path, label] = [row[pathColumn], row[labelColumn]];
-    if (!path || !label)
+  // One text for each identity, not for each image.
+  const known = new Map<string, string>();
+  const add = (row: string[]) => {
+    const [path, cell] = [row[pathColumn], row[labelColumn]];
+    if (!path || !cell)
       throw new UserError(
-        `${file}: image ${i + 1}: expected a path and a label, found "${row.join(' ').slice(0, 80)}"`,
+        `${file}: image ${files.length + 1}: expected a path and a label, found "${row.join(' ').slice(0, 80)}"`,
       );
-    files.push(path);
     // MXNet writes 3.000000; any other text may be a name.
-    given.push(label.replace(/^(\d+)\.0+$/, '$1'));
-  });
+    const label = cell.replace(/^(\d+)\.0+$/, '$1');
+    if (!known.has(label)) known.set(label, label);
+    files.push(path);
+    given.push(known.get(label) ?? label);
+  };
+  if (!named) add(head);
+  for await (const row of rows) add(row);
+  if (files.length === 0) throw new UserError(`${file}: expected images, found none`);
   const root = images ?? dirname(file);
   const absolute = files.some((path) => isAbsolute(path));
   return {

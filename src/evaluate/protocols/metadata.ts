@@ -1,35 +1,15 @@
 /** Lines of the field's metadata files, one at a time however long the file is; what is wrong is told by file and line. */
-import { closeSync, existsSync, openSync, readSync } from 'node:fs';
-import { StringDecoder } from 'node:string_decoder';
+import { existsSync } from 'node:fs';
+import { linesOf } from '../../data/formats/lines.js';
 import { UserError } from '../../tensor/errors.js';
 
 /** The lines that are not empty, with their numbers from 1. @throws UserError when the file cannot be read */
 export function* readLines(file: string): Generator<{ text: string; line: number }> {
-  let descriptor: number;
-  try {
-    descriptor = openSync(file, 'r');
-  } catch {
-    throw new UserError(`${file}: expected a file that can be read, found none`);
-  }
-  try {
-    const buffer = Buffer.alloc(1 << 20);
-    const decoder = new StringDecoder('utf8');
-    let rest = '';
-    let line = 0;
-    for (;;) {
-      const count = readSync(descriptor, buffer);
-      const text = rest + (count > 0 ? decoder.write(buffer.subarray(0, count)) : decoder.end());
-      const parts = text.split('\n');
-      rest = count > 0 ? (parts.pop() ?? '') : '';
-      for (const part of parts) {
-        line++;
-        const trimmed = part.trim();
-        if (trimmed !== '') yield { text: trimmed, line };
-      }
-      if (count === 0) return;
-    }
-  } finally {
-    closeSync(descriptor);
+  let line = 0;
+  for (const whole of linesOf(file)) {
+    line++;
+    const text = whole.trim();
+    if (text !== '') yield { text, line };
   }
 }
 
