@@ -119,7 +119,9 @@ struct Processor {
   void run_block();
   void thread_main();
   static void entry();
-  void switch_to_next();
+  // Not inlined: a fiber may go on in another thread of the system in the next launch, and where the address of `self` is kept in a
+  // register (on ARM) that would be the one of the thread before.
+  [[gnu::noinline]] void switch_to_next();
   void make_ready(std::vector<Thread*>& threads);
   std::string deadlock() const;
   void begin_shared();

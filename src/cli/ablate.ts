@@ -1,6 +1,6 @@
 // turl ablate: runs a sweep and makes its tables.
 import { Command } from 'commander';
-import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, whole, workerCount, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
   out?: string;
@@ -19,7 +19,7 @@ export function ablateCommand(): Command {
     .argument('<sweep>', 'a YAML file')
     .option('--data <path>', 'train on these images')
     .option('--device <name>', 'cpu, cuda or emulated')
-    .option('--workers <n>', 'threads that decode or generate images', whole('--workers', 0));
+    .option('--workers <n>', 'threads that decode or generate images', workerCount);
   return addSet(command)
     .option('--out <dir>', 'results and tables; by default experiments/results/<name>')
     .option('--runs <dir>', 'run directories; by default runs/<name>')

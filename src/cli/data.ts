@@ -3,7 +3,7 @@ import { Command, Option } from 'commander';
 import type { DeviceName } from '../tensor/device.js';
 import { bar } from './bar.js';
 import { warnLeftOut } from './left-out.js';
-import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, whole, workerCount, type OverrideOptions } from './overrides.js';
 
 interface PreviewFlags extends OverrideOptions {
   step: number;
@@ -29,7 +29,7 @@ export function dataCommand(): Command {
     .description('Say what a set is: counts, sizes, statistics, duplicates, broken images.')
     .argument('<path>', 'a folder of <identity>/<image>, .rec, .bin, .parquet, or a list')
     .option('--against <path>', 'another set: name the images that are in both')
-    .option('--workers <n>', 'threads that decode', whole('--workers', 0))
+    .option('--workers <n>', 'threads that decode', workerCount)
     .option('--json', 'print it as JSON')
     .action(async (path: string, options: { against?: string; workers?: number; json?: true }) => {
       const { inspect } = await import('../data/inspect.js');
@@ -96,7 +96,7 @@ export function dataCommand(): Command {
     .option('--quality <n>', 'JPEG quality of the crops', whole('--quality', 1, 100), 95)
     .option('--png', 'write the crops without loss')
     .option('--device <name>', 'where the detector runs: cpu or cuda', 'cpu')
-    .option('--workers <n>', 'threads that decode', whole('--workers', 0))
+    .option('--workers <n>', 'threads that decode', workerCount)
     .action(async (from: string, to: string, options: AlignOptions) => {
       const { openArchive } = await import('../data/formats/archive.js');
       const { alignPhotographs } = await import('../align/align.js');
@@ -128,7 +128,7 @@ export function dataCommand(): Command {
     .description('Fit a face mesh to each image, so that training can turn the heads (augment.pose).')
     .argument('<path>', 'a set in any format; the meshes are written into the folder or beside the file')
     .option('--device <name>', 'where the detector runs: cpu or cuda', 'cpu')
-    .option('--workers <n>', 'threads that decode', whole('--workers', 0))
+    .option('--workers <n>', 'threads that decode', workerCount)
     .action(async (path: string, options: { device: DeviceName; workers?: number }) => {
       const { openArchive } = await import('../data/formats/archive.js');
       const { fitMeshes } = await import('../pose/fit.js');

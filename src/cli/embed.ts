@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
 import { warnLeftOut } from './left-out.js';
-import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, workerCount, type OverrideOptions } from './overrides.js';
 
 interface Options extends OverrideOptions {
   out: string;
@@ -24,7 +24,7 @@ export function embedCommand(): Command {
     .option('--images <dir>', 'the protocol’s images, when not in its own folder')
     .option('--flip', 'take the mean with the mirrored image')
     .option('--device <name>', 'cpu, cuda or emulated')
-    .option('--workers <n>', 'threads that decode images', whole('--workers', 0));
+    .option('--workers <n>', 'threads that decode images', workerCount);
   return addSet(command).action(async (path: string, source: string, all: Options) => {
     const { out, protocol, images, ...options } = all;
     const { checkEmbeddingsPath, writeEmbeddings } = await import('../evaluate/embeddings-file.js');

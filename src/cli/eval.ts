@@ -4,7 +4,15 @@ import { scoreNames, type ScoreName } from '../evaluate/scores.js';
 import { fusionNames, type FusionName } from '../evaluate/templates.js';
 import { UserError } from '../tensor/errors.js';
 import { bar } from './bar.js';
-import { whole, addSet, named, overridesOf, repeatable, type OverrideOptions } from './overrides.js';
+import {
+  whole,
+  addSet,
+  named,
+  overridesOf,
+  repeatable,
+  workerCount,
+  type OverrideOptions,
+} from './overrides.js';
 
 interface Options extends OverrideOptions {
   degrade?: string[];
@@ -39,7 +47,7 @@ export function evalCommand(): Command {
     .addOption(new Option('--fusion <name>', 'how images become a template').choices(fusionNames))
     .option('--flip', 'take the mean with the mirrored image')
     .option('--device <name>', 'cpu, cuda or emulated')
-    .option('--workers <n>', 'threads that decode or generate images', whole('--workers', 0));
+    .option('--workers <n>', 'threads that decode or generate images', workerCount);
   repeatable(
     command,
     '--degrade <versions>',

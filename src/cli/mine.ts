@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { UserError } from '../tensor/errors.js';
 import { warnLeftOut } from './left-out.js';
-import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, workerCount, type OverrideOptions } from './overrides.js';
 import { addTrainOptions, runTraining, type TrainCommandOptions } from './train.js';
 
 export function mineCommand(): Command {
@@ -40,7 +40,7 @@ function evalSubcommand(): Command {
     .argument('<run|checkpoint>', 'a run of turl mine train')
     .option('--data <dir>', 'test on this set in CelebA’s format instead of the run’s own')
     .option('--device <name>', 'cpu, cuda or emulated')
-    .option('--workers <n>', 'threads that decode images', whole('--workers', 0));
+    .option('--workers <n>', 'threads that decode images', workerCount);
   return addSet(command)
     .option('--json', 'print JSON instead of a table')
     .action(async (path: string, options: OverrideOptions & { json?: true }) => {
@@ -57,7 +57,7 @@ function labelSubcommand(): Command {
     .requiredOption('--data <path>', 'the images, in any format')
     .requiredOption('--out <file>', 'the table to write, .csv')
     .option('--device <name>', 'cpu, cuda or emulated')
-    .option('--workers <n>', 'threads that decode images', whole('--workers', 0))
+    .option('--workers <n>', 'threads that decode images', workerCount)
     .action(
       async (path: string, { data, out, ...options }: OverrideOptions & { data: string; out: string }) => {
         const { labelImages } = await import('../mine/index.js');

@@ -25,6 +25,9 @@ export function whole(option: string, least: number, most = Infinity): (text: st
   };
 }
 
+/** Of `--workers`, everywhere. */
+export const workerCount = whole('--workers', 0, 1024);
+
 /** Adds an option that may be given several times. */
 export function repeatable(command: Command, flags: string, description: string): Command {
   const collect = (value: string, previous: string[] = []) => [...previous, value];

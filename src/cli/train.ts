@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { UserError } from '../tensor/errors.js';
 import type { TrainResult } from '../train/trainer.js';
-import { addSet, overridesOf, whole, type OverrideOptions } from './overrides.js';
+import { addSet, overridesOf, whole, workerCount, type OverrideOptions } from './overrides.js';
 
 export interface TrainCommandOptions extends OverrideOptions {
   resume?: string | true;
@@ -47,7 +47,7 @@ export function addTrainOptions(command: Command, data: string): Command {
       'continue this run, or the newest one of this experiment, with its own configuration',
     )
     .option('--seed <n>', 'the seed of every random draw', whole('--seed', 0))
-    .option('--workers <n>', 'threads that decode or generate images', whole('--workers', 0))
+    .option('--workers <n>', 'threads that decode or generate images', workerCount)
     .option('--dry-run', 'print the resolved experiment, counts, parameters and memory, and stop');
 }
 

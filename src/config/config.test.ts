@@ -163,6 +163,12 @@ test('wrong values: line, key, what was expected and what was found', ({ folder 
       'evaluate:\n  score: uncertainty\nloss:\n  type: cosface',
       '2: evaluate.score: expected another score, since loss.type cosface has no confidences, got uncertainty',
     ],
+    ['evaluate:\n  far: [0.1, 0.01, 1e-1]', '2: evaluate.far: expected each once, got 0.1 twice'],
+    [
+      'evaluate:\n  degrade: [{ blur: 9 }, { yaw: 20 }, { blur: 9 }]',
+      '2: evaluate.degrade: expected each once, got {"blur":9} twice',
+    ],
+    ['data:\n  workers: 2000', '2: data.workers: expected at most 1024, got 2000'],
     [
       'stage: uncertainty\nfrom: x\ndata:\n  sampling: { identities: 256, images: 1 }',
       '4: data.sampling.images: expected at least 2 images of an identity in a batch, for genuine pairs, got 1',

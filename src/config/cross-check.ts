@@ -60,6 +60,16 @@ export function crossCheck({
     'loss.type',
     `expected another score, since loss.type ${loss.type} has no confidences, got ${evaluate.score}`,
   );
+  for (const key of ['far', 'degrade'] as const) {
+    const texts = evaluate[key].map((one) => JSON.stringify(one));
+    const again = texts.find((text, i) => texts.indexOf(text) < i);
+    demand(
+      again === undefined,
+      `evaluate.${key}`,
+      `evaluate.${key}`,
+      `expected each once, got ${again} twice`,
+    );
+  }
   for (const [key, range] of [
     ['augment.occlusion.share', augment.occlusion.share],
     ['augment.pose.yaw', augment.pose.yaw],

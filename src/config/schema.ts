@@ -88,6 +88,7 @@ const data = z
     pixel_mean: z.number().default(127.5).describe('Subtracted from each pixel value (0-255).'),
     pixel_scale: z.number().positive().default(127.5).describe('Each pixel value is then divided by this.'),
     workers: atLeastZero()
+      .max(1024)
       .default(2)
       .describe('Images decoded or generated at the same time; 0 means in the main thread.'),
     prefetch: count().default(4).describe('Batches made ahead of the step.'),

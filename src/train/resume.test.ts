@@ -270,7 +270,7 @@ test('batches that there is no memory for leave no run directory', async ({ fold
 test('options that are wrong: what was written is shown', ({ file }) => {
   for (const [args, expected] of [
     [['--seed', 'x'], 'turl: --seed: expected a whole number of at least 0, got x\n'],
-    [['--workers', 'x'], 'turl: --workers: expected a whole number of at least 0, got x\n'],
+    [['--workers', 'x'], 'turl: --workers: expected a whole number from 0 to 1024, got x\n'],
     [['--data', ''], 'turl: --data : data.path: expected some text, got ""\n'],
   ] as const) {
     const { status, stderr } = run('train', file, '--dry-run', ...args);
