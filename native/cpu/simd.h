@@ -1,4 +1,4 @@
-// Vectors of `lanes` floats for the instruction set that this file is compiled for. They are GCC's vector extensions, so that + - * / and
+// Vectors of `lanes` floats for the instruction set that this file is compiled for. They are GCC's vector extensions, which Clang has too, so that + - * / and
 // comparisons work on them directly. The same source is compiled for each instruction set (CMakeLists.txt).
 #pragma once
 #include <cstdint>
