@@ -97,19 +97,25 @@ export async function runTraining(
   }
   const { train } = await import('../train/trainer.js');
   const stop = new AbortController();
+  // Until there is a run nothing is lost.
+  let begun = false;
   const onInterrupt = () => {
-    if (stop.signal.aborted) process.exit(130);
+    if (!begun || stop.signal.aborted) process.exit(130);
     process.stderr.write(
       '\nfinishing the step, then writing a checkpoint; press Ctrl-C again to stop at once\n',
     );
     stop.abort();
   };
   // turl ablate passes an interrupt on as this: the terminal may have sent the cell one already, and two would stop it at once.
-  const onPassed = () => stop.abort();
+  const onPassed = () => {
+    if (!begun) process.exit(130);
+    stop.abort();
+  };
   process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt).on('SIGUSR2', onPassed);
   const result = await train(config, {
     signal: stop.signal,
     onCheck,
+    onBegin: () => (begun = true),
     ...(resume === undefined ? {} : { resume }),
   });
   process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt).off('SIGUSR2', onPassed);

@@ -12,9 +12,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import sharp from 'sharp';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { runTraining } from '../cli/train.js';
 import { loadConfig } from '../config/index.js';
 import { fails } from '../data/testing.js';
 import { UserError } from '../tensor/errors.js';
@@ -258,6 +260,22 @@ test('--dry-run refuses what training would, and says what does not fit into mem
   );
   const large = run('train', file, '--dry-run', '--set', 'train.batch_size=1000000000');
   assert.match(large.stdout, /are available, NOT ENOUGH: lower train\.batch_size/);
+});
+
+test('an interrupt before there is a run ends at once', async ({ folder, file }) => {
+  const path = join(folder, 'run');
+  const exit = process.exit.bind(process);
+  const codes: [unknown, boolean][] = [];
+  process.exit = ((code?: number) => codes.push([code, existsSync(path)])) as unknown as typeof exit;
+  try {
+    const running = runTraining(file, { workDir: path, set: ['train.steps=1'] });
+    while (process.listenerCount('SIGINT') === 0) await setImmediate();
+    process.emit('SIGINT');
+    await running;
+  } finally {
+    process.exit = exit;
+  }
+  assert.equal(codes, [[130, false]]);
 });
 
 test('batches that there is no memory for leave no run directory', async ({ folder, file }) => {

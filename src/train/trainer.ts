@@ -35,6 +35,8 @@ export interface TrainOptions {
   /** When it aborts, the step is finished and a checkpoint written. */
   signal?: AbortSignal;
   onCheck?: CheckProgress | undefined;
+  /** Told when all that it needs is there, just before the run directory is written to. */
+  onBegin?: () => void;
 }
 
 export interface TrainResult {
@@ -103,7 +105,7 @@ export async function openInputs(
 /** Trains `config`, or continues the run that `resume` names with its own configuration. */
 export async function train(
   config: Config,
-  { resume, signal, onCheck }: TrainOptions = {},
+  { resume, signal, onCheck, onBegin }: TrainOptions = {},
 ): Promise<TrainResult> {
   const latest = resume === undefined ? undefined : resumePoint(resume);
   const first = latest?.step ?? 0;
@@ -113,6 +115,7 @@ export async function train(
   const learner = buildLearner(config, identities);
   if (latest) loadCheckpoint(latest.file, learner, first);
   else if (start !== undefined) loadWeights(start, learner);
+  onBegin?.();
   const run = resume === undefined ? RunDirectory.create(config) : RunDirectory.resume(resume, first);
   try {
     const tested =
