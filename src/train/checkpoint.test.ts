@@ -11,9 +11,9 @@ import { identities, side, tinyNetwork } from './testing.js';
 
 const test = suite('checkpoints');
 
-test('a checkpoint sets every tensor; one that is not there, of another shape or too many is named', () => {
+test('a checkpoint sets every tensor, of which none was drawn; one that is not there, of another shape or too many is named', () => {
   const folder = mkdtempSync(join(tmpdir(), 'turl-checkpoint-'));
-  const made = (seed: number, count = identities) =>
+  const made = (seed: number, count = identities, drawn = true) =>
     new Experiment(
       configFrom({
         seed,
@@ -23,8 +23,9 @@ test('a checkpoint sets every tensor; one that is not there, of another shape or
         loss: { groups: 4, confidence: { initial: 4 } },
       }),
       count,
+      drawn,
     );
-  const [one, other, fewer] = [made(1), made(2), made(1, identities - 1)];
+  const [one, other, fewer] = [made(1), made(2, identities, false), made(1, identities - 1)];
   const bits = ({ state }: { state: ReadonlyMap<string, { toBits(): unknown }> }) =>
     [...state].map(([name, t]) => [name, t.toBits()]);
   const file = join(folder, 'a.safetensors');
@@ -35,6 +36,13 @@ test('a checkpoint sets every tensor; one that is not there, of another shape or
   };
   try {
     write();
+    for (const t of other.optimizer.parameters.values()) {
+      const values = [...t.toArray()];
+      assert.ok(
+        values.every((value) => value === values[0]),
+        'what a checkpoint sets is not drawn',
+      );
+    }
     loadCheckpoint(file, other, 3);
     assert.equal(bits({ state: other.state() }), bits({ state: one.state() }));
     assert.is(other.optimizer.steps, 3);
