@@ -8,6 +8,7 @@ import { FaceSet, openReader, trainingYaw, type FaceSetData } from './face-set.j
 import { contentHash } from '../pose/mesh-file.js';
 import { openSource, sourceLength, type ImageSource } from './formats/image-source.js';
 import { cutOff, decodePixels, imageFault } from './image-file.js';
+import { shareArrays } from './shared-memory.js';
 
 /** What `describe` tells of an image: sums over its pixels are by channel (red, green, blue). */
 export type ImageFacts = { readonly hash: string; readonly bytes: number } & (
@@ -222,8 +223,9 @@ export class WorkerPool {
 
   constructor(workers: number, materials: Materials) {
     if (workers === 0) this.#inline = jobHandler(materials);
+    const workerData = workers === 0 ? undefined : shareArrays(materials);
     for (let i = 0; i < workers; i++) {
-      const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: materials });
+      const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
       worker.on('message', (answer: Answer) => this.#finish(worker, answer));
       worker.on('error', (error: Error) => this.#fail(error));
       this.#workers.push(worker);

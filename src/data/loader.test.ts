@@ -12,6 +12,8 @@ import { openReader, FaceSet } from './face-set.js';
 import { renderAhead, syntheticFaces } from './generate.js';
 import { WorkerPool } from './jobs.js';
 import { fails } from './testing.js';
+import { filesSource, imageKey } from './formats/image-source.js';
+import { shareArrays } from './shared-memory.js';
 import { copyBatch, Loader, type Batch, type LoaderOptions } from './loader.js';
 
 const test = suite('loader');
@@ -212,6 +214,24 @@ test('a thread that dies ends what waits for it and what is asked for later, wit
       (error: Error) => assert.is(error.name, 'TypeError'),
     );
   await pool.close();
+});
+
+test('what says where images are is sent to threads as memory that they share, not as copies', () => {
+  const names = ['a/1.jpg', 'é/☺.png', '', 'b/2.jpg'];
+  const images = filesSource('root', names);
+  const { data } = syntheticFaces({ seed: 1, identities: 2, imagesPerIdentity: 2, size: 8 });
+  const meshes = { file: 'meshes', position: 0, rows: Int32Array.of(0, -1, 1, 2) };
+  const mine = shareArrays({ ...data, source: { kind: 'photographs', images, meshes } as const });
+  const theirs = structuredClone(mine);
+  assert.equal(
+    names.map((_, image) => imageKey(theirs.source.images, image)),
+    names,
+  );
+  if (mine.source.images.kind === 'files') mine.source.images.files.utf8[0] = 'c'.charCodeAt(0);
+  mine.items[0] = mine.labels[0] = mine.source.meshes.rows[0] = 9;
+  assert.is(imageKey(theirs.source.images, 0), 'c/1.jpg');
+  assert.equal([theirs.items[0], theirs.labels[0], theirs.source.meshes.rows[0]], [9, 9, 9]);
+  assert.is(data.items[0], 0);
 });
 
 test('of many jobs few are taken before one is done', async () => {

@@ -1,10 +1,10 @@
 /** Bringing a set of images from one format to another, byte for byte, and dividing one by identity. */
 import { createHash } from 'node:crypto';
-import { basename, join, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { UserError } from '../tensor/errors.js';
 import { permuted, purposes } from '../tensor/philox.js';
 import { archiveKind, openArchive, type Archive } from './formats/archive.js';
-import { imageFile, openSource, type SourceReader } from './formats/image-source.js';
+import { imageFile, imageKey, openSource, type SourceReader } from './formats/image-source.js';
 import { checkTarget, isWithin, type Content, type Origin } from './formats/target.js';
 import { createArchive, type ArchiveWriter } from './formats/writers.js';
 import { readSize } from './image-file.js';
@@ -55,7 +55,7 @@ function originOf({ path, source, labels, names }: Archive, order: Int32Array): 
   for (const image of order) {
     const place =
       source.kind === 'files'
-        ? `${source.files[image]} ${stampOf(join(source.root, source.files[image] ?? ''))}`
+        ? `${imageKey(source, image)} ${stampOf(imageFile(source, image))}`
         : String(source.starts[image]);
     hash.update(`${place}\0${names[labels[image] ?? -1] ?? ''}\0`);
   }
@@ -134,8 +134,7 @@ async function write(
           bytes: readImage(archive, reader, image),
           label,
           identity: names[identity] ?? '',
-          name:
-            source.kind === 'files' ? basename(source.files[image] ?? '') : String(image).padStart(7, '0'),
+          name: source.kind === 'files' ? basename(imageKey(source, image)) : String(image).padStart(7, '0'),
         });
       onProgress?.(place + 1, order.length);
     }

@@ -14,3 +14,18 @@ export function sharedMemory(bytes: number, what: string): SharedArrayBuffer {
     throw new UserError(`expected memory for ${what}, ${prettyBytes(bytes, { binary: true })}, found less`);
   }
 }
+
+/** The same plain data with its arrays of numbers in memory that threads share: each worker that it is sent to would have a copy of its own. */
+export function shareArrays<T>(data: T): T {
+  if (data instanceof Int32Array || data instanceof Float64Array) {
+    if (data.buffer instanceof SharedArrayBuffer) return data;
+    const memory = sharedMemory(data.byteLength, `${data.length} images`);
+    const shared = data instanceof Int32Array ? new Int32Array(memory) : new Float64Array(memory);
+    shared.set(data);
+    return shared as T & typeof shared;
+  }
+  if (Object.prototype.toString.call(data) !== '[object Object]') return data;
+  return Object.fromEntries(
+    Object.entries(data as object).map(([key, value]) => [key, shareArrays(value)]),
+  ) as T;
+}

@@ -129,7 +129,7 @@ export function readEmbeddings(file: string): Embeddings {
   const groups = Number(count);
   if (format !== 'turl embeddings 1' || embedding?.dtype !== 'float32' || !images || !(groups >= 1))
     throw new UserError(`${expected}, found ${format ?? 'something else'}`);
-  const floats = ({ data }: { data: Uint8Array }) => new Float32Array(Uint8Array.from(data).buffer);
+  const floats = ({ data }: { data: Uint8Array }) => new Float32Array(data.buffer);
   const parsed = imagesSchema.safeParse(parseJson(Buffer.from(images.data).toString()));
   const [rows = 0, size = 0] = embedding.shape;
   if (!parsed.success || parsed.data.names.length !== rows || parsed.data.identities.length !== rows)

@@ -37,7 +37,7 @@ export async function withRun<T>(
     throw new UserError(
       `${run} holds a model of attributes, which turl mine eval measures; expected embeddings`,
     );
-  const experiment = new Experiment(config, checkpointIdentities(checkpoint.file));
+  const experiment = new Experiment(config, checkpointIdentities(checkpoint.file), false);
   try {
     loadCheckpoint(checkpoint.file, experiment, checkpoint.step);
     return await use(experiment, run, checkpoint.step);

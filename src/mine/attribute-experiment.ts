@@ -28,9 +28,10 @@ export class AttributeExperiment extends Learner {
   /** The adversary's own optimiser. */
   readonly discriminatorOptimizer: Optimizer;
 
-  constructor(config: Config, identities: number) {
+  /** @param drawn whether it starts from random weights; else from zeros, for a checkpoint to set */
+  constructor(config: Config, identities: number, drawn = true) {
     super(config, identities);
-    const init = new Initialiser(config.seed, { device: this.device });
+    const init = new Initialiser(config.seed, { device: this.device }, drawn);
     this.backbone = buildBackbone(init, config.model);
     const { embeddingSize } = this.backbone;
     const sizes = { identities, embeddingSize, attributes: config.mined.variations.length };

@@ -39,7 +39,7 @@ export function loadAttributeModel(
   const config = runConfig(run, overrides);
   if (config.stage !== 'attributes')
     throw new UserError(`${run}: expected a run of stage attributes, found stage ${config.stage}`);
-  const model = new AttributeExperiment(config, checkpointIdentities(checkpoint.file));
+  const model = new AttributeExperiment(config, checkpointIdentities(checkpoint.file), false);
   loadCheckpoint(checkpoint.file, model, checkpoint.step);
   return model;
 }

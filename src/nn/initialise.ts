@@ -16,14 +16,20 @@ function hostMemory(shape: Shape): Float32Array {
 /** Makes parameters one after another; the order in which a network is built decides which draw each gets. */
 export class Initialiser {
   #count = 0;
-  /** @param seed an integer below 2^53; @param options where parameters are, and their type: float32 on cpu when left out. */
+  /**
+   * @param seed an integer below 2^53
+   * @param options where parameters are, and their type: float32 on cpu when left out
+   * @param drawn false: zeros, for parameters that a checkpoint sets; a million prototypes take a minute to draw
+   */
   constructor(
     readonly seed: number,
     readonly options: TensorOptions = {},
+    readonly drawn = true,
   ) {}
 
   /** Normal with mean 0. */
   normal(shape: Shape, deviation: number): Tensor {
+    if (!this.drawn) return this.constant(shape, 0);
     const draws = new Draws(this.seed, purposes.initialise, 0, this.#count++);
     const values = hostMemory(shape);
     for (let i = 0; i < values.length; i++) values[i] = deviation * draws.normal();

@@ -2,17 +2,11 @@
 import { sameShape } from '../tensor/shape.js';
 import type { FaceSet } from '../data/face-set.js';
 import { UserError } from '../tensor/errors.js';
-import { hostArray } from '../tensor/dtype.js';
+import { hostArray, type DType, type HostArray } from '../tensor/dtype.js';
 import type { Learner } from './learner.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Tensor } from '../tensor/tensor.js';
-import {
-  bytesInParts,
-  readSafetensors,
-  readSafetensorsMetadata,
-  type StoredTensor,
-  type TensorSource,
-} from './safetensors.js';
+import { bytesInParts, readSafetensorsMetadata, readTensors, type TensorSource } from './safetensors.js';
 
 /** What a file keeps of tensors; each is read from its device when it is written. */
 export function tensorSources(state: ReadonlyMap<string, Tensor>): Map<string, TensorSource> {
@@ -35,29 +29,39 @@ export function saveCheckpoint(
   return run.saveCheckpoint(step, tensorSources(learner.state()), metadata);
 }
 
-/** Sets a tensor from the file's one of that name. */
-function setFrom(file: string, name: string, t: Tensor, stored: StoredTensor | undefined): void {
-  if (!stored)
-    throw new UserError(`${file}: expected a tensor ${name}, found none: it is of another experiment`);
-  if (stored.dtype !== t.dtype || !sameShape(stored.shape, t.shape))
-    throw new UserError(
-      `${file}: expected ${name} to be ${t.toString()}, found ${stored.dtype} [${stored.shape.join(', ')}]`,
-    );
-  const array = hostArray(t.dtype, t.size);
-  new Uint8Array(array.buffer).set(stored.data);
-  t.set(array);
+/**
+ * Sets tensors from the file's of these names, each as it is read: beside a head of gigabytes there is no room for the whole file.
+ * @param only the file must have no others
+ */
+function setFrom(file: string, state: ReadonlyMap<string, Tensor>, only: boolean): void {
+  const missing = new Set(state.keys());
+  const faults: string[] = [];
+  readTensors(file, (name, { dtype, shape, data }) => {
+    const t = state.get(name);
+    missing.delete(name);
+    if (!t) {
+      if (only) faults.push(`${name} belongs to another experiment`);
+    } else if (dtype !== t.dtype || !sameShape(shape, t.shape))
+      faults.push(`expected ${name} to be ${t.toString()}, found ${dtype} [${shape.join(', ')}]`);
+    else t.set(viewAs(dtype, data));
+  });
+  for (const name of missing)
+    faults.unshift(`expected a tensor ${name}, found none: it is of another experiment`);
+  if (faults[0] !== undefined) throw new UserError(`${file}: ${faults[0]}`);
+}
+
+/** The numbers that bytes from the beginning of their memory are. */
+function viewAs(dtype: DType, { buffer }: Uint8Array): HostArray {
+  const View = hostArray(dtype, 0).constructor as new (memory: ArrayBufferLike) => HostArray;
+  return new View(buffer);
 }
 
 /**
  * Sets what learns from a checkpoint file.
- * @throws UserError when the file is damaged or belongs to another experiment
+ * @throws UserError when the file is damaged or belongs to another experiment; what learns is of no use then
  */
 export function loadCheckpoint(file: string, learner: Learner, step: number): void {
-  const { tensors } = readSafetensors(file);
-  const state = learner.state();
-  for (const [name, t] of state) setFrom(file, name, t, tensors.get(name));
-  for (const name of tensors.keys())
-    if (!state.has(name)) throw new UserError(`${file}: ${name} belongs to another experiment`);
+  setFrom(file, learner.state(), true);
   learner.steps = step;
 }
 
@@ -66,9 +70,8 @@ export function loadCheckpoint(file: string, learner: Learner, step: number): vo
  * that was imported; optimisers start anew.
  */
 export function loadWeights(file: string, learner: Learner): void {
-  const { tensors, metadata } = readSafetensors(file);
-  const wanted = metadata['parts'] === 'network' ? /^network\./ : /^(network|loss)\./;
-  for (const [name, t] of learner.state()) if (wanted.test(name)) setFrom(file, name, t, tensors.get(name));
+  const wanted = readSafetensorsMetadata(file)['parts'] === 'network' ? /^network\./ : /^(network|loss)\./;
+  setFrom(file, new Map([...learner.state()].filter(([name]) => wanted.test(name))), false);
 }
 
 /** @throws UserError when the checkpoint `file` of the run says that it was trained on other images, or on the same in another order */

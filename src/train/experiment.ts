@@ -41,10 +41,11 @@ export class Experiment extends Learner {
   /** What `embed` does on the device. */
   readonly #embedding: Repetition;
 
-  constructor(config: Config, identities: number) {
+  /** @param drawn whether it starts from random weights; else from zeros, for a checkpoint to set */
+  constructor(config: Config, identities: number, drawn = true) {
     super(config, identities);
     this.#embedding = new Repetition(this.device);
-    const init = new Initialiser(config.seed, { device: this.device });
+    const init = new Initialiser(config.seed, { device: this.device }, drawn);
     this.backbone = buildBackbone(init, config.model);
     this.#active = activeVariations(config.augment);
     const { embeddingSize, featureSize } = this.backbone;

@@ -19,6 +19,7 @@ import {
   readForeignTensors,
   readSafetensors,
   readSafetensorsMetadata,
+  readTensors,
   writeSafetensors,
   type TensorSource,
 } from './safetensors.js';
@@ -96,6 +97,23 @@ test('any changed byte and any cut are found', ({ file }) => {
   }
   writeFileSync(file, Buffer.concat([good, Buffer.of(0)]));
   raises(() => readSafetensors(file), /it should have \d+ bytes and has \d+/);
+});
+
+test('tensors are given one at a time, and a changed byte is found after the last', ({ file }) => {
+  writeSafetensors(file, sample, metadata);
+  const all = readSafetensors(file);
+  const seen: [string, unknown][] = [];
+  assert.equal(
+    readTensors(file, (name, tensor) => seen.push([name, tensor])),
+    all.metadata,
+  );
+  assert.equal(seen, [...all.tensors]);
+  const bad = readFileSync(file);
+  bad[bad.length - 1]! ^= 1;
+  writeFileSync(file, bad);
+  const names: string[] = [];
+  raises(() => readTensors(file, (name) => names.push(name)), /its checksum does not match its content/);
+  assert.equal(names, [...all.tensors.keys()]);
 });
 
 /** A file with this header, as another program might write it. */

@@ -112,32 +112,45 @@ export function writeSafetensors(
 
 /** Reads the whole file, which turl wrote: one without a checksum is refused. */
 export function readSafetensors(file: string): SafetensorsFile {
-  const { tensors, metadata, checked } = readFile(file, ownTypes);
+  const tensors = new Map<string, StoredTensor>();
+  const metadata = readTensors(file, (name, tensor) => tensors.set(name, tensor));
+  return { tensors, metadata };
+}
+
+/**
+ * Gives the tensors of a file that turl wrote to `use`, one at a time in memory, and returns the metadata. That they are whole is
+ * known at the end.
+ */
+export function readTensors(
+  file: string,
+  use: (name: string, tensor: StoredTensor) => void,
+): Record<string, string> {
+  const { metadata, checked } = readFile(file, ownTypes, (name, { type, shape, data }) =>
+    use(name, { dtype: dtypeOf(type), shape, data }),
+  );
   if (!checked)
     throw new UserError(`${file} has no checksum: it was not written by turl, or its header is damaged`);
-  return {
-    tensors: new Map(
-      [...tensors].map(([name, { type, shape, data }]) => [name, { dtype: dtypeOf(type), shape, data }]),
-    ),
-    metadata,
-  };
+  return metadata;
 }
 
 /** Reads the tensors of a file of any program, of any type; a checksum is compared where there is one. */
-export const readForeignTensors = (file: string): Map<string, ForeignTensor> =>
-  readFile(file, foreignTypes).tensors;
+export function readForeignTensors(file: string): Map<string, ForeignTensor> {
+  const tensors = new Map<string, ForeignTensor>();
+  readFile(file, foreignTypes, (name, tensor) => tensors.set(name, tensor));
+  return tensors;
+}
 
 function readFile(
   file: string,
   types: typeof ownTypes,
-): { tensors: Map<string, ForeignTensor>; metadata: Record<string, string>; checked: boolean } {
+  use: (name: string, tensor: ForeignTensor) => void,
+): { metadata: Record<string, string>; checked: boolean } {
   return withFile(file, (descriptor, size) => {
     const { head, entries, metadata } = readHeader(file, descriptor, size, types);
     const { sha256: expected, ...own } = metadata;
     const checked = expected !== undefined;
     if (checked) head.write(noDigest, digestPosition(head), 'latin1');
     const hash = createHash('sha256').update(head);
-    const tensors = new Map<string, ForeignTensor>();
     for (const [name, { type, shape, start, length }] of entries) {
       if (length > constants.MAX_LENGTH)
         throw new UserError(
@@ -145,11 +158,11 @@ function readFile(
         );
       const data = readBytes(file, descriptor, length, head.length + start);
       if (checked) digest(hash, data);
-      tensors.set(name, { type, shape, data });
+      use(name, { type, shape, data });
     }
     if (checked && hash.digest('hex') !== expected)
       throw damaged(file, 'its checksum does not match its content');
-    return { tensors, metadata: own, checked };
+    return { metadata: own, checked };
   });
 }
 

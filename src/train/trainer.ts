@@ -112,7 +112,7 @@ export async function train(
   const { dataset, test, start, identities } = await openInputs(config, { render: true, resume, onCheck });
   // Before there is a run directory: it would keep the configuration.
   batchRing(dataset.train, config.train.batch_size, config.data.prefetch);
-  const learner = buildLearner(config, identities);
+  const learner = buildLearner(config, identities, !latest);
   if (latest) loadCheckpoint(latest.file, learner, first);
   else if (start !== undefined) loadWeights(start, learner);
   onBegin?.();

@@ -15,6 +15,7 @@ import { nearest } from '../../config/nearest.js';
 import { UserError } from '../../tensor/errors.js';
 import { isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
+import { filesSource, imageKey } from './image-source.js';
 import { openList, readTable } from './list.js';
 
 export interface AttributeArchive {
@@ -34,12 +35,11 @@ export async function openCelebA(folder: string, names: readonly string[]): Prom
   };
   const identities = await openList(listed('identity_celeba.txt'));
   const { source, labels } = identities;
-  if (source.kind !== 'files') throw new Error('a list has files');
   const table = await readAttributes(listed('list_attr_celeba.txt'), names);
   const images: number[] = [];
   const files: string[] = [];
-  source.files.forEach((file, i) => {
-    const place = places.get(basename(file).toLowerCase());
+  labels.forEach((_, i) => {
+    const place = places.get(basename(imageKey(source, i)).toLowerCase());
     if (place === undefined || !isImageName(place)) return;
     images.push(i);
     files.push(place);
@@ -51,11 +51,11 @@ export async function openCelebA(folder: string, names: readonly string[]): Prom
     const row = table.get(basename(file));
     if (row) attributes.set(row, i * names.length);
   });
-  const missing = source.files.length - files.length;
+  const missing = labels.length - files.length;
   return {
     archive: {
       ...identities,
-      source: { kind: 'files', root: folder, files },
+      source: filesSource(folder, files),
       labels: Int32Array.from(images, (i) => labels[i] ?? 0),
       notes: missing > 0 ? [`${missing} images of ${identities.path} are not in ${folder}`] : [],
     },

@@ -9,6 +9,7 @@ import { UserError } from '../../tensor/errors.js';
 import { collectPairs } from '../pairs.js';
 import type { Archive } from './archive.js';
 import { byName, numberIdentities } from './identities.js';
+import { filesSource } from './image-source.js';
 
 /** Whether `path` is such a split. */
 export const isCfpSplit = (path: string): boolean =>
@@ -87,7 +88,7 @@ export function openCfp(split: string): Archive {
   return {
     kind: 'list',
     path: split,
-    source: { kind: 'files', root: protocol, files },
+    source: filesSource(protocol, files),
     ...peopleOf(files, rows),
     pairs: collectPairs(rows),
     notes: [],

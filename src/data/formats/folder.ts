@@ -6,6 +6,7 @@ import { explaining } from '../../train/atomic.js';
 import { imageExtensions, isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
 import { byName, sortIdentities } from './identities.js';
+import { filesSource } from './image-source.js';
 
 /** The names in a folder, without those that begin with a dot. */
 function namesIn(folder: string): string[] {
@@ -34,11 +35,10 @@ export function openFolder(root: string): Archive {
   return {
     kind: 'folder',
     path: root,
-    source: {
-      kind: 'files',
+    source: filesSource(
       root,
-      files: names.flatMap((name) => imagesOf(name).map((file) => `${name}/${file}`)),
-    },
+      names.flatMap((name) => imagesOf(name).map((file) => `${name}/${file}`)),
+    ),
     labels: Int32Array.from(names.flatMap((name, label) => imagesOf(name).map(() => label))),
     names,
     notes: [],

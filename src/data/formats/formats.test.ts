@@ -17,7 +17,7 @@ import { inspect } from '../inspect.js';
 import { pack } from '../pack.js';
 import { archiveKind, openArchive, type Archive } from './archive.js';
 import { openBin } from './bin.js';
-import { openSource } from './image-source.js';
+import { imageKey, openSource } from './image-source.js';
 import { ParquetUnpacker } from './parquet.js';
 import { readPickle } from './pickle.js';
 import { header, imageRecord, magic, openRecordIo, record } from './recordio.js';
@@ -79,7 +79,7 @@ test('lists: columns by preference, labels as they are, paths with spaces, absol
   const identities = async (name: string, text: string) => {
     writeFileSync(name, text);
     const { source, labels, names } = await openArchive(name);
-    const files = source.kind === 'files' ? source.files : [];
+    const files = Array.from(labels, (_, image) => imageKey(source, image));
     return [files, Array.from(labels, (label) => names[label])];
   };
   const files = ['a/1.jpg', 'b/2.jpg'];
@@ -116,7 +116,7 @@ test('identities have one order in a folder, a list and a Parquet file', async (
   ['10', '9', '009'].forEach((name, i) => renameSync(join(folder, `person ${i}`), join(folder, name)));
   const archive = await openArchive(folder);
   assert.equal(archive.names, ['9', '009', '10']);
-  const files = archive.source.kind === 'files' ? archive.source.files : [];
+  const files = Array.from(archive.labels, (_, image) => imageKey(archive.source, image));
   assert.equal(
     files.map((file) => file.split('/')[0]),
     Array.from(archive.labels, (label) => archive.names[label]),
@@ -405,7 +405,7 @@ test('CFP: frontal against profile, folds in their folders', async ({ root }) =>
   };
   for (const [name, text] of Object.entries(pairs)) writeFileSync(join(protocol, 'Split/FP', name), text);
   const archive = await openArchive(join(protocol, 'Split/FP'));
-  const files = archive.source.kind === 'files' ? archive.source.files : [];
+  const files = Array.from(archive.labels, (_, image) => imageKey(archive.source, image));
   const found = archive.pairs;
   assert.equal(
     found?.genuine.map((genuine, i) => [
@@ -436,7 +436,10 @@ test('CFP: frontal against profile, folds in their folders', async ({ root }) =>
   }
   const { source } = await openArchive(join(protocol, 'Split/FF'));
   const frontal = ['001', '002'].map((person) => `../Data/${person}/frontal/01.jpg`);
-  assert.equal(source.kind === 'files' && source.files, frontal);
+  assert.equal(
+    frontal.map((_, image) => imageKey(source, image)),
+    frontal,
+  );
   await fails(() => openArchive(join(protocol, 'Split/PP')), /expected the split FP or FF, found PP$/);
   writeFileSync(join(protocol, 'Split/FP/01/same.txt'), '1,9\n');
   await fails(

@@ -12,6 +12,7 @@ import { UserError } from '../../tensor/errors.js';
 import { isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
 import { columnOf, numberIdentities } from './identities.js';
+import { filesSource } from './image-source.js';
 import { linesOf } from './lines.js';
 
 // The first ones count most.
@@ -95,8 +96,11 @@ export async function openList(file: string, images?: string | null): Promise<Ar
     kind: 'list',
     path: file,
     source: absolute
-      ? { kind: 'files', root: '', files: files.map((path) => resolve(root, path)) }
-      : { kind: 'files', root, files },
+      ? filesSource(
+          '',
+          files.map((path) => resolve(root, path)),
+        )
+      : filesSource(root, files),
     ...numberIdentities(given),
     notes: [],
   };

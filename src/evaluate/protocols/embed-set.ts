@@ -2,7 +2,7 @@
 import { alignCrop } from '../../align/align.js';
 import { readLandmarks, type Landmarks } from '../../align/landmarks.js';
 import { decodedImages } from '../../align/pictures.js';
-import type { ImageSource } from '../../data/formats/image-source.js';
+import { filesSource, type ImageSource } from '../../data/formats/image-source.js';
 import { usableImages } from '../../data/photographs.js';
 import type { ImageBatch } from '../../data/read-images.js';
 import { UserError } from '../../tensor/errors.js';
@@ -44,7 +44,7 @@ export async function embedSet(
 ): Promise<EmbeddedSet> {
   if (degradation.yaw !== undefined)
     throw new UserError('--degrade yaw: the images of a protocol have no meshes, they cannot be turned');
-  const source: ImageSource = { kind: 'files', root: set.root, files: set.files };
+  const source = filesSource(set.root, set.files);
   return set.landmarks === null
     ? embedAligned(experiment, set, source, degradation, onProgress)
     : aligning(experiment, set, source, await readLandmarks(set.landmarks), degradation, onProgress);
