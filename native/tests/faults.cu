@@ -148,6 +148,34 @@ TURL_TEST(an_mbarrier_whose_bytes_never_come) {
   TURL_EXPECT_THROW(launch(context, starved_kernel, 1, 32, 0), "32 threads wait at wait_mbarrier (faults.cu:");
 }
 
+__global__ void beyond_kernel() {
+  begin_kernel();
+  init_mbarrier(dynamic_shared<Mbarrier>()[1], 1);
+}
+TURL_TEST(an_mbarrier_beyond_shared_memory) {
+  launch(context, beyond_kernel, 1, 32, 16);
+  TURL_EXPECT_THROW(launch(context, beyond_kernel, 1, 32, 8), "the mbarrier is not in shared memory");
+}
+
+template <bool fenced> __global__ void unfenced_kernel(const float* x) {
+  begin_kernel();
+  TURL_SHARED(Pack<float>, tile, [1]);
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) {
+    init_mbarrier(full, 1);
+    if (fenced) fence_mbarrier_init();
+    expect_bytes(full, 16);
+    copy_bulk(tile, x, 16, full);
+  }
+  __syncthreads();
+  wait_mbarrier(full, 0);
+}
+TURL_TEST(an_mbarrier_that_the_copy_engine_may_not_know) {
+  Array<float> x(4, 1.0f);
+  launch(context, unfenced_kernel<true>, 1, 32, 0, x.data);
+  TURL_EXPECT_THROW(launch(context, unfenced_kernel<false>, 1, 32, 0, x.data), "no fence_mbarrier_init() since the mbarrier was initialised");
+}
+
 }  // namespace
 }  // namespace turl::test
 #endif
