@@ -232,7 +232,7 @@ TURL_TEST(lines_to_behind_an_image) { check_lines(context, 72, 5, 64, 0, 4, 0); 
 
 #if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
 // Products whose operands or sums are used wrongly on purpose.
-enum class Mistake { none, unfenced_copy, unfenced_store, late_fence, unfenced_sums, early_read, unfinished };
+enum class Mistake { none, made_up, different, unfenced_copy, unfenced_store, late_fence, unfenced_sums, early_read, unfinished };
 
 template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloat16* x) {
   begin_kernel();
@@ -251,7 +251,8 @@ template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloa
   wait_mbarrier(written, 0);
   float d[8][4] = {};
   if (mistake != Mistake::unfenced_sums) warpgroup_fence(d);
-  warpgroup_mma<false, false>(d, operand<false>(tile, 0), operand<false>(tile + block_packs, 0));
+  const uint64_t a = mistake == Mistake::made_up ? 0 : operand<false>(tile, mistake == Mistake::different ? int(threadIdx.x) % 2 * 16 : 0);
+  warpgroup_mma<false, false>(d, a, operand<false>(tile + block_packs, 0));
   warpgroup_commit();
   if (mistake == Mistake::unfinished) return;
   if (mistake == Mistake::early_read) y[threadIdx.x] = d[0][0];
@@ -271,6 +272,10 @@ TURL_TEST(wgmma_of_what_was_not_fenced) {
 }
 TURL_TEST(wgmma_of_what_was_fenced_after_the_barrier) {
   TURL_EXPECT_THROW(run_mistaken<Mistake::late_fence>(context), "an operand was written without fence_async()");
+}
+TURL_TEST(wgmma_of_wrong_operands) {
+  TURL_EXPECT_THROW(run_mistaken<Mistake::made_up>(context), "an operand does not come from operand()");
+  TURL_EXPECT_THROW(run_mistaken<Mistake::different>(context), "the lanes name different operands");
 }
 TURL_TEST(wgmma_with_sums_not_fenced) {
   TURL_EXPECT_THROW(run_mistaken<Mistake::unfenced_sums>(context), "no warpgroup_fence() before the first product");
