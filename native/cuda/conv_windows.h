@@ -37,6 +37,7 @@ template <int width, int blocks_of_rows = 2, bool is_turned = false> struct Hopp
   static constexpr int sums_packs = (column_warps * 2 * columns * int(sizeof(float)) + 1024) / 16;  // the sums of columns, and a barrier
   static constexpr int warp_packs = 64 * 2;  // if turned: 64 positions of the 16 channels of a warp
   static constexpr int copier_registers = blocks == 2 ? 48 : 88, product_registers = blocks == 2 ? 96 : 208;
+  static_assert(blocks * (copiers * copier_registers + users * product_registers) <= 64 << 10, "what a multiprocessor has");
   using Half = HopperWindows<width, 1, turned>;
   using Tile = Sums<HopperWindows, turned ? 1 : row_blocks, (turned ? own_positions : columns) / 8>;
 

@@ -20,6 +20,7 @@ void check_global(const void* p, bool read, Site site) {
 void perform(const Copy& copy) {
   if (copy.from) std::memcpy(copy.to, copy.from, copy.bytes);
   else std::memset(copy.to, 0, copy.bytes);
+  self->processor->copied(copy);
 }
 
 // What the emulator keeps in the eight bytes of an mbarrier.
@@ -71,6 +72,16 @@ void count_arrival(Mbarrier& barrier, int bytes, Site site) {
   if (p.missing == 0 && (p.bytes == 0 || self->processor->awaited(&barrier))) settle(barrier, site);
 }
 
+// Called when a bulk copy has joined those that are pending. For the race check it may write from now on.
+void begin_copy(void* to, size_t bytes, Mbarrier& barrier, Site site) {
+  const auto& unfenced = self->processor->new_mbarriers;
+  if (std::find(unfenced.begin(), unfenced.end(), &barrier) != unfenced.end())
+    self->processor->fail(text(site) + ": no fence_mbarrier_init() since the mbarrier was initialised");
+  observe_write(to, bytes);
+  publish(seen(barrier, phase_of(barrier, site).parity));
+  if (self->processor->awaited(&barrier)) settle(barrier, site);
+}
+
 // Checks what the driver and the copy engine demand (CUDA driver API, cuTensorMapEncodeTiled).
 TensorMap map_of_boxes(const bfloat16* x, const int64_t (&sizes)[4], const int (&box)[4]) {
   if (sizes[0] % 8 != 0 || reinterpret_cast<uintptr_t>(x) % 16 != 0)
@@ -104,8 +115,7 @@ void copy_box(Pack<bfloat16>* to, const TensorMap& map, const int (&first)[4], M
         self->processor->pending.push_back({pack, reinterpret_cast<const char*>(from), 16, &barrier, 0});
       }
   }
-  publish(seen(barrier, phase_of(barrier, site).parity));
-  if (self->processor->awaited(&barrier)) settle(barrier, site);
+  begin_copy(to, size_t(rows) * 128, barrier, site);
 }
 
 }  // namespace
@@ -113,7 +123,7 @@ void copy_box(Pack<bfloat16>* to, const TensorMap& map, const int (&first)[4], M
 void wait_groups(int latest) {
   std::erase_if(self->copies, [&](const Copy& c) {
     bool due = c.group < self->group - latest;
-    if (due) perform(c), self->processor->copied(c.to);
+    if (due) perform(c);
     return due;
   });
 }
@@ -126,16 +136,23 @@ void copy_async(void* shared, const void* global, bool inside, const char* file,
   emulated::Site site{"copy_async", file, line};
   emulated::check_shared(shared, 16, site);
   emulated::check_global(global, inside, site);
+  emulated::observe_write(shared, 16);  // for the race check: from now on it may
   self->copies.push_back({static_cast<char*>(shared), inside ? static_cast<const char*>(global) : nullptr, 16, nullptr, self->group});
 }
 void commit_copies() { self->group++; }
-void fence_async() { self->fences++; }
+void fence_async() { self->fences++, self->processor->stores_fenced = true; }
+void fence_mbarrier_init() { self->processor->new_mbarriers.clear(); }
 
 void init_mbarrier(Mbarrier& barrier, int arrivals, const char* file, int line) {
+  if (!self->processor->in_shared(&barrier, sizeof(barrier))) self->processor->fail("init_mbarrier: the mbarrier is not in shared memory");
   if (arrivals < 1 || arrivals > 1024) self->processor->fail("init_mbarrier: expected 1 to 1024 arrivals");
   emulated::store(barrier, {0, uint32_t(arrivals), uint32_t(arrivals), 0, emulated::magic});
+  self->processor->new_mbarriers.push_back(&barrier);
 }
-void arrive(Mbarrier& barrier, const char* file, int line) { emulated::count_arrival(barrier, 0, {"arrive", file, line}); }
+void arrive(Mbarrier& barrier, const char* file, int line) {
+  emulated::count_arrival(barrier, 0, {"arrive", file, line});
+  self->processor->yield();  // those that waited may go on before this thread does what it should have done first
+}
 void expect_bytes(Mbarrier& barrier, int bytes, const char* file, int line) {
   emulated::count_arrival(barrier, bytes, {"expect_bytes", file, line});
 }
@@ -170,8 +187,7 @@ void copy_bulk(void* shared, const void* global, int bytes, Mbarrier& barrier, c
     emulated::Unobserved guard;
     self->processor->pending.push_back({static_cast<char*>(shared), static_cast<const char*>(global), size_t(bytes), &barrier, 0});
   }
-  emulated::publish(emulated::seen(barrier, emulated::phase_of(barrier, site).parity));
-  if (self->processor->awaited(&barrier)) emulated::settle(barrier, site);
+  emulated::begin_copy(shared, size_t(bytes), barrier, site);
 }
 
 }  // namespace turl

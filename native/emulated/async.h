@@ -1,5 +1,5 @@
 // The emulated side of native/cuda/async.h. A copy happens as late as it may: when its thread waits for its group, or when a thread waits for
-// its mbarrier. So a kernel that reads too early gets NaN, or the tile before.
+// its mbarrier. So a kernel that reads too early gets NaN, or the tile before. For the race check it may write from its beginning on.
 #pragma once
 #include "emulated/device.h"
 
@@ -18,7 +18,7 @@ void commit_copies();
 template <int n> void wait_copies() { emulated::wait_groups(n); }
 
 void init_mbarrier(Mbarrier& barrier, int arrivals, TURL_HERE);
-inline void fence_mbarrier_init() {}
+void fence_mbarrier_init();
 void fence_async();
 void arrive(Mbarrier& barrier, TURL_HERE);
 void expect_bytes(Mbarrier& barrier, int bytes, TURL_HERE);

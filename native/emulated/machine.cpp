@@ -93,7 +93,8 @@ void Processor::run(const Launch& launch, int64_t first, int64_t step) {
 
 void Processor::run_block() {
   begin_shared();
-  pending.clear();
+  pending.clear(), new_mbarriers.clear();
+  stores_fenced = false;
   barrier_.waiting.clear(), barrier_.generation = 0;
   std::fill(std::begin(arrived_), std::end(arrived_), 0u);
   head_ = tail_ = 0;
@@ -108,6 +109,16 @@ void Processor::run_block() {
   self = nullptr;
   observe(&end_);
   if (error_.empty() && !pending.empty()) error_ = "block " + text(block_index) + " ends before its bulk copies are done";
+  if (error_.empty()) check_registers();
+}
+
+// Where threads take registers, all must have given or taken some, and no more than a multiprocessor has: a GPU would wait forever.
+void Processor::check_registers() {
+  int64_t changed = 0, all = 0;
+  for (int i = 0; i < count_; i++) changed += threads_[size_t(i)].registers > 0, all += threads_[size_t(i)].registers;
+  if (changed > 0 && (changed < count_ || all > 64 << 10))
+    error_ = "block " + text(block_index) + ": " + std::to_string(changed) + " of " + std::to_string(count_) +
+             " threads go on with " + std::to_string(all) + " registers, a multiprocessor has 65536";
 }
 
 void Processor::entry() {
@@ -121,7 +132,7 @@ void Processor::thread_main() {
   for (;;) {
     observe(&start_);
     me.fences++;
-    me.begun = false;
+    me.begun = false, me.registers = 0;
     launch->body(launch->argument);
     if (!me.begun) fail("returns without begin_kernel()");
     if (!me.copies.empty()) fail("returns before its asynchronous copies are done");
@@ -250,6 +261,12 @@ bool Processor::awaited(const void* object) const {
                      [&](const Thread& t) { return t.state == State::condition && t.awaited == object; });
 }
 
+void Processor::yield() {
+  woken_.push_back(self);
+  make_ready(woken_);
+  switch_to_next();
+}
+
 bool Processor::in_shared(const void* p, size_t bytes) const {
   const char* begin = static_cast<const char*>(p);
   if (begin >= arena_ && begin + bytes <= arena_ + launch->shared_bytes) return true;
@@ -257,12 +274,13 @@ bool Processor::in_shared(const void* p, size_t bytes) const {
                      [&](const Variable& v) { return begin >= v.data && begin + bytes <= v.data + v.bytes; });
 }
 
-void Processor::copied(const void* pack) {
-  written_[size_t(static_cast<const char*>(pack) - arena_) / 16] = {self->rank, self->fences};
+void Processor::copied(const Copy& copy) {
+  const Written by = copy.barrier ? Written{0, -1} : Written{self->rank, self->fences};
+  std::fill_n(written_.begin() + (copy.to - arena_) / 16, copy.bytes / 16, by);
 }
 bool Processor::fenced(const void* pack) const {
   const Written& w = written_[size_t(static_cast<const char*>(pack) - arena_) / 16];
-  return threads_[size_t(w.thread)].fences != w.fences;
+  return w.thread < 0 ? stores_fenced : threads_[size_t(w.thread)].fences != w.fences;
 }
 
 // Shared memory starts as NaN (all bits set) in every block, so that what is read before it is written shows.
@@ -273,6 +291,7 @@ void Processor::begin_shared() {
   static_used_ = 0;
   static_begin_ = (dynamic + red_zone) / 128 * 128;
   std::memset(arena_, 0xff, dynamic);
+  std::fill_n(written_.begin(), dynamic / 16, Written{});
   poison(arena_ + dynamic, all - dynamic);
 }
 

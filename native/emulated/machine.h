@@ -65,6 +65,7 @@ struct Thread : Fiber {
   std::vector<Product> products;  // products of its warpgroup that are under way
   int product_group = 0;          // the group that the next product belongs to
   bool sums_fenced = false;       // whether warpgroup_fence() came before the next product
+  int registers = 0;              // that it has given or taken to go on with; 0: it has not
   bool begun = false;             // whether its kernel called begin_kernel()
   int64_t fences = 0;             // calls of fence_async() so far, plus blocks begun
   int lane() const { return rank % warp_size; }
@@ -104,16 +105,20 @@ struct Processor {
   void wait(const void* awaited, Site site);
   void wake(const void* awaited);
   bool awaited(const void* object) const;  // whether a thread waits for it
+  void yield();                            // lets the threads that are ready go on first
   bool in_shared(const void* p, size_t bytes) const;
-  // copied(): copy_async has written this pack. fenced(): the same thread has called fence_async() since, so that wgmma may read it.
-  void copied(const void* pack);
+  // copied(): the running thread's copy, or the copy engine's, has written to shared memory. fenced(): whether wgmma may read this pack: its
+  // copier has called fence_async() since, or, if it was stored, any thread has (which one stored it is not known).
+  void copied(const Copy& copy);
   bool fenced(const void* pack) const;
   [[noreturn]] void fail(const std::string& what);
 
   dim3 block_index;
   const Launch* launch = nullptr;
   char* dynamic_shared() const { return arena_; }
-  std::vector<Copy> pending;  // bulk copies that are under way
+  std::vector<Copy> pending;               // bulk copies that are under way
+  std::vector<const void*> new_mbarriers;  // initialised, but not yet fenced for the copy engine
+  bool stores_fenced = false;              // whether a thread of this block has called fence_async()
 
  private:
   void run_block();
@@ -124,6 +129,7 @@ struct Processor {
   [[gnu::noinline]] void switch_to_next();
   void make_ready(std::vector<Thread*>& threads);
   std::string deadlock() const;
+  void check_registers();
   void begin_shared();
 
   struct Variable {
@@ -142,8 +148,8 @@ struct Processor {
   char warp_order_[max_threads / warp_size][2];
   std::vector<Variable> variables_;
   struct Written {
-    int thread = 0;
-    int64_t fences = -1;  // that thread's count when it wrote
+    int thread = -1;      // the copier; -1: stored, or not written yet
+    int64_t fences = -1;  // its count when it wrote; -1: the copy engine wrote, which needs no fence
   };
   std::vector<Written> written_;  // for each 16 bytes of shared memory
   char* arena_ = nullptr;

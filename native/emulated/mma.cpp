@@ -1,5 +1,6 @@
 #include "cuda/mma.h"
 #include "cuda/async.h"
+#include "emulated/sanitizer.h"
 
 namespace turl {
 namespace {
@@ -54,6 +55,7 @@ template <bool transposed> void distribute(void* const* arguments, uint32_t) {
 template <bool transposed> void load(uint32_t (&r)[4], const void* row, emulated::Site site) {
   Rows mine;
   emulated::check_shared(row, 16, site);
+  emulated::observe_read(row, 16);
   std::memcpy(mine.row, row, 16);
   self->processor->collective(0xffffffffu, &mine, distribute<transposed>, false, site);
   std::copy(mine.r, mine.r + 4, r);
@@ -90,6 +92,7 @@ void store_matrix_4_transposed(void* column, const uint32_t (&r)[4], const char*
   emulated::check_shared(column, 16, site);
   Column mine{{r[0], r[1], r[2], r[3]}, {}};
   self->processor->collective(0xffffffffu, &mine, collect, false, site);
+  emulated::observe_write(column, 16);
   std::memcpy(column, mine.column, 16);
 }
 

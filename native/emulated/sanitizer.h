@@ -10,6 +10,7 @@
 #include <sanitizer/tsan_interface.h>
 extern "C" {
 void __tsan_read_range(void*, unsigned long);
+void __tsan_write_range(void*, unsigned long);
 void AnnotateIgnoreReadsBegin(const char*, int);
 void AnnotateIgnoreReadsEnd(const char*, int);
 void AnnotateIgnoreWritesBegin(const char*, int);
@@ -42,10 +43,15 @@ inline void observe(void* object) {
 #endif
 }
 
-// Tells the race check that an emulated instruction reads shared memory.
+// Tells the race check that an emulated instruction reads or writes shared memory.
 inline void observe_read(const void* begin, size_t bytes) {
 #if defined(TURL_RACE_CHECK)
   __tsan_read_range(const_cast<void*>(begin), bytes);
+#endif
+}
+inline void observe_write(void* begin, size_t bytes) {
+#if defined(TURL_RACE_CHECK)
+  __tsan_write_range(begin, bytes);
 #endif
 }
 

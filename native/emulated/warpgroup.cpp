@@ -26,10 +26,8 @@ struct Operand {
       for (int k = 0; k < 16; k += by_side ? 1 : 8) f(side, k, pack(side, k));
   }
   // to[k * count + side - first]
-  void read(float* to, int first, int count, Site site) const {
+  void read(float* to, int first, int count) const {
     each_pack(first, count, [&](int side, int k, const Pack<bfloat16>* pack) {
-      if (!self->processor->in_shared(pack, 16)) self->processor->fail(text(site) + ": an operand is not in shared memory");
-      if (!self->processor->fenced(pack)) self->processor->fail(text(site) + ": an operand was copied without fence_async()");
       for (int n = 0; n < 8; n++) to[(by_side ? k : k + n) * count + side - first + (by_side ? n : 0)] = float((*pack)[n]);
     });
   }
@@ -46,8 +44,8 @@ void multiply(Thread* const* lanes, size_t index) {
   }
   const int columns = mine.columns, first_row = lanes[0]->rank / warp_size % 4 * 16;
   float a[16][16], b[16 * most_columns], d[16][most_columns];
-  Operand{mine.a, mine.a_by_side}.read(a[0], first_row, 16, mine.site);
-  Operand{mine.b, mine.b_by_side}.read(b, 0, columns, mine.site);
+  Operand{mine.a, mine.a_by_side}.read(a[0], first_row, 16);
+  Operand{mine.b, mine.b_by_side}.read(b, 0, columns);
   const auto each_sum = [&](auto f) {
     for (int lane = 0; lane < warp_size; lane++)
       for (int i = 0; i < columns / 2; i++)
@@ -65,12 +63,26 @@ size_t due(const Thread& thread, int latest) {
                               [&](const Product& p) { return p.group < thread.product_group - latest; }));
 }
 
+// Checks the operands of this thread's warp when a product begins and when it has ended: meanwhile they may be read at any time. The first
+// lane does it for all: for the race check it must be the lane that will report them free.
+void check_operands(const Product& p) {
+  if (self->lane() != 0) return;
+  const auto check = [&](int, int, const Pack<bfloat16>* pack) {
+    if (!self->processor->in_shared(pack, 16)) self->processor->fail(text(p.site) + ": an operand is not in shared memory");
+    if (!self->processor->fenced(pack)) self->processor->fail(text(p.site) + ": an operand was written without fence_async()");
+    observe_read(pack, 16);
+  };
+  Operand{p.a, p.a_by_side}.each_pack(self->rank / warp_size % 4 * 16, 16, check);
+  Operand{p.b, p.b_by_side}.each_pack(0, p.columns, check);
+}
+
 }  // namespace
 
 void begin_product(float* d, int columns, uint64_t a, bool a_by_side, uint64_t b, bool b_by_side, Site site) {
   if (!self->sums_fenced) self->processor->fail(text(site) + ": no warpgroup_fence() before the first product of a group");
   if (a >> 62 != 1 || b >> 62 != 1) self->processor->fail(text(site) + ": an operand does not come from operand()");
   self->products.push_back({d, columns, a, b, a_by_side, b_by_side, self->product_group, site});
+  check_operands(self->products.back());
 }
 
 void wait_products(int latest, Site site) {
@@ -88,14 +100,7 @@ void wait_products(int latest, Site site) {
         for (size_t i = 0; i < count; i++) multiply(lanes, i);
       },
       false, site);
-  // For the race check, the first lane reads the operands: it is the lane that will report them free.
-  if (self->lane() == 0)
-    for (size_t i = 0; i < count; i++) {
-      const Product& p = self->products[i];
-      const auto seen = [](int, int, const Pack<bfloat16>* pack) { observe_read(pack, 16); };
-      Operand{p.a, p.a_by_side}.each_pack(self->rank / warp_size % 4 * 16, 16, seen);
-      Operand{p.b, p.b_by_side}.each_pack(0, p.columns, seen);
-    }
+  for (size_t i = 0; i < count; i++) check_operands(self->products[i]);
   self->products.erase(self->products.begin(), self->products.begin() + ptrdiff_t(count));
 }
 

@@ -13,8 +13,11 @@ namespace turl {
 
 template <class D> void warpgroup_fence(D&) { emulated::self->sums_fenced = true; }
 void warpgroup_commit();
-template <int n> void give_registers() {}
-template <int n> void take_registers() {}
+template <int n> void give_registers() {
+  static_assert(n % 8 == 0 && n >= 24 && n <= 256);
+  emulated::self->registers = n;
+}
+template <int n> void take_registers() { give_registers<n>(); }
 template <int n, class D> void warpgroup_wait(D&, TURL_HERE) { emulated::wait_products(n, {"warpgroup_wait", file, line}); }
 template <bool a_by_side, bool b_by_side, int blocks>
 void warpgroup_mma(float (&d)[blocks][4], uint64_t a, uint64_t b, TURL_HERE) {

@@ -148,6 +148,58 @@ TURL_TEST(an_mbarrier_whose_bytes_never_come) {
   TURL_EXPECT_THROW(launch(context, starved_kernel, 1, 32, 0), "32 threads wait at wait_mbarrier (faults.cu:");
 }
 
+enum class Mistake { none, arrival, bytes, unawaited };
+template <Mistake mistake> __global__ void overfull_kernel(const float* x) {
+  begin_kernel();
+  TURL_SHARED(Pack<float>, tile, [2]);
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x > 0) return;
+  init_mbarrier(full, 2), fence_mbarrier_init();
+  expect_bytes(full, 16);
+  if (mistake != Mistake::unawaited) arrive(full);
+  if (mistake == Mistake::arrival) arrive(full);
+  copy_bulk(tile, x, mistake == Mistake::bytes ? 32 : 16, full);
+  if (mistake != Mistake::unawaited) wait_mbarrier(full, 0);
+}
+TURL_TEST(an_mbarrier_that_gets_too_much) {
+  Array<float> x(8, 1.0f);
+  launch(context, overfull_kernel<Mistake::none>, 1, 32, 0, x.data);
+  TURL_EXPECT_THROW(launch(context, overfull_kernel<Mistake::arrival>, 1, 32, 0, x.data), "more arrivals than the mbarrier was initialised for");
+  TURL_EXPECT_THROW(launch(context, overfull_kernel<Mistake::bytes>, 1, 32, 0, x.data), "more bytes are copied than the mbarrier expects");
+}
+TURL_TEST(a_bulk_copy_that_nobody_waits_for) {
+  Array<float> x(8, 1.0f);
+  TURL_EXPECT_THROW(launch(context, overfull_kernel<Mistake::unawaited>, 1, 32, 0, x.data), "ends before its bulk copies are done");
+}
+
+__global__ void beyond_kernel() {
+  begin_kernel();
+  init_mbarrier(dynamic_shared<Mbarrier>()[1], 1);
+}
+TURL_TEST(an_mbarrier_beyond_shared_memory) {
+  launch(context, beyond_kernel, 1, 32, 16);
+  TURL_EXPECT_THROW(launch(context, beyond_kernel, 1, 32, 8), "the mbarrier is not in shared memory");
+}
+
+template <bool fenced> __global__ void unfenced_kernel(const float* x) {
+  begin_kernel();
+  TURL_SHARED(Pack<float>, tile, [1]);
+  TURL_SHARED(Mbarrier, full);
+  if (threadIdx.x == 0) {
+    init_mbarrier(full, 1);
+    if (fenced) fence_mbarrier_init();
+    expect_bytes(full, 16);
+    copy_bulk(tile, x, 16, full);
+  }
+  __syncthreads();
+  wait_mbarrier(full, 0);
+}
+TURL_TEST(an_mbarrier_that_the_copy_engine_may_not_know) {
+  Array<float> x(4, 1.0f);
+  launch(context, unfenced_kernel<true>, 1, 32, 0, x.data);
+  TURL_EXPECT_THROW(launch(context, unfenced_kernel<false>, 1, 32, 0, x.data), "no fence_mbarrier_init() since the mbarrier was initialised");
+}
+
 }  // namespace
 }  // namespace turl::test
 #endif

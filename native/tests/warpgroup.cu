@@ -232,19 +232,27 @@ TURL_TEST(lines_to_behind_an_image) { check_lines(context, 72, 5, 64, 0, 4, 0); 
 
 #if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
 // Products whose operands or sums are used wrongly on purpose.
-enum class Mistake { none, unfenced_copy, unfenced_sums, early_read, unfinished };
+enum class Mistake { none, made_up, different, unfenced_copy, unfenced_store, late_fence, unfenced_sums, early_read, unfinished };
 
 template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloat16* x) {
   begin_kernel();
   auto* const tile = dynamic_shared<Pack<bfloat16>>();
-  for (int i = int(threadIdx.x); i < 2 * block_packs; i += 128) copy_async(tile + i, x);
+  TURL_SHARED(Mbarrier, written);
+  if (threadIdx.x == 0) init_mbarrier(written, 128);
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < 2 * block_packs; i += 128)
+    if (mistake == Mistake::unfenced_store) tile[i] = {};
+    else copy_async(tile + i, x);
   commit_copies();
   wait_copies<0>();
-  if (mistake != Mistake::unfenced_copy) fence_async();
-  __syncthreads();
+  if (mistake != Mistake::unfenced_copy && mistake != Mistake::unfenced_store && mistake != Mistake::late_fence) fence_async();
+  arrive(written);
+  if (mistake == Mistake::late_fence) fence_async();
+  wait_mbarrier(written, 0);
   float d[8][4] = {};
   if (mistake != Mistake::unfenced_sums) warpgroup_fence(d);
-  warpgroup_mma<false, false>(d, operand<false>(tile, 0), operand<false>(tile + block_packs, 0));
+  const uint64_t a = mistake == Mistake::made_up ? 0 : operand<false>(tile, mistake == Mistake::different ? int(threadIdx.x) % 2 * 16 : 0);
+  warpgroup_mma<false, false>(d, a, operand<false>(tile + block_packs, 0));
   warpgroup_commit();
   if (mistake == Mistake::unfinished) return;
   if (mistake == Mistake::early_read) y[threadIdx.x] = d[0][0];
@@ -259,7 +267,15 @@ template <Mistake mistake> float run_mistaken(Context& context) {
 }
 TURL_TEST(wgmma_without_mistakes) { TURL_EXPECT(run_mistaken<Mistake::none>(context) == 16.0f); }
 TURL_TEST(wgmma_of_what_was_not_fenced) {
-  TURL_EXPECT_THROW(run_mistaken<Mistake::unfenced_copy>(context), "an operand was copied without fence_async()");
+  TURL_EXPECT_THROW(run_mistaken<Mistake::unfenced_copy>(context), "an operand was written without fence_async()");
+  TURL_EXPECT_THROW(run_mistaken<Mistake::unfenced_store>(context), "an operand was written without fence_async()");
+}
+TURL_TEST(wgmma_of_what_was_fenced_after_the_barrier) {
+  TURL_EXPECT_THROW(run_mistaken<Mistake::late_fence>(context), "an operand was written without fence_async()");
+}
+TURL_TEST(wgmma_of_wrong_operands) {
+  TURL_EXPECT_THROW(run_mistaken<Mistake::made_up>(context), "an operand does not come from operand()");
+  TURL_EXPECT_THROW(run_mistaken<Mistake::different>(context), "the lanes name different operands");
 }
 TURL_TEST(wgmma_with_sums_not_fenced) {
   TURL_EXPECT_THROW(run_mistaken<Mistake::unfenced_sums>(context), "no warpgroup_fence() before the first product");
@@ -267,6 +283,17 @@ TURL_TEST(wgmma_with_sums_not_fenced) {
 TURL_TEST(wgmma_sums_arrive_only_when_waited_for) { TURL_EXPECT(run_mistaken<Mistake::early_read>(context) == 0.0f); }
 TURL_TEST(wgmma_that_nobody_waits_for) {
   TURL_EXPECT_THROW(run_mistaken<Mistake::unfinished>(context), "returns before its products are done");
+}
+
+template <int given, int taken> __global__ void registers_kernel() {
+  begin_kernel();
+  if (threadIdx.x >= 128) take_registers<taken>();
+  else if constexpr (given > 0) give_registers<given>();
+}
+TURL_TEST(registers_that_nobody_gives) {
+  launch(context, registers_kernel<88, 208>, 1, 384, 0);
+  TURL_EXPECT_THROW(launch(context, registers_kernel<0, 208>, 1, 384, 0), "256 of 384 threads go on with 53248 registers");
+  TURL_EXPECT_THROW(launch(context, registers_kernel<88, 216>, 1, 384, 0), "384 of 384 threads go on with 66560 registers");
 }
 #endif
 
