@@ -78,6 +78,7 @@ void begin_copy(void* to, size_t bytes, Mbarrier& barrier, Site site) {
   if (std::find(unfenced.begin(), unfenced.end(), &barrier) != unfenced.end())
     self->processor->fail(text(site) + ": no fence_mbarrier_init() since the mbarrier was initialised");
   observe_write(to, bytes);
+  self->processor->copying(to, bytes);
   publish(seen(barrier, phase_of(barrier, site).parity));
   if (self->processor->awaited(&barrier)) settle(barrier, site);
 }
@@ -137,6 +138,7 @@ void copy_async(void* shared, const void* global, bool inside, const char* file,
   emulated::check_shared(shared, 16, site);
   emulated::check_global(global, inside, site);
   emulated::observe_write(shared, 16);  // for the race check: from now on it may
+  self->processor->copying(shared, 16);
   self->copies.push_back({static_cast<char*>(shared), inside ? static_cast<const char*>(global) : nullptr, 16, nullptr, self->group});
 }
 void commit_copies() { self->group++; }

@@ -274,13 +274,16 @@ bool Processor::in_shared(const void* p, size_t bytes) const {
                      [&](const Variable& v) { return begin >= v.data && begin + bytes <= v.data + v.bytes; });
 }
 
+void Processor::copying(const void* to, size_t bytes) {
+  std::fill_n(written_.begin() + (static_cast<const char*>(to) - arena_) / 16, bytes / 16, Written{0, under_way});
+}
 void Processor::copied(const Copy& copy) {
   const Written by = copy.barrier ? Written{0, -1} : Written{self->rank, self->fences};
   std::fill_n(written_.begin() + (copy.to - arena_) / 16, copy.bytes / 16, by);
 }
 bool Processor::fenced(const void* pack) const {
   const Written& w = written_[size_t(static_cast<const char*>(pack) - arena_) / 16];
-  return w.thread < 0 ? stores_fenced : threads_[size_t(w.thread)].fences != w.fences;
+  return w.thread < 0 ? stores_fenced : threads_[size_t(w.thread)].fences > w.fences;
 }
 
 // Shared memory starts as NaN (all bits set) in every block, so that what is read before it is written shows.

@@ -107,8 +107,9 @@ struct Processor {
   bool awaited(const void* object) const;  // whether a thread waits for it
   void yield();                            // lets the threads that are ready go on first
   bool in_shared(const void* p, size_t bytes) const;
-  // copied(): the running thread's copy, or the copy engine's, has written to shared memory. fenced(): whether wgmma may read this pack: its
-  // copier has called fence_async() since, or, if it was stored, any thread has (which one stored it is not known).
+  // copying(), copied(): a copy to shared memory is under way, or has written there. fenced(): whether wgmma may read this pack: nothing is on
+  // its way there, and its copier has called fence_async() since, or, if it was stored, any thread has (which one stored it is not known).
+  void copying(const void* to, size_t bytes);
   void copied(const Copy& copy);
   bool fenced(const void* pack) const;
   [[noreturn]] void fail(const std::string& what);
@@ -147,9 +148,10 @@ struct Processor {
   uint32_t arrived_[max_threads / warp_size];  // lanes that wait in a collective, by warp
   char warp_order_[max_threads / warp_size][2];
   std::vector<Variable> variables_;
+  static constexpr int64_t under_way = INT64_MAX;
   struct Written {
     int thread = -1;      // the copier; -1: stored, or not written yet
-    int64_t fences = -1;  // its count when it wrote; -1: the copy engine wrote, which needs no fence
+    int64_t fences = -1;  // its count when it wrote; -1: the copy engine wrote, which needs no fence; under_way: it has not written yet
   };
   std::vector<Written> written_;  // for each 16 bytes of shared memory
   char* arena_ = nullptr;

@@ -69,7 +69,7 @@ void check_operands(const Product& p) {
   if (self->lane() != 0) return;
   const auto check = [&](int, int, const Pack<bfloat16>* pack) {
     if (!self->processor->in_shared(pack, 16)) self->processor->fail(text(p.site) + ": an operand is not in shared memory");
-    if (!self->processor->fenced(pack)) self->processor->fail(text(p.site) + ": an operand was written without fence_async()");
+    if (!self->processor->fenced(pack)) self->processor->fail(text(p.site) + ": an operand was written without fence_async(), or is on its way");
     observe_read(pack, 16);
   };
   Operand{p.a, p.a_by_side}.each_pack(self->rank / warp_size % 4 * 16, 16, check);

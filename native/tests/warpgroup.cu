@@ -232,7 +232,7 @@ TURL_TEST(lines_to_behind_an_image) { check_lines(context, 72, 5, 64, 0, 4, 0); 
 
 #if defined(TURL_EMULATED) && !defined(TURL_RACE_CHECK)
 // Products whose operands or sums are used wrongly on purpose.
-enum class Mistake { none, made_up, different, unfenced_copy, unfenced_store, late_fence, unfenced_sums, early_read, unfinished };
+enum class Mistake { none, made_up, different, unfenced_copy, unfenced_store, late_fence, early_copy, unfenced_sums, early_read, unfinished };
 
 template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloat16* x) {
   begin_kernel();
@@ -255,6 +255,7 @@ template <Mistake mistake> __global__ void mistaken_kernel(float* y, const bfloa
   warpgroup_mma<false, false>(d, a, operand<false>(tile + block_packs, 0));
   warpgroup_commit();
   if (mistake == Mistake::unfinished) return;
+  if (mistake == Mistake::early_copy) copy_async(tile + threadIdx.x, x), commit_copies();
   if (mistake == Mistake::early_read) y[threadIdx.x] = d[0][0];
   warpgroup_wait<0>(d);
   if (mistake != Mistake::early_read) y[threadIdx.x] = d[0][0];
@@ -272,6 +273,9 @@ TURL_TEST(wgmma_of_what_was_not_fenced) {
 }
 TURL_TEST(wgmma_of_what_was_fenced_after_the_barrier) {
   TURL_EXPECT_THROW(run_mistaken<Mistake::late_fence>(context), "an operand was written without fence_async()");
+}
+TURL_TEST(wgmma_of_what_is_copied_over_before_it_has_ended) {
+  TURL_EXPECT_THROW(run_mistaken<Mistake::early_copy>(context), "an operand was written without fence_async(), or is on its way");
 }
 TURL_TEST(wgmma_of_wrong_operands) {
   TURL_EXPECT_THROW(run_mistaken<Mistake::made_up>(context), "an operand does not come from operand()");
