@@ -1,11 +1,12 @@
 // Photographs from any of the formats as a set to train on. The first scan reads and decodes every image, so that a broken one is known
 // by name before training starts; what was found is remembered by the set's path and, for each file, its size and time of change.
 import { createHash } from 'node:crypto';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
+import { statIfThere } from '../train/atomic.js';
 import { readSafetensors, writeSafetensors } from '../train/safetensors.js';
 import { cacheFolder, writableCache } from './cache.js';
 import { FaceSet } from './face-set.js';
@@ -84,7 +85,7 @@ function holds(sorted: BigUint64Array, wanted: bigint): boolean {
 
 /** What tells one state of a file from another. */
 export const stampOf = (file: string): string => {
-  const found = statSync(file, { throwIfNoEntry: false });
+  const found = statIfThere(file);
   return found ? `${found.size} ${found.mtimeMs}` : 'missing';
 };
 

@@ -70,6 +70,10 @@ test('a file where a folder is wanted: one sentence each', ({ folder }) => {
     () => checkOutput('--out', join(file, 'b.csv'), ['.csv']),
     /expected a folder at .*\/a, found none$/,
   );
+  raises(
+    () => checkOutput('--out', join(file, 'b', 'c.csv'), ['.csv']),
+    /^cannot write .*\/a\/b\/c\.csv: a part of the path is not a folder$/,
+  );
   raises(() => checkOutput('--out', '/proc/b.csv', ['.csv']), /^cannot write \/proc\/b\.csv: no such/);
   mkdirSync(join(folder, 'd.csv'));
   raises(() => checkOutput('--out', join(folder, 'd.csv'), ['.csv']), /d\.csv: it is a folder$/);

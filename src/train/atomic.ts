@@ -12,6 +12,7 @@ import {
   rmSync,
   statSync,
   writeSync,
+  type Stats,
 } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
 import { UserError } from '../tensor/errors.js';
@@ -47,7 +48,7 @@ export function writeAtomic(
 export function checkOutput(option: string, file: string, formats: readonly string[]): void {
   if (!formats.includes(extname(file)))
     throw new UserError(`${option} ${file}: expected a name that ends in ${formats.join(', ')}`);
-  if (!statSync(dirname(file), { throwIfNoEntry: false })?.isDirectory())
+  if (!explaining(`write ${file}`, () => statIfThere(dirname(file)))?.isDirectory())
     throw new UserError(`${option} ${file}: expected a folder at ${dirname(file)}, found none`);
   checkWritable(file);
 }
@@ -90,7 +91,7 @@ export function syncFile(file: string): void {
 
 /** Checks, before any work, that `file` can be written where it is to go. */
 export function checkWritable(file: string): void {
-  if (statSync(file, { throwIfNoEntry: false })?.isDirectory())
+  if (explaining(`write ${file}`, () => statIfThere(file))?.isDirectory())
     throw new UserError(`cannot write ${file}: it is a folder`);
   const temporary = temporaryOf(file);
   try {
@@ -125,9 +126,9 @@ export function makeFolder(folder: string, name = `the folder ${folder}`): void 
 
 /** One after the other: where none can be made, as in /proc, Node's recursive mkdir tries for ever. */
 function makeFolders(folder: string): void {
-  const isFolder = () => statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+  const isFolder = () => statIfThere(folder)?.isDirectory() === true;
   if (isFolder()) return;
-  if (dirname(folder) !== folder) makeFolders(dirname(folder));
+  if (!existsSync(dirname(folder))) makeFolders(dirname(folder));
   try {
     mkdirSync(folder);
   } catch (error) {
@@ -182,6 +183,16 @@ export function explaining<T>(what: string, work: () => T): T {
     return work();
   } catch (error) {
     throw explainFileError(error, what);
+  }
+}
+
+/** What is at a path, if anything is. Below a file nothing can be, which is an error (Node's `throwIfNoEntry` says so up to 20 only). */
+export function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 

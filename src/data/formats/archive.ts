@@ -1,8 +1,8 @@
 /** A set of encoded images with labels, in any of the formats that are read; which one is told by the path. */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { extname } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
-import { explaining } from '../../train/atomic.js';
+import { explaining, statIfThere } from '../../train/atomic.js';
 import type { Pairs } from '../pairs.js';
 import { openBin } from './bin.js';
 import { isCfpSplit, openCfp } from './cfp.js';
@@ -33,7 +33,7 @@ const expected =
 
 /** The kind that a path has, or would have when written. */
 export function archiveKind(path: string): ArchiveKind {
-  const found = explaining(`open ${path}`, () => statSync(path, { throwIfNoEntry: false }));
+  const found = explaining(`open ${path}`, () => statIfThere(path));
   if (found?.isDirectory()) return 'folder';
   switch (extname(path).toLowerCase()) {
     case '.rec':
