@@ -5,6 +5,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -225,6 +226,31 @@ test('an empty, missing or one-identity folder is an error', async ({ root }) =>
   assert.match(await message(openPhotographs(root, { size: 8, ...quiet })), 'found none');
   put(root, 'a/1.png', await flat(8, 8, orange).png().toBuffer());
   assert.match(await message(openPhotographs(root, { size: 8, ...quiet })), 'found 1 of 1');
+});
+
+test('links that lead below a file or in a circle are none; an image listed below a file is broken', async ({
+  root,
+}) => {
+  put(root, 'anna/a.png', await flat(16, 16, orange).png().toBuffer());
+  put(
+    root,
+    'bert/a.png',
+    await flat(16, 16, { ...orange, g: 50 })
+      .png()
+      .toBuffer(),
+  );
+  symlinkSync(join(root, 'anna/a.png/b'), join(root, 'below'));
+  symlinkSync(join(root, 'circle'), join(root, 'circle'));
+  const { faces, archive } = await openPhotographs(root, { size: 16, ...quiet });
+  assert.equal(archive.names, ['anna', 'bert']);
+  assert.is(faces.images, 2);
+  const list = join(root, 'list.csv');
+  writeFileSync(list, 'path,label\nanna/a.png,1\nanna/a.png/b.png,1\nbert/a.png,2\n');
+  const { broken } = await openPhotographs(list, { size: 16, ...quiet });
+  assert.equal(
+    broken.map(({ file }) => file),
+    [join(root, 'anna/a.png/b.png')],
+  );
 });
 
 test('a file that breaks later is named', async ({ root }) => {

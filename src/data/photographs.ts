@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../tensor/errors.js';
-import { statIfThere } from '../train/atomic.js';
+import { nowhere, statIfThere } from '../train/atomic.js';
 import { readSafetensors, writeSafetensors } from '../train/safetensors.js';
 import { cacheFolder, writableCache } from './cache.js';
 import { FaceSet } from './face-set.js';
@@ -85,7 +85,7 @@ function holds(sorted: BigUint64Array, wanted: bigint): boolean {
 
 /** What tells one state of a file from another. */
 export const stampOf = (file: string): string => {
-  const found = statIfThere(file);
+  const found = statIfThere(file, nowhere);
   return found ? `${found.size} ${found.mtimeMs}` : 'missing';
 };
 

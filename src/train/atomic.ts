@@ -186,12 +186,18 @@ export function explaining<T>(what: string, work: () => T): T {
   }
 }
 
-/** What is at a path, if anything is. Below a file nothing can be, which is an error (Node's `throwIfNoEntry` says so up to 20 only). */
-export function statIfThere(path: string): Stats | undefined {
+/** The errors of links that lead nowhere: to nothing, below a file, in a circle. */
+export const nowhere = ['ENOENT', 'ENOTDIR', 'ELOOP'];
+
+/**
+ * What is at a path, if anything is. Node's `throwIfNoEntry` means other errors from 22 on than before.
+ * @param absent the errors that say that nothing is; by default a path below a file is refused
+ */
+export function statIfThere(path: string, absent: readonly string[] = ['ENOENT']): Stats | undefined {
   try {
     return statSync(path);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    if (error instanceof Error && 'code' in error && absent.includes(String(error.code))) return undefined;
     throw error;
   }
 }

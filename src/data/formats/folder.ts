@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../tensor/errors.js';
-import { explaining, statIfThere } from '../../train/atomic.js';
+import { explaining, nowhere, statIfThere } from '../../train/atomic.js';
 import { imageExtensions, isImageName } from '../image-file.js';
 import type { Archive } from './archive.js';
 import { byName, sortIdentities } from './identities.js';
@@ -22,7 +22,7 @@ export function openFolder(root: string): Archive {
   const images = new Map<string, string[]>();
   for (const name of namesIn(root)) {
     const folder = join(root, name);
-    if (!statIfThere(folder)?.isDirectory()) continue;
+    if (!explaining(`open ${folder}`, () => statIfThere(folder, nowhere))?.isDirectory()) continue;
     const found = namesIn(folder).filter(isImageName).sort(byName);
     if (found.length > 0) images.set(name, found);
   }
